@@ -1,0 +1,108 @@
+"""The only place that prints: data to stdout or a file, everything else to stderr."""
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO, TypeVar
+
+from mpvit.files import write_atomically
+from mpvit.render import FORMATS, SUFFIXES, render
+from mpvit.tables import Document
+
+Item = TypeVar("Item")
+
+_ASCII = str.maketrans({"─": "-", "✓": "*", "✗": "!", "×": "x", "–": "-", "…": "...", "·": "."})
+"""What the tables' signs become where the terminal cannot show them."""
+
+_UNBOUNDED = 100_000
+"""A width that no table reaches: what is piped is never folded or cut."""
+
+
+@dataclass(slots=True)
+class Terminal:
+    """How to speak to the person at the other end; the global options set it."""
+
+    quiet: bool = False
+    verbose: bool = False
+    color: bool = True
+    progress: bool = True
+
+    def show(self, document: Document, form: str | None, path: Path | None = None) -> None:
+        """Print ``document``, or write it to ``path`` whole or not at all; the format defaults to the file's suffix."""
+        form = form or SUFFIXES.get(path.suffix if path else "", "table")
+        if path:
+            text = _tables(document, terminal=False, color=False) if form == "table" else render(document, form)
+            write_atomically(path, text.encode())
+            self.note(f"wrote {path}")
+        elif form == "table":
+            _write(sys.stdout, _tables(document, terminal=sys.stdout.isatty(), color=self.color))
+        else:
+            _write(sys.stdout, render(document, form))
+        if form in ("table", "csv"):
+            for note in document.notes:
+                self.note(note)
+
+    def note(self, text: str) -> None:
+        """Say something that is not data, unless asked to be quiet."""
+        if not self.quiet:
+            _write(sys.stderr, f"{text}\n")
+
+    def error(self, message: str, hint: str = "") -> None:
+        """Say what is wrong in one line and the remedy in another; with ``-v``, where it was raised."""
+        if self.verbose and sys.exc_info()[0]:
+            _write(sys.stderr, traceback.format_exc())
+        _write(sys.stderr, f"Error: {' '.join(message.split())}\n")
+        if hint:
+            _write(sys.stderr, f"Hint: {' '.join(hint.split())}\n")
+
+    def track(self, items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+        """Yield the items; on a terminal show how far that has come, in a bar that disappears at the end."""
+        if self.quiet or not self.progress or not sys.stderr.isatty():
+            yield from items
+            return
+        from rich.console import Console
+        from rich.progress import track
+
+        console = Console(stderr=True, no_color=not self.color or None)
+        yield from track(items, what, total, console=console, transient=True)
+
+
+def check_format(form: str | None) -> None:
+    """Raise ``UsageError`` for a format that does not exist, before any work is done for it."""
+    from mpvit.errors import unknown_name
+
+    if form is not None and form not in FORMATS:
+        raise unknown_name("format", form, FORMATS)
+
+
+def _tables(document: Document, *, terminal: bool, color: bool) -> str:
+    """Return the document's tables as text as wide as the window or, off a terminal, as they need."""
+    from rich.console import Console
+
+    from mpvit.render.terminal import render as render_tables
+
+    text = io.StringIO()
+    width = None if terminal else _UNBOUNDED
+    console = Console(file=text, width=width, force_terminal=terminal, no_color=not color or None, highlight=False)
+    for number, table in enumerate(render_tables(document, console.width if terminal else None)):
+        if number:
+            console.print()
+        console.print(table)
+    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write text, in ASCII where the stream has no better; a pipe that the reader has closed ends quietly."""
+    try:
+        text.encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = text.translate(_ASCII).encode("ascii", "backslashreplace").decode()
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,42 @@
+"""mpvit: what a Multi-Path Vision Transformer costs, exact to the integer, and the network itself.
+
+Names are imported when they are first used, so that closed-form answers never import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpvit.config import VARIANTS as VARIANTS
+    from mpvit.config import ModelConfig as ModelConfig
+    from mpvit.config import StageConfig as StageConfig
+    from mpvit.config import load_config as load_config
+    from mpvit.counting import count as count
+    from mpvit.model.network import build_model as build_model
+    from mpvit.model.weights import load_weights as load_weights
+    from mpvit.model.weights import save_weights as save_weights
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "VARIANTS": "mpvit.config",
+    "ModelConfig": "mpvit.config",
+    "StageConfig": "mpvit.config",
+    "build_model": "mpvit.model.network",
+    "count": "mpvit.counting",
+    "load_config": "mpvit.config",
+    "load_weights": "mpvit.model.weights",
+    "save_weights": "mpvit.model.weights",
+}
+
+__all__ = ["__version__", *_EXPORTS]  # noqa: PLE0604 - names only
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public object
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

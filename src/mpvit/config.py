@@ -1,0 +1,250 @@
+"""What a Multi-Path Vision Transformer is made of, as plain data: its configuration, its published variants, its TOML form.
+
+The paper (Lee et al., CVPR 2022, arXiv:2112.11010) counts the stem as stage 1, so ``ModelConfig.stages[0]`` is its stage 2.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mpvit.errors import UsageError, unknown_name
+
+FIRST_STAGE = 2
+"""The paper's number of ``ModelConfig.stages[0]``."""
+
+Windows = tuple[tuple[int, int], ...]
+"""Pairs (window, share): heads are split over the windows in proportion to the shares."""
+
+
+def _require(condition: bool, field: str, value: object, rule: str) -> None:  # noqa: FBT001 - reads as a sentence
+    if not condition:
+        raise UsageError(f"{field} = {value!r}: {rule}", hint="see 'Configurations' in README.md")
+
+
+def _is_int(value: object, at_least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True, slots=True)
+class StageConfig:
+    """One transformer stage: ``paths`` parallel paths of ``layers`` layers, each ``dim`` channels wide.
+
+    ``mlp_ratio`` times ``dim`` is the width of the MLP's hidden layer. ``crpe_windows`` are pairs (window, share) of the
+    convolutional relative position encoding: the published 2, 3 and 3 of 8 heads see 3x3, 5x5 and 7x7 windows, and any
+    other head count is split in the same proportion. Raises ``UsageError`` naming the field, the value and the rule.
+    """
+
+    paths: int
+    layers: int
+    dim: int
+    heads: int
+    mlp_ratio: float
+    crpe_windows: Windows = ((3, 2), (5, 3), (7, 3))
+
+    def __post_init__(self) -> None:
+        """Check every field once."""
+        for name in ("paths", "layers", "dim", "heads"):
+            value = getattr(self, name)
+            _require(_is_int(value, 1), name, value, "must be a whole number of at least 1")
+        _require(self.dim % self.heads == 0, "dim", self.dim, f"must be divisible by heads = {self.heads}")
+        _require(_is_number(self.mlp_ratio) and self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "must be a number above 0")
+        _require(
+            float(self.mlp_ratio * self.dim).is_integer(),
+            "mlp_ratio",
+            self.mlp_ratio,
+            f"times dim = {self.dim} must be a whole number of hidden channels",
+        )
+        windows = self.crpe_windows
+        pairs = isinstance(windows, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in windows)  # noqa: PLR2004
+        _require(
+            pairs and len(windows) > 0 and all(_is_int(w, 1) and w % 2 == 1 and _is_int(share, 1) for w, share in windows),
+            "crpe_windows",
+            windows,
+            "must be pairs (odd window, share of the heads of at least 1), at least one",
+        )
+
+    @property
+    def head_dim(self) -> int:
+        """Channels per head, d = C / h."""
+        return self.dim // self.heads
+
+    @property
+    def hidden_dim(self) -> int:
+        """Channels of the MLP's hidden layer."""
+        return int(self.mlp_ratio * self.dim)
+
+    def head_windows(self) -> Windows:
+        """Return pairs (window, heads) whose heads sum to ``heads``; a window that gets no head is left out.
+
+        Cumulative shares are rounded half up, so 8 heads give 2, 3, 3 and 4 heads give 1, 2, 1.
+        """
+        total = sum(share for _, share in self.crpe_windows)
+        split, seen, before = [], 0, 0
+        for window, share in self.crpe_windows:
+            seen += share
+            upto = (2 * self.heads * seen + total) // (2 * total)
+            if upto > before:
+                split.append((window, upto - before))
+            before = upto
+        return tuple(split)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """A whole network. ``num_classes`` 0 leaves out the classifier; ``drop_path`` is the last layer's rate in training.
+
+    Raises ``UsageError`` naming the field, the value and the rule.
+    """
+
+    stages: tuple[StageConfig, ...]
+    in_channels: int = 3
+    num_classes: int = 1000
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check every field once; each stage has checked itself."""
+        stages = isinstance(self.stages, tuple) and all(isinstance(stage, StageConfig) for stage in self.stages)
+        _require(stages and len(self.stages) > 0, "stages", self.stages, "must be a tuple of at least one StageConfig")
+        first = self.stages[0].dim
+        _require(first % 2 == 0, "stages[0].dim", first, "must be even: the stem's first convolution has half the channels")
+        _require(_is_int(self.in_channels, 1), "in_channels", self.in_channels, "must be a whole number of at least 1")
+        _require(_is_int(self.num_classes, 0), "num_classes", self.num_classes, "must be a whole number of at least 0")
+        _require(
+            _is_number(self.drop_path) and 0 <= self.drop_path < 1,
+            "drop_path",
+            self.drop_path,
+            "must be a number in [0, 1)",
+        )
+
+    def next_dim(self, stage: int) -> int:
+        """Return the channels that stage ``stage`` (0 the first) hands on: the next stage's width, or the last's own."""
+        return self.stages[min(stage + 1, len(self.stages) - 1)].dim
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedCount:
+    """What the authors' code counts at 224x224, batch 1, by fvcore: the paper calls these MACs "FLOPs"."""
+
+    params: int
+    macs: int
+    activations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A published network: its configuration, its published counts, and where its ImageNet-1K weights stood."""
+
+    config: ModelConfig
+    published: PublishedCount
+    weights_url: str
+
+
+def _variant(
+    layers: tuple[int, ...],
+    dims: tuple[int, ...],
+    mlp_ratio: int,
+    drop_path: float,
+    counts: tuple[int, int, int],
+    file: str,
+) -> Variant:
+    paths = (2, 3, 3, 3)
+    stages = tuple(StageConfig(p, n, dim, 8, mlp_ratio) for p, n, dim in zip(paths, layers, dims, strict=True))
+    return Variant(ModelConfig(stages, drop_path=drop_path), PublishedCount(*counts), f"https://dl.dropbox.com/s/{file}")
+
+
+VARIANTS: dict[str, Variant] = {
+    "tiny": _variant(
+        (1, 2, 4, 1),
+        (64, 96, 176, 216),
+        2,
+        0.0,
+        (5_843_736, 1_654_163_812, 16_641_952),
+        "1cmquqyjmaeeg1n/mpvit_tiny.pth",
+    ),
+    "xsmall": _variant(
+        (1, 2, 4, 1),
+        (64, 128, 192, 256),
+        4,
+        0.0,
+        (10_573_448, 2_971_396_560, 21_983_464),
+        "vvpq2m474g8tvyq/mpvit_xsmall.pth",
+    ),
+    "small": _variant(
+        (1, 3, 6, 3),
+        (64, 128, 216, 288),
+        4,
+        0.05,
+        (22_892_400, 4_799_650_824, 30_601_880),
+        "y3dnmmy8h4npz7a/mpvit_small.pth",
+    ),
+    "base": _variant(
+        (1, 3, 8, 3),
+        (128, 224, 368, 480),
+        4,
+        0.3,
+        (74_845_976, 16_445_326_240, 60_204_392),
+        "la8w31m0apj2830/mpvit_base.pth",
+    ),
+}
+"""The published variants; layers, channels and MLP ratio from Table 1 of the paper, always 2, 3, 3, 3 paths and 8 heads."""
+
+
+def get_variant(name: str) -> Variant:
+    """Return the published variant ``name``; raise ``UsageError`` with the nearest name for any other."""
+    if name not in VARIANTS:
+        raise unknown_name("variant", name, VARIANTS)
+    return VARIANTS[name]
+
+
+def config_from_dict(data: Mapping[str, Any]) -> ModelConfig:
+    """Return the configuration that ``data`` describes: the fields of ``ModelConfig``, its stages as a list of tables."""
+    known = _known_fields(ModelConfig, data, "the configuration")
+    tables: Any = known["stages"]
+    _require(isinstance(tables, list | tuple), "stages", tables, "must be a list of [[stages]] tables")
+    return ModelConfig(**{**known, "stages": tuple(_stage_from_dict(i, table) for i, table in enumerate(tables))})
+
+
+def _stage_from_dict(index: int, table: Any) -> StageConfig:  # noqa: ANN401 - whatever a file held
+    where = f"stages[{index}]"
+    _require(isinstance(table, Mapping), where, table, "must be a table")
+    known = _known_fields(StageConfig, table, where)
+    if isinstance(windows := known.get("crpe_windows"), list):
+        known["crpe_windows"] = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in windows)
+    try:
+        return StageConfig(**known)
+    except UsageError as error:
+        raise UsageError(f"{where}.{error}", hint=error.hint) from None
+
+
+def _known_fields(kind: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
+    names = [field.name for field in fields(kind)]
+    for key in data:
+        if key not in names:
+            raise unknown_name(f"field of {where}", key, names)
+    required = ["stages"] if kind is ModelConfig else ["paths", "layers", "dim", "heads", "mlp_ratio"]
+    for name in required:
+        if name not in data:
+            raise UsageError(f"{where} lacks {name!r}", hint=f"it needs {', '.join(required)}")
+    return dict(data)
+
+
+def load_config(path: Path) -> ModelConfig:
+    """Read a configuration from a TOML file; raise ``UsageError`` naming the file and what is wrong in it."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UsageError(f"cannot read {path}: {reason}", hint="--config takes a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}", hint="see 'Configurations' in README.md") from None
+    try:
+        return config_from_dict(data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}", hint=error.hint) from None

@@ -1,0 +1,43 @@
+"""The errors a person may meet: one line with the value and the rule, one hint with the remedy, one exit code."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class MpvitError(Exception):
+    """Work that failed. ``str(error)`` is the line to print, ``hint`` the remedy (may be empty)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        """Store the line ``message`` (value and rule) and its remedy ``hint``."""
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(MpvitError, ValueError):
+    """A value that the caller gave breaks a rule."""
+
+    exit_code = 2
+
+
+class CheckError(MpvitError):
+    """A check that was asked for does not hold."""
+
+    exit_code = 3
+
+
+class WeightsError(MpvitError):
+    """A weights file that cannot be read, or does not fit the network."""
+
+
+class ImageError(MpvitError):
+    """A file that cannot be read as an image."""
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """Return the error for a mistyped ``name`` of a ``what`` (a variant, a counter, ...), the nearest one in its hint."""
+    names = list(known)
+    near = get_close_matches(name.lower(), names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"unknown {what} {name!r}: must be one of {', '.join(names)}", hint=hint)

@@ -1,0 +1,1 @@
+"""The network in torch, written from the paper, and its weights."""

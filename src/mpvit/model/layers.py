@@ -1,0 +1,156 @@
+"""The layers of a Multi-Path Vision Transformer, from Lee et al., CVPR 2022 (arXiv:2112.11010), section 3.
+
+The position encodings and the factorized attention are those of Xu et al., ICCV 2021 (arXiv:2104.06399).
+Axes: b batch, c channels, h and w the grid, n = h·w tokens, d channels per head.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from mpvit.attention import factorized
+from mpvit.config import StageConfig, Windows
+
+LAYER_NORM_EPS = 1e-6
+
+
+class ConvNormAct(nn.Module):
+    """Convolution without bias and padded to "same", batch norm, Hardswish: (b, c, h, w) -> (b, out, h/stride, w/stride)."""
+
+    def __init__(self, channels: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1, act: bool = True) -> None:
+        """Leave the Hardswish out where ``act`` is off."""
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(out)
+        self.act = nn.Hardswish() if act else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) -> (b, out, h', w')."""
+        x = self.norm(self.conv(x))
+        return x if self.act is None else self.act(x)
+
+
+class PatchEmbedding(nn.Module):
+    """One of a stage's embeddings: depthwise 3x3, pointwise 1x1, batch norm, Hardswish; channels kept."""
+
+    def __init__(self, dim: int, stride: int) -> None:
+        """Embed with overlapping patches, ``stride`` apart."""
+        super().__init__()
+        self.depthwise = nn.Conv2d(dim, dim, 3, stride, 1, groups=dim, bias=False)
+        self.pointwise = nn.Conv2d(dim, dim, 1, bias=False)
+        self.norm = nn.BatchNorm2d(dim)
+        self.act = nn.Hardswish()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) -> (b, c, h', w') with h' = floor((h - 1) / stride) + 1."""
+        return self.act(self.norm(self.pointwise(self.depthwise(x))))
+
+
+class ConvPositionEncoding(nn.Module):
+    """CPE: a depthwise 3x3 convolution of the map, added to it."""
+
+    def __init__(self, dim: int) -> None:
+        """Encode ``dim`` channels."""
+        super().__init__()
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Map (b, n, c) -> (b, n, c); ``grid`` is (h, w) with n = h·w."""
+        x = rearrange(tokens, "b (h w) c -> b c h w", h=grid[0], w=grid[1])
+        return rearrange(self.conv(x) + x, "b c h w -> b (h w) c")
+
+
+class ConvRelativePositionEncoding(nn.Module):
+    """CRPE: depthwise convolutions of the values, their window depending on the head, times the unscaled query."""
+
+    def __init__(self, head_dim: int, head_windows: Windows) -> None:
+        """Give the heads, in order, the windows of ``head_windows``: pairs (window, heads)."""
+        super().__init__()
+        self.channels = [heads * head_dim for _, heads in head_windows]
+        self.convs = nn.ModuleList(
+            nn.Conv2d(channels, channels, window, padding=window // 2, groups=channels)
+            for channels, (window, _) in zip(self.channels, head_windows, strict=True)
+        )
+
+    def forward(self, query: Tensor, value: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Map two (b, heads, n, d) -> (b, heads, n, d); ``grid`` is (h, w) with n = h·w."""
+        heads = value.shape[1]
+        on_grid = rearrange(value, "b heads (h w) d -> b (heads d) h w", h=grid[0], w=grid[1])
+        pieces = on_grid.split(self.channels, dim=1)
+        encoded = torch.cat([conv(piece) for conv, piece in zip(self.convs, pieces, strict=True)], dim=1)
+        return query * rearrange(encoded, "b (heads d) h w -> b heads (h w) d", heads=heads)
+
+
+class Attention(nn.Module):
+    """Factorized attention plus the relative position encoding of its values, between two linear layers."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        """Attend over ``dim`` channels in ``heads`` heads."""
+        super().__init__()
+        self.heads = heads
+        self.scale = (dim // heads) ** -0.5
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.projection = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, int], crpe: ConvRelativePositionEncoding) -> Tensor:
+        """Map (b, n, c) -> (b, n, c); ``crpe`` is the path's, shared by its layers."""
+        query, key, value = rearrange(self.qkv(tokens), "b n (three heads d) -> three b heads n d", three=3, heads=self.heads)
+        attended = self.scale * factorized.attend(query, key, value) + crpe(query, value, grid)
+        return self.projection(rearrange(attended, "b heads n d -> b n (heads d)"))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between them."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        """Widen ``dim`` channels to ``hidden`` and back."""
+        super().__init__()
+        self.expand = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.contract = nn.Linear(hidden, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Map (b, n, c) -> (b, n, c)."""
+        return self.contract(self.act(self.expand(tokens)))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (Huang et al., ECCV 2016): in training, drop a sample's residual with probability ``rate``."""
+
+    def __init__(self, rate: float) -> None:
+        """Keep a residual with probability 1 - ``rate`` and scale it up, so that its mean stays."""
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, ...) -> (b, ...); the identity in evaluation mode."""
+        if not self.training or self.rate == 0:
+            return x
+        kept = 1 - self.rate
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(kept)
+        return x * mask / kept
+
+    def extra_repr(self) -> str:
+        """Show the rate."""
+        return f"rate={self.rate:g}"
+
+
+class TransformerLayer(nn.Module):
+    """CPE, then attention and MLP, each behind a layer norm and with a residual connection."""
+
+    def __init__(self, stage: StageConfig, drop_path: float) -> None:
+        """Drop each residual in training with probability ``drop_path``."""
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(stage.dim, LAYER_NORM_EPS)
+        self.attention = Attention(stage.dim, stage.heads)
+        self.mlp_norm = nn.LayerNorm(stage.dim, LAYER_NORM_EPS)
+        self.mlp = Mlp(stage.dim, stage.hidden_dim)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(
+        self, tokens: Tensor, grid: tuple[int, int], cpe: ConvPositionEncoding, crpe: ConvRelativePositionEncoding
+    ) -> Tensor:
+        """Map (b, n, c) -> (b, n, c); both position encodings are the path's."""
+        tokens = cpe(tokens, grid)
+        tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens), grid, crpe))
+        return tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))

@@ -1,0 +1,88 @@
+"""The whole network: stem, stages, classifier (Lee et al., CVPR 2022, arXiv:2112.11010, figure 2 and table 1)."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mpvit.config import ModelConfig, get_variant
+from mpvit.model.layers import ConvNormAct, PatchEmbedding
+from mpvit.model.stages import Stage
+
+
+class MPViT(nn.Module):
+    """Multi-Path Vision Transformer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build and initialise the network that ``config`` describes."""
+        super().__init__()
+        self.config = config
+        first = config.stages[0].dim
+        self.stem = nn.Sequential(
+            ConvNormAct(config.in_channels, first // 2, 3, stride=2), ConvNormAct(first // 2, first, 3, stride=2)
+        )
+        rates = iter(_drop_path_rates(config))
+        self.stages = nn.ModuleList(
+            Stage(
+                stage,
+                config.next_dim(index),
+                stride=1 if index == 0 else 2,
+                drop_path=[next(rates) for _ in range(stage.layers)],
+            )
+            for index, stage in enumerate(config.stages)
+        )
+        self.head = nn.Linear(config.stages[-1].dim, config.num_classes) if config.num_classes else None
+        self.apply(_initialise)
+
+    def forward_features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map (b, in_channels, h, w) to each stage's output, (b, c, h/s, w/s) at strides s = 4, 8, 16, 32, ...
+
+        The feature pyramid of dense prediction. A stride-2 step maps a length of m to floor((m - 1) / 2) + 1.
+        """
+        x = self.stem(x)
+        pyramid = []
+        for stage in self.stages:
+            x = stage(x)
+            pyramid.append(x)
+        return tuple(pyramid)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, in_channels, h, w) -> (b, num_classes) logits; with 0 classes the (b, c) features before them."""
+        pooled = functional.adaptive_avg_pool2d(self.forward_features(x)[-1], 1).flatten(1)  # (b, c)
+        return pooled if self.head is None else self.head(pooled)
+
+
+def build_model(model: str | ModelConfig) -> MPViT:
+    """Return the freshly initialised network of a variant's name or a configuration.
+
+    Raises ``UsageError`` for an unknown name.
+    """
+    return MPViT(model if isinstance(model, ModelConfig) else get_variant(model).config)
+
+
+def _drop_path_rates(config: ModelConfig) -> list[float]:
+    """Grow linearly from 0 to the configured rate over all layers in order; the paths of a stage share theirs."""
+    layers = sum(stage.layers for stage in config.stages)
+    return [config.drop_path * index / max(layers - 1, 1) for index in range(layers)]
+
+
+def _initialise(module: nn.Module) -> None:
+    """Initialise as published: linear truncated normal, convolutions by fan-out, position encodings torch's default.
+
+    A patch embedding's depthwise convolution is not divided by its groups; the local branch's is.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, ConvNormAct):
+        _normal_by_fan_out(module.conv, module.conv.groups)
+    elif isinstance(module, PatchEmbedding):
+        _normal_by_fan_out(module.depthwise, 1)
+        _normal_by_fan_out(module.pointwise, 1)
+
+
+@torch.no_grad()
+def _normal_by_fan_out(conv: nn.Conv2d, groups: int) -> None:
+    fan_out = math.prod(conv.kernel_size) * conv.out_channels // groups
+    conv.weight.normal_(0, math.sqrt(2 / fan_out))

@@ -1,0 +1,196 @@
+"""Reading and writing weights: this project's safetensors files, and the authors' checkpoints both ways.
+
+Nothing is unpickled but tensors, containers and ``argparse.Namespace`` (the published files hold their arguments).
+"""
+
+import argparse
+import io
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mpvit.config import ModelConfig, config_from_dict
+from mpvit.errors import MpvitError, UsageError, WeightsError
+from mpvit.files import write_atomically
+from mpvit.model.network import MPViT
+from mpvit.model.published import is_published, published_names
+
+_SHOWN = 6
+"""How many tensors of each complaint an error names."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """What a weights file holds; ``config`` and ``classes`` only where the file carries them."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    config: ModelConfig | None = None
+    classes: tuple[str, ...] | None = None
+
+
+@dataclass(slots=True)
+class _Misfit:
+    """The tensors of a file that do not fit a network, by complaint."""
+
+    missing: list[str] = field(default_factory=list)
+    left_over: list[str] = field(default_factory=list)
+    misshapen: list[str] = field(default_factory=list)
+    disagreeing: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        complaints = []
+        for name in ("missing", "left_over", "misshapen", "disagreeing"):
+            tensors = getattr(self, name)
+            if tensors:
+                more = f" and {len(tensors) - _SHOWN} more" if len(tensors) > _SHOWN else ""
+                complaints.append(f"{len(tensors)} {name.replace('_', ' ')} ({', '.join(tensors[:_SHOWN])}{more})")
+        return "; ".join(complaints)
+
+
+def load_weights(model: MPViT, path: str | Path) -> None:
+    """Load ``path`` into ``model``: a safetensors file of this project, or a checkpoint of the published layout.
+
+    Every tensor must be there and fit, and the copies of a shared one be equal; ``num_batches_tracked`` alone may be
+    absent. Raises ``WeightsError`` naming the tensors that do not, and leaves the model as it was.
+    """
+    fill(model, read_weights(path))
+
+
+def read_weights(path: str | Path) -> WeightsFile:
+    """Read a weights file of either layout, told apart by its content; raise ``WeightsError`` where it is damaged."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(9)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise WeightsError(f"cannot read weights {str(path)!r}: {reason}") from None
+    return _read_safetensors(path) if start[8:] == b"{" else _read_checkpoint(path)
+
+
+def fill(model: MPViT, weights: WeightsFile) -> None:
+    """Copy ``weights`` into ``model``, all or nothing; see ``load_weights``."""
+    if weights.config and replace(weights.config, drop_path=model.config.drop_path) != model.config:
+        raise WeightsError(
+            f"{weights.path} was saved from another configuration: {_first_difference(weights.config, model.config)}",
+            hint="build the model from the configuration inside the file",
+        )
+    wanted = model.state_dict()
+    published = any(is_published(name) for name in weights.tensors)
+    names = {name: published_names(name, model.config) if published else (name,) for name in wanted}
+    misfit = _compare(wanted, names, weights.tensors)
+    if complaint := str(misfit):
+        raise WeightsError(f"{weights.path} does not fit the network: {complaint}", hint=_advice(misfit))
+    found = {name: weights.tensors.get(aliases[0], wanted[name]) for name, aliases in names.items()}
+    model.load_state_dict(found)
+
+
+def save_weights(model: MPViT, path: str | Path, *, layout: str = "project", classes: Sequence[str] | None = None) -> None:
+    """Write the model's weights to ``path``, whole or not at all.
+
+    Layout ``project`` is a safetensors file with the configuration inside and, where given, the names of the classes in
+    index order. Layout ``published`` is the authors' checkpoint, ``{"model": tensors}``, each alias included.
+    Raises ``UsageError`` for another layout or a wrong number of classes, ``MpvitError`` where it cannot be written.
+    """
+    if classes is not None and len(classes) != model.config.num_classes:
+        raise UsageError(f"{len(classes)} class names: the network has {model.config.num_classes} classes")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if layout == "project":
+        metadata = {"format": "pt", "mpvit.config": json.dumps(asdict(model.config))}
+        if classes is not None:
+            metadata["mpvit.classes"] = json.dumps(list(classes))
+        data = safetensors.torch.save(tensors, metadata)
+    elif layout == "published":
+        renamed = {alias: t for name, t in tensors.items() for alias in published_names(name, model.config)}
+        buffer = io.BytesIO()
+        torch.save({"model": renamed}, buffer)
+        data = buffer.getvalue()
+    else:
+        raise UsageError(f"layout = {layout!r}: must be 'project' or 'published'")
+    write_atomically(Path(path), data)
+
+
+def _read_safetensors(path: Path) -> WeightsFile:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+    except (safetensors.SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is damaged: {_one_line(error)}", hint="copy or download the file again") from None
+    try:
+        config = config_from_dict(json.loads(metadata["mpvit.config"])) if "mpvit.config" in metadata else None
+        classes = tuple(json.loads(metadata["mpvit.classes"])) if "mpvit.classes" in metadata else None
+    except (ValueError, TypeError, MpvitError) as error:
+        raise WeightsError(f"{path} carries a configuration that cannot be read: {_one_line(error)}") from None
+    return WeightsFile(path, tensors, config, classes)
+
+
+def _read_checkpoint(path: Path) -> WeightsFile:
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{path} is no weights file, or holds more than tensors: {_one_line(error)}",
+            hint="only tensors, containers and argparse.Namespace are unpickled; anything else could run code",
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path} is damaged: {_one_line(error)}", hint="copy or download the file again") from None
+    tensors = content.get("model", content) if isinstance(content, Mapping) else content
+    if not isinstance(tensors, Mapping) or not tensors:
+        raise WeightsError(f"{path} holds no tensors under 'model'", hint="a checkpoint is {'model': {name: tensor}}")
+    return WeightsFile(path, dict(tensors))
+
+
+def _compare(wanted: Mapping[str, Tensor], names: Mapping[str, Sequence[str]], found: Mapping[str, Any]) -> _Misfit:
+    misfit = _Misfit()
+    known = {alias for aliases in names.values() for alias in aliases}
+    misfit.left_over = [str(name) for name in found if name not in known]
+    for own, aliases in names.items():
+        first = found.get(aliases[0])
+        for alias in aliases:
+            tensor = found.get(alias)
+            if tensor is None:
+                if not own.endswith("num_batches_tracked"):
+                    misfit.missing.append(alias)
+            elif not isinstance(tensor, Tensor) or tensor.shape != wanted[own].shape:
+                shape = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+                misfit.misshapen.append(f"{alias}: {shape}, must be {list(wanted[own].shape)}")
+            elif isinstance(first, Tensor) and not torch.equal(tensor, first):
+                misfit.disagreeing.append(f"{alias} differs from {aliases[0]}")
+    return misfit
+
+
+def _advice(misfit: _Misfit) -> str:
+    heads = ("cls_head.", "head.")
+    if misfit.missing and not misfit.misshapen and all(name.startswith(heads) for name in misfit.missing):
+        return "a dense-prediction file has no classifier: build the model with num_classes=0"
+    if misfit.misshapen or misfit.left_over:
+        return "is it the weights of another variant or number of classes?"
+    return "the model was left as it was"
+
+
+def _first_difference(saved: ModelConfig, wanted: ModelConfig) -> str:
+    if len(saved.stages) != len(wanted.stages):
+        return f"{len(saved.stages)} stages, the model has {len(wanted.stages)}"
+    pairs = [("", asdict(saved), asdict(wanted))]
+    pairs += [(f"stages[{i}].", asdict(a), asdict(b)) for i, (a, b) in enumerate(zip(saved.stages, wanted.stages, strict=True))]
+    return next(
+        f"{where}{name} = {old[name]!r}, the model has {new[name]!r}"
+        for where, old, new in pairs
+        for name in old
+        if name not in ("stages", "drop_path") and old[name] != new[name]
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

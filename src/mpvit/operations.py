@@ -1,0 +1,228 @@
+"""What one primitive operation costs, in closed form, and trees of them.
+
+An ``Operation`` is one call of a convolution, linear layer, matrix product, norm, ...: its shapes, parameters and
+multiply-adds. A ``Block`` names its children; every figure of a block is the sum over them. Which operations count how
+much is a *convention* (``CONVENTIONS``): all counters agree on the shapes, none on what to add up.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import prod
+from typing import NamedTuple
+
+Shape = tuple[int, ...]
+
+
+class Operation(NamedTuple):
+    """One primitive operation.
+
+    Attributes:
+        kind: conv, linear, matmul, batch_norm, layer_norm, pool, activation, softmax, add, mul.
+        input_shape: (B, C, H, W) on the grid, (B, N, C) on tokens; the left operand of a matmul.
+        output_shape: likewise.
+        params: learned numbers that this operation owns.
+        macs: multiply-adds of one call; 0 for what multiplies no matrix.
+        calls: how often it runs here. A shared module is registered once with its parameters and 0 calls; each block
+            that calls it holds an operation with 1 call and no parameters.
+        shared: of such a call, the module's name below the enclosing ``Block(scope=True)``.
+    """
+
+    kind: str
+    input_shape: Shape
+    output_shape: Shape
+    params: int = 0
+    macs: int = 0
+    calls: int = 1
+    shared: str = ""
+
+    @property
+    def activations(self) -> int:
+        """Output elements of convolutions, linear layers and matmuls over all calls, as fvcore counts activations."""
+        return self.calls * prod(self.output_shape) if self.kind in MULTIPLYING else 0
+
+
+MULTIPLYING = ("conv", "linear", "matmul")
+"""The kinds of operation that are sums of products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A named group of operations. The names lead to the network's module of the same path.
+
+    ``scope`` marks the block that registers what the calls below it share.
+    """
+
+    children: dict[str, "Operation | Block"] = field(default_factory=dict)
+    scope: bool = False
+
+    def block(self, name: str) -> "Block":
+        """Return the child ``name``, which is a block and no single operation."""
+        child = self.children[name]
+        assert isinstance(child, Block), f"{name} is a single operation"  # noqa: S101 - an internal invariant
+        return child
+
+
+Node = Operation | Block
+
+
+# ── primitives: shapes in, one operation out ────────────────────────────────────────────────────────────────────────
+
+
+def strided(size: int, stride: int) -> int:
+    """Return the output length of an odd, "same"-padded window over ``size``: floor((size - 1) / stride) + 1."""
+    return (size - 1) // stride + 1
+
+
+def conv(input_shape: Shape, out: int, kernel: int, *, stride: int = 1, groups: int = 1, bias: bool = False) -> Operation:
+    """2-d convolution with padding (kernel - 1) // 2, (B, C, H, W) -> (B, out, H', W'); B·out·H'·W'·kernel²·C/groups MACs."""
+    batch, channels, height, width = input_shape
+    output_shape = (batch, out, strided(height, stride), strided(width, stride))
+    taps = kernel * kernel * (channels // groups)
+    return Operation("conv", input_shape, output_shape, out * taps + out * bias, prod(output_shape) * taps)
+
+
+def linear(input_shape: Shape, out: int, *, bias: bool = True) -> Operation:
+    """Linear layer on the last axis, (..., C) -> (..., out); C MACs an output element, a bias adds none."""
+    *leading, channels = input_shape
+    output_shape = (*leading, out)
+    return Operation("linear", input_shape, output_shape, out * channels + out * bias, prod(output_shape) * channels)
+
+
+def matmul(left: Shape, output_shape: Shape, contracted: int) -> Operation:
+    """Batched product of two activations; ``contracted`` MACs for each element of the output."""
+    return Operation("matmul", left, output_shape, 0, prod(output_shape) * contracted)
+
+
+def norm(kind: str, shape: Shape, channels: int) -> Operation:
+    """``batch_norm`` or ``layer_norm`` with one weight and one bias a channel."""
+    return Operation(kind, shape, shape, 2 * channels)
+
+
+def elementwise(kind: str, shape: Shape) -> Operation:
+    """``activation``, ``softmax``, ``add`` or ``mul``: shape kept, nothing learned, no multiply-adds."""
+    return Operation(kind, shape, shape)
+
+
+def global_pool(input_shape: Shape) -> Operation:
+    """Adaptive average pooling to one position, (B, C, H, W) -> (B, C, 1, 1)."""
+    return Operation("pool", input_shape, (*input_shape[:2], 1, 1))
+
+
+# ── shared modules ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def registered(node: Node) -> Node:
+    """Return ``node`` as the registration of a shared module: its parameters, no calls."""
+    if isinstance(node, Operation):
+        return node._replace(calls=0)
+    return Block({name: registered(child) for name, child in node.children.items() if is_module(child)}, node.scope)
+
+
+def called(node: Node, name: str) -> Node:
+    """Return ``node`` as a call of the shared module ``name``: its work, no parameters."""
+    if isinstance(node, Operation):
+        return node._replace(params=0, shared=name if is_module(node) else "")
+    return Block({child: called(inner, f"{name}.{child}") for child, inner in node.children.items()}, node.scope)
+
+
+def is_module(node: Node) -> bool:
+    """Tell whether ``node`` owns parameters, so that calling it twice is sharing."""
+    return node.params > 0 if isinstance(node, Operation) else any(is_module(child) for child in node.children.values())
+
+
+def walk(node: Node, path: str = "", scope: str = "") -> Iterator[tuple[str, str, Operation]]:
+    """Yield (path, module, operation) for each operation below ``node``, in order.
+
+    ``path`` is where the call happens; ``module`` the registered module's path, which differs for a shared one.
+    """
+    if isinstance(node, Operation):
+        yield path, (f"{scope}.{node.shared}".lstrip(".") if node.shared else path), node
+        return
+    inner_scope = path if node.scope else scope
+    for name, child in node.children.items():
+        yield from walk(child, f"{path}.{name}" if path else name, inner_scope)
+
+
+# ── conventions ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _multiply_adds(operation: Operation) -> int:
+    return operation.macs
+
+
+def _fvcore_rounded(operation: Operation) -> int:
+    """Fvcore reads an einsum's cost from a printout with four significant digits, and halves that FLOP count."""
+    return int(float(f"{2 * operation.macs:.3e}") // 2)
+
+
+def _per_output(factor: int) -> Callable[[Operation], int]:
+    return lambda operation: factor * prod(operation.output_shape)
+
+
+def _input_elements(operation: Operation) -> int:
+    return prod(operation.input_shape)
+
+
+Convention = dict[str, Callable[[Operation], int]]
+"""From an operation's kind to the MACs that one call of it is worth. Kinds that are absent are not counted."""
+
+_MATMUL: Convention = dict.fromkeys(MULTIPLYING, _multiply_adds)
+_EXACT: Convention = {
+    **_MATMUL,
+    "batch_norm": _per_output(2),  # one multiply, one add: at inference it is an affine map
+    "layer_norm": _per_output(5),
+    "pool": _input_elements,
+}
+
+CONVENTIONS: dict[str, Convention] = {
+    "fvcore": {**_EXACT, "matmul": _fvcore_rounded},
+    "exact": _EXACT,
+    "matmul": _MATMUL,
+}
+"""``fvcore`` is the published one (its einsum rounding included), ``exact`` the same rules with exact einsum, ``matmul``
+convolutions, linear layers and matmuls alone, as torch's own counter has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The figures of a tree under one convention.
+
+    ``by_kind`` maps each counted kind to its MACs and ``not_counted`` each other kind to its number of calls.
+    """
+
+    params: int
+    macs: int
+    activations: int
+    by_kind: dict[str, int]
+    not_counted: dict[str, int]
+
+
+def tally(node: Node, convention: str) -> Tally:
+    """Add up every operation below ``node`` under the ``convention`` (a key of ``CONVENTIONS``)."""
+    rules = CONVENTIONS[convention]
+    params = activations = 0
+    by_kind = dict.fromkeys(rules, 0)
+    not_counted: dict[str, int] = {}
+    for operation, times in _distinct(node):
+        params += times * operation.params
+        activations += times * operation.activations
+        calls = times * operation.calls
+        if rule := rules.get(operation.kind):
+            by_kind[operation.kind] += calls * rule(operation)
+        elif calls:
+            not_counted[operation.kind] = not_counted.get(operation.kind, 0) + calls
+    return Tally(params, sum(by_kind.values()), activations, by_kind, not_counted)
+
+
+def _distinct(node: Node) -> Iterator[tuple[Operation, int]]:
+    """Yield each operation object below ``node`` with how often it occurs: equal layers are one object in a tree."""
+    pending: list[tuple[Node, int]] = [(node, 1)]
+    while pending:
+        current, times = pending.pop()
+        if isinstance(current, Operation):
+            yield current, times
+            continue
+        occurrences: dict[int, list[Node]] = {}
+        for child in current.children.values():
+            occurrences.setdefault(id(child), []).append(child)
+        pending.extend((same[0], times * len(same)) for same in occurrences.values())
