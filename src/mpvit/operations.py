@@ -150,6 +150,11 @@ def _multiply_adds(operation: Operation) -> int:
     return operation.macs
 
 
+def _dispatched(operation: Operation) -> int:
+    """Torch dispatches an einsum over an axis of length 1 as an elementwise product, which its counter passes over."""
+    return operation.macs if operation.macs > prod(operation.output_shape) else 0
+
+
 def _fvcore_rounded(operation: Operation) -> int:
     """Fvcore reads an einsum's cost from a printout with four significant digits, and halves that FLOP count."""
     return int(float(f"{2 * operation.macs:.3e}") // 2)
@@ -166,9 +171,8 @@ def _input_elements(operation: Operation) -> int:
 Convention = dict[str, Callable[[Operation], int]]
 """From an operation's kind to the MACs that one call of it is worth. Kinds that are absent are not counted."""
 
-_MATMUL: Convention = dict.fromkeys(MULTIPLYING, _multiply_adds)
 _EXACT: Convention = {
-    **_MATMUL,
+    **dict.fromkeys(MULTIPLYING, _multiply_adds),
     "batch_norm": _per_output(2),  # one multiply, one add: at inference it is an affine map
     "layer_norm": _per_output(5),
     "pool": _input_elements,
@@ -177,7 +181,7 @@ _EXACT: Convention = {
 CONVENTIONS: dict[str, Convention] = {
     "fvcore": {**_EXACT, "matmul": _fvcore_rounded},
     "exact": _EXACT,
-    "matmul": _MATMUL,
+    "matmul": {"conv": _multiply_adds, "linear": _multiply_adds, "matmul": _dispatched},
 }
 """``fvcore`` is the published one (its einsum rounding included), ``exact`` the same rules with exact einsum, ``matmul``
 convolutions, linear layers and matmuls alone, as torch's own counter has it."""

@@ -7,6 +7,7 @@ import argparse
 import io
 import json
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -136,14 +137,15 @@ def _read_safetensors(path: Path) -> WeightsFile:
 
 def _read_checkpoint(path: Path) -> WeightsFile:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} is no weights file, or holds more than tensors: {_one_line(error)}",
             hint="only tensors, containers and argparse.Namespace are unpickled; anything else could run code",
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # noqa: BLE001 - on damaged bytes an unpickler raises anything
         raise WeightsError(f"{path} is damaged: {_one_line(error)}", hint="copy or download the file again") from None
     tensors = content.get("model", content) if isinstance(content, Mapping) else content
     if not isinstance(tensors, Mapping) or not tensors:

@@ -1,0 +1,35 @@
+"""Random networks and images, small enough to run dozens of a test."""
+
+from hypothesis import strategies as st
+
+from mpvit.config import ModelConfig, StageConfig
+
+
+@st.composite
+def stages(draw: st.DrawFn, *, even: bool = False) -> StageConfig:
+    heads = draw(st.integers(1, 5))
+    head_dim = draw(st.integers(1, 6))
+    windows = draw(st.lists(st.tuples(st.sampled_from([1, 3, 5, 7]), st.integers(1, 4)), min_size=1, max_size=3))
+    return StageConfig(
+        paths=draw(st.integers(1, 4)),
+        layers=draw(st.integers(1, 2)),
+        dim=heads * head_dim * (2 if even else 1),
+        heads=heads,
+        mlp_ratio=draw(st.sampled_from([1, 2, 3, 4])),
+        crpe_windows=tuple(windows),
+    )
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> ModelConfig:
+    return ModelConfig(
+        stages=(draw(stages(even=True)), *draw(st.lists(stages(), max_size=2))),
+        in_channels=draw(st.integers(1, 4)),
+        num_classes=draw(st.sampled_from([0, 1, 7])),
+        drop_path=draw(st.sampled_from([0.0, 0.3])),
+    )
+
+
+def shapes() -> st.SearchStrategy[tuple[int, int, int]]:
+    """Batch, height and width; odd, even, not square, down to a single pixel."""
+    return st.tuples(st.integers(1, 3), st.integers(1, 70), st.integers(1, 70))

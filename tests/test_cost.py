@@ -1,0 +1,102 @@
+"""The closed form's tree against the network: the same modules, shapes, parameters and calls, seen by hooks."""
+
+from collections import Counter, defaultdict
+
+import pytest
+import torch
+from hypothesis import given, settings
+from strategies import configs, shapes
+from torch import Tensor, nn
+
+from mpvit import VARIANTS, ModelConfig, build_model
+from mpvit.cost import network, parts
+from mpvit.errors import UsageError
+from mpvit.operations import CONVENTIONS, tally, walk
+
+LEAVES = {nn.Conv2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm", nn.LayerNorm: "layer_norm"}
+LEAVES |= {nn.Hardswish: "activation", nn.GELU: "activation"}
+
+Seen = tuple[str, tuple[int, ...], tuple[int, ...]]
+
+
+def hooked(model: nn.Module, image: Tensor) -> dict[str, list[Seen]]:
+    """What one forward pass calls: for each leaf module (kind, input shape, output shape) of each call."""
+    seen: dict[str, list[Seen]] = defaultdict(list)
+    for name, module in model.named_modules():
+        if kind := LEAVES.get(type(module)):
+
+            def note(_: nn.Module, args: tuple[Tensor], output: Tensor, *, name: str = name, kind: str = kind) -> None:
+                seen[name].append((kind, tuple(args[0].shape), tuple(output.shape)))
+
+            module.register_forward_hook(note)
+    with torch.inference_mode():
+        model(image)
+    return dict(seen)
+
+
+@settings(max_examples=30)
+@given(configs(), shapes())
+def test_every_layer_is_the_module_of_its_name(config: ModelConfig, shape: tuple[int, int, int]) -> None:
+    batch, height, width = shape
+    with torch.device("meta"):
+        model = build_model(config).eval()
+        seen = hooked(model, torch.empty(batch, config.in_channels, height, width))
+    predicted: dict[str, list[Seen]] = defaultdict(list)
+    params: Counter[str] = Counter()
+    for _, module, operation in walk(network(config, batch, height, width)):
+        params[module] += operation.params
+        if module in seen:
+            predicted[module] += [(operation.kind, operation.input_shape, operation.output_shape)] * operation.calls
+    assert predicted == seen
+    for name, total in params.items():
+        if total:
+            assert total == sum(p.numel() for p in model.get_submodule(name).parameters())
+    assert params.total() == sum(p.numel() for p in model.parameters())
+
+
+@settings(max_examples=30)
+@given(configs(), shapes())
+def test_parts_sum_to_the_whole(config: ModelConfig, shape: tuple[int, int, int]) -> None:
+    tree = network(config, *shape)
+    for convention in CONVENTIONS:
+        whole = tally(tree, convention)
+        for by in ("stage", "path"):
+            pieces = [tally(part, convention) for part in parts(tree, by).values()]
+            assert sum(p.params for p in pieces) == whole.params
+            assert sum(p.macs for p in pieces) == whole.macs
+            assert sum(p.activations for p in pieces) == whole.activations
+            calls = sum((Counter(p.not_counted) for p in pieces), Counter())
+            assert calls == whole.not_counted
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [  # G multiply-adds under fvcore's rules with exact einsum; tiny to base
+        ((800, 1280), (33.75, 60.64, 97.95, 335.61)),
+        ((512, 2048), (34.56, 62.09, 100.30, 343.66)),
+    ],
+)
+def test_larger_images(size: tuple[int, int], expected: tuple[float, ...]) -> None:
+    found = [tally(network(variant.config, 1, *size), "exact").macs / 1e9 for variant in VARIANTS.values()]
+    assert found == pytest.approx(expected, abs=0.005)
+
+
+def test_cost_is_linear_in_the_batch() -> None:
+    config = VARIANTS["tiny"].config
+    one, five = (tally(network(config, batch, 224, 224), "exact") for batch in (1, 5))
+    assert (five.params, five.macs, five.activations) == (one.params, 5 * one.macs, 5 * one.activations)
+
+
+@pytest.mark.parametrize("what", ["batch", "height", "width"])
+def test_a_length_below_one_is_refused(what: str) -> None:
+    lengths = {"batch": 1, "height": 1, "width": 1, what: 0}
+    with pytest.raises(UsageError, match=f"{what} = 0"):
+        network(VARIANTS["tiny"].config, **lengths)
+
+
+def test_deeper_paths_do_not_take_more_operations_in_memory() -> None:
+    """Layers of a path are one object, which is why a count takes the same time at any depth."""
+    config = VARIANTS["base"].config
+    layers = network(config, 1, 224, 224).block("stages").block("2").block("paths").block("0").block("layers").children
+    assert len(layers) == 8
+    assert len({id(layer) for layer in layers.values()}) == 1

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from mpvit.errors import MpvitError
+from mpvit.files import write_atomically
+
+
+def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "table.md"
+    path.write_text("old")
+    path.chmod(0o640)
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [file.name for file in tmp_path.iterdir()] == ["table.md"]
+
+
+def test_a_new_file_has_the_usual_mode(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "one", b"")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "one").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_atomically(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", ["no/folder/file", "folder", "loop", "x" * 300, "nul\0", "file/below"])
+def test_what_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(MpvitError, match="cannot write") as caught:
+        write_atomically(tmp_path / name, b"new")
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_device_is_said() -> None:
+    with pytest.raises(MpvitError, match="No space left on device"):
+        write_atomically(Path("/dev/full"), b"new")

@@ -1,0 +1,144 @@
+import math
+
+import pytest
+import torch
+from golden import golden, golden_input, published_tensors
+from hypothesis import given, settings
+from strategies import configs, shapes
+from torch import Tensor, nn
+
+import mpvit
+from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
+from mpvit.errors import UsageError
+from mpvit.model.layers import DropPath
+from mpvit.model.network import MPViT
+from mpvit.model.weights import WeightsFile, fill
+
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
+SMALL = ModelConfig((StageConfig(2, 1, 8, 2, 2), StageConfig(3, 2, 12, 4, 2)), num_classes=5)
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def golden_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, MPViT]:
+    variant: str = request.param
+    model = build_model(variant).eval()
+    fill(model, WeightsFile(tmp_path_factory.mktemp("golden"), published_tensors(variant)))
+    return variant, model
+
+
+def assert_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
+    error = (found.double() - expected).abs() / (1 + expected.abs())
+    assert error.max().item() <= tolerance
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("number", [0, 1])
+def test_golden_values(golden_model: tuple[str, MPViT], number: int, dtype: torch.dtype) -> None:
+    variant, model = golden_model
+    case = golden(variant)["cases"][number]
+    tolerance = TOLERANCE[dtype]
+    image = golden_input(case).to(dtype)
+    with torch.inference_mode():
+        model.to(dtype)
+        outputs = [model.stem(image), *model.forward_features(image)]
+        logits = model(image)
+    for output, stage in zip(outputs, case["stages"].values(), strict=True):
+        assert list(output.shape) == stage["shape"]
+        summary = torch.stack([output.mean(), output.std(correction=0), *output.flatten()[:8]])
+        assert_close(summary, torch.tensor([stage["mean"], stage["std"], *stage["first"]], dtype=torch.float64), tolerance)
+    assert_close(logits[0], torch.tensor(case["logits"], dtype=torch.float64), tolerance)
+
+
+@settings(max_examples=40)
+@given(configs(), shapes())
+def test_any_checked_configuration_builds_and_runs(config: ModelConfig, shape: tuple[int, int, int]) -> None:
+    batch, height, width = shape
+    image = torch.randn(batch, config.in_channels, height, width)
+    model = build_model(config).eval()
+    with torch.inference_mode():
+        pyramid, output = model.forward_features(image), model(image)
+    for index, features in enumerate(pyramid):
+        stride = 4 * 2**index
+        # a stride-2 step maps m to floor((m - 1) / 2) + 1 = ceil(m / 2), so s of them to ceil(m / 2^s)
+        assert features.shape == (batch, config.next_dim(index), math.ceil(height / stride), math.ceil(width / stride))
+    assert output.shape == (batch, config.num_classes or config.stages[-1].dim)
+    assert output.isfinite().all()
+
+
+def test_in_training_every_parameter_gets_a_gradient() -> None:
+    model = build_model(SMALL).train()
+    model(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert without == []
+
+
+def test_position_encodings_are_registered_once() -> None:
+    model = build_model("tiny")
+    named = len([*model.named_parameters(remove_duplicate=False)])
+    assert named == len([*model.parameters()])
+    assert sum(parameter.numel() for parameter in model.parameters()) == VARIANTS["tiny"].published.params
+
+
+def test_drop_path_drops_a_residual_of_a_sample_or_scales_it_up() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(4000, 3, 2)
+    dropped = DropPath(0.25)(x)
+    assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.75])
+    assert (dropped.flatten(1).std(1) == 0).all()  # a sample is dropped whole
+    assert dropped.mean().item() == pytest.approx(1, abs=0.04)  # five standard deviations of 4000 coins
+    assert torch.equal(DropPath(0.25).eval()(x), x)
+
+
+def test_drop_path_acts_in_training_only() -> None:
+    config = ModelConfig(SMALL.stages, drop_path=0.9)
+    model = build_model(config)
+    model.load_state_dict(build_model(config).state_dict())
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.eval()  # so that only drop path tells training from evaluation
+    image = torch.randn(8, 3, 32, 32)
+    with torch.no_grad():
+        assert not torch.equal(model(image), model(image))
+        model.eval()
+        assert torch.equal(model(image), model(image))
+
+
+def test_drop_path_grows_linearly_over_the_layers_and_is_the_same_for_all_paths() -> None:
+    rates: dict[str, list[float]] = {}
+    for name, module in build_model("small").named_modules():
+        if isinstance(module, DropPath):
+            rates.setdefault(name.partition(".layers.")[0], []).append(module.rate)
+    expected = [0.05 * i / 12 for i in range(13)]  # 1 + 3 + 6 + 3 layers
+    for stage, layers, paths in ((0, slice(0, 1), 2), (1, slice(1, 4), 3), (2, slice(4, 10), 3), (3, slice(10, 13), 3)):
+        for path in range(paths):
+            assert rates[f"stages.{stage}.paths.{path}"] == pytest.approx(expected[layers])
+
+
+@pytest.mark.parametrize(
+    ("name", "std"),
+    [
+        ("head.weight", 0.02),
+        ("stages.2.paths.1.layers.0.attention.qkv.weight", 0.02),
+        ("stem.1.conv.weight", math.sqrt(2 / (9 * 64))),
+        ("stages.3.paths.0.embedding.depthwise.weight", math.sqrt(2 / (9 * 216))),  # not divided by its groups
+        ("stages.3.paths.0.embedding.pointwise.weight", math.sqrt(2 / 216)),
+        ("stages.3.local.depthwise.conv.weight", math.sqrt(2 / 9)),  # divided by them
+        ("stages.3.fusion.conv.weight", math.sqrt(2 / 216)),
+    ],
+)
+def test_initialisation_has_the_published_spread(name: str, std: float) -> None:
+    torch.manual_seed(0)
+    weight = build_model("tiny").get_parameter(name)
+    assert weight.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * weight.numel()))
+    assert abs(weight.mean().item()) <= 5 * std / math.sqrt(weight.numel())
+
+
+def test_build_model_takes_a_name_or_a_configuration() -> None:
+    assert str(build_model("tiny")) == str(build_model(VARIANTS["tiny"].config))
+    with pytest.raises(UsageError, match="unknown variant 'large'"):
+        build_model("large")
+
+
+def test_the_package_offers_its_names_without_importing_them() -> None:
+    assert set(mpvit.__all__) <= set(dir(mpvit))
+    with pytest.raises(AttributeError, match="no attribute 'vit'"):
+        _ = mpvit.vit
