@@ -1,5 +1,6 @@
 """The application: global options, commands, and errors as exit codes."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -9,8 +10,10 @@ import typer
 
 from mpvit import __version__
 from mpvit.errors import MpvitError
+from mpvit_cli.commands.compare_attn import compare_attn
 from mpvit_cli.commands.flops import flops
-from mpvit_cli.output import Terminal
+from mpvit_cli.commands.predict import predict
+from mpvit_cli.output import Terminal, discard
 
 EPILOG = "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 a check does not hold, 130 interrupted."
 
@@ -25,6 +28,8 @@ app = typer.Typer(
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "flops": (flops, "Count"),
+    "compare-attn": (compare_attn, "Count"),
+    "predict": (predict, "Use"),
 }
 """Each command and the panel of the help that it stands in."""
 
@@ -57,6 +62,9 @@ def configure(
 
 def main() -> int:
     """Run the command line on ``sys.argv`` and return its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started the command
+            setattr(sys, name, io.StringIO())
     terminal = Terminal(verbose=os.environ.get("MPVIT_DEBUG", "") not in ("", "0"))
     try:
         code = app(obj=terminal, standalone_mode=False)
@@ -67,6 +75,10 @@ def main() -> int:
         if message := error.format_message():  # empty where the bare command has just shown its help
             terminal.error(message, f"see mpvit {_asked_command()}--help")
         return error.exit_code
+    except OSError as error:  # Typer prints --help and --version; all other files are named where they are opened
+        discard(sys.stdout)
+        terminal.error(f"cannot write to standard output: {error.strerror}")
+        return 1
     except typer.Abort:
         return 1
     return code if isinstance(code, int) else 0

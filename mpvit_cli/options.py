@@ -6,17 +6,42 @@ from typing import Annotated
 
 import typer
 
+from mpvit.attention import KINDS
 from mpvit.config import VARIANTS, ModelConfig, get_variant, load_config
+from mpvit.counting import COUNTERS, CUTS
 from mpvit.errors import UsageError
+from mpvit.operations import CONVENTIONS
 from mpvit.render import FORMATS
 
 ALL = "all"
+
+LARGEST = 999_999_999
+"""The largest whole number that an option takes: counts of anything larger would not fit a float."""
 
 
 def complete(names: Iterable[str]) -> Callable[[str], list[str]]:
     """Return a shell completion that offers those of ``names`` that start as typed."""
     known = list(names)
     return lambda incomplete: [name for name in known if name.startswith(incomplete)]
+
+
+def whole(value: str | int) -> int:
+    """Read a whole number; a default comes as one."""
+    try:
+        found = int(value)
+    except ValueError:
+        raise typer.BadParameter(f"{str(value)[:40]!r} must be a whole number") from None
+    if abs(found) > LARGEST:
+        raise typer.BadParameter(f"{str(value)[:40]!r} must be at most {LARGEST}")
+    return found
+
+
+def number(value: str | float) -> float:
+    """Read a number; a default comes as one."""
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(f"{value[:40]!r} must be a number") from None  # type: ignore[index]
 
 
 Variants = Annotated[
@@ -35,7 +60,7 @@ Configs = Annotated[
     typer.Option("--config", metavar="FILE.toml", help="A network of your own; repeatable.", show_default=False),
 ]
 Size = Annotated[str, typer.Option(metavar="PIXELS", help="Image size: one side, or HEIGHTxWIDTH.", envvar="MPVIT_SIZE")]
-Batch = Annotated[int, typer.Option(metavar="N", help="Images in the batch.")]
+Batch = Annotated[int, typer.Option(parser=whole, metavar="N", help="Images in the batch.")]
 Format = Annotated[
     str | None,
     typer.Option(
@@ -53,6 +78,61 @@ Output = Annotated[
 ]
 
 
+Attention = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help=f"Attention of every layer instead of the published one: {', '.join(KINDS)}; a number as in linformer:128.",
+        autocompletion=complete(KINDS),
+        show_default=False,
+    ),
+]
+Counters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--counter",
+        metavar="NAME|all",
+        help=f"Who counts: {', '.join(COUNTERS)} or all; repeatable. (default: analytic)",
+        autocompletion=complete([ALL, *COUNTERS]),
+        show_default=False,
+    ),
+]
+Convention = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(CONVENTIONS),
+        help="What the analytic counter adds up. (default: fvcore, the published one)",
+        autocompletion=complete(CONVENTIONS),
+        show_default=False,
+    ),
+]
+By = Annotated[str, typer.Option(metavar="|".join(CUTS), help="Show parts.", autocompletion=complete(CUTS))]
+Check = Annotated[bool, typer.Option("--check", help="Exit with 3 if a count differs from the published one.")]
+
+Tokens = Annotated[int, typer.Option(parser=whole, metavar="N", help="Number of tokens.")]
+Variant = Annotated[str, typer.Option(metavar="NAME", help="Published variant.", autocompletion=complete(VARIANTS))]
+Stage = Annotated[
+    int, typer.Option(parser=whole, metavar="2..5", help="Stage of the variant whose channels and heads are taken.")
+]
+Dim = Annotated[int | None, typer.Option(parser=whole, metavar="C", help="Channels, instead of a stage's.", show_default=False)]
+Heads = Annotated[int | None, typer.Option(parser=whole, metavar="H", help="Heads, instead of a stage's.", show_default=False)]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        metavar="NAME|all",
+        help=f"Kinds of attention: {', '.join(KINDS)}; repeatable; a number as in linformer:128. (default: all)",
+        autocompletion=complete([ALL, *KINDS]),
+        show_default=False,
+    ),
+]
+Sweep = Annotated[
+    str | None,
+    typer.Option("--sweep", metavar="FIRST..LAST", help="Range of N. (default: N/64..64N)", show_default=False),
+]
+Numerics = Annotated[bool, typer.Option("--numerics", help="Errors in half precision and implied maps instead of costs.")]
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Read "224" or "800x1280" as (height, width) in pixels; raise ``UsageError`` for anything else."""
     lengths = text.lower().replace("×", "x").split("x")
@@ -64,18 +144,37 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(lengths[0]), int(lengths[-1])
 
 
+def parse_range(text: str) -> tuple[int, int]:
+    """Read "49..65536" as (first, last); raise ``UsageError`` for anything else."""
+    ends = text.split("..")
+    longest = 9
+    if len(ends) != 2 or not all(end.isascii() and end.isdigit() and len(end) <= longest for end in ends):  # noqa: PLR2004
+        raise UsageError(f"range {text!r}: must be two whole numbers", hint="for example 49..65536")
+    first, last = int(ends[0]), int(ends[1])
+    if not 1 <= first <= last:
+        raise UsageError(f"range {text!r}: must go from at least 1 upwards", hint="for example 49..65536")
+    return first, last
+
+
 def parse_names(given: Sequence[str] | None, every: Iterable[str], default: Sequence[str]) -> list[str]:
     """Read repeated or comma-joined names, ``all`` standing for ``every`` one; each once, in the order given."""
     names = [name.strip() for text in given or default for name in text.split(",")]
     return list(dict.fromkeys(name for given in names for name in (every if given == ALL else [given])))
 
 
-def parse_models(variants: Sequence[str] | None, configs: Sequence[Path] | None) -> dict[str, ModelConfig]:
-    """Return the networks asked for by name: every variant where neither option is given."""
+def parse_models(
+    variants: Sequence[str] | None, configs: Sequence[Path] | None, attention: str | None = None
+) -> dict[str, ModelConfig]:
+    """Return the networks asked for by name: every variant where neither option is given.
+
+    With ``attention``, every layer of each has that kind, and the name says so: "tiny+softmax".
+    """
     default = [] if configs else [ALL]
     models = {name: get_variant(name).config for name in parse_names(variants, VARIANTS, default)}
     for path in configs or ():
         if path.stem in models:
             raise UsageError(f"--config {path}: there is already a network {path.stem!r}", hint="rename the file")
         models[path.stem] = load_config(path)
-    return models
+    if attention is None:
+        return models
+    return {f"{name}+{attention}": config.with_attention(attention) for name, config in models.items()}

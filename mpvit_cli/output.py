@@ -5,10 +5,11 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+from mpvit.errors import MpvitError
 from mpvit.files import write_atomically
 from mpvit.render import FORMATS, SUFFIXES, render
 from mpvit.tables import Document
@@ -30,6 +31,7 @@ class Terminal:
     verbose: bool = False
     color: bool = True
     progress: bool = True
+    said: set[str] = field(default_factory=set)
 
     def show(self, document: Document, form: str | None, path: Path | None = None) -> None:
         """Print ``document``, or write it to ``path`` whole or not at all; the format defaults to the file's suffix."""
@@ -47,8 +49,9 @@ class Terminal:
                 self.note(note)
 
     def note(self, text: str) -> None:
-        """Say something that is not data, unless asked to be quiet."""
-        if not self.quiet:
+        """Say something that is not data, once, unless asked to be quiet."""
+        if not self.quiet and text not in self.said:
+            self.said.add(text)
             _write(sys.stderr, f"{text}\n")
 
     def error(self, message: str, hint: str = "") -> None:
@@ -88,15 +91,13 @@ def _tables(document: Document, *, terminal: bool, color: bool) -> str:
     text = io.StringIO()
     width = None if terminal else _UNBOUNDED
     console = Console(file=text, width=width, force_terminal=terminal, no_color=not color or None, highlight=False)
-    for number, table in enumerate(render_tables(document, console.width if terminal else None)):
-        if number:
-            console.print()
-        console.print(table)
+    for part in render_tables(document, console.width if terminal else None):
+        console.print(part)
     return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write text, in ASCII where the stream has no better; a pipe that the reader has closed ends quietly."""
+    """Write text, in ASCII where the stream has no better; a closed pipe, and notes that cannot be said, end quietly."""
     try:
         text.encode(stream.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -104,5 +105,12 @@ def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
         stream.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except OSError as error:
+        discard(stream)
+        if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+            raise MpvitError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def discard(stream: TextIO) -> None:
+    """Let what ``stream`` still holds and whatever follows go nowhere, so that flushing it at exit cannot fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -37,10 +37,10 @@ def test_heads_are_split_over_the_windows_in_the_published_proportion(heads: int
         ("mlp_ratio", 0, "above 0"),
         ("mlp_ratio", float("nan"), "above 0"),
         ("mlp_ratio", 1.01, "whole number of hidden channels"),
-        ("crpe_windows", (), "at least one"),
         ("crpe_windows", ((4, 8),), "odd window"),
         ("crpe_windows", ((3, 0),), "share of the heads of at least 1"),
         ("crpe_windows", (3, 5, 7), "pairs"),
+        ("attention", 3, "must be a name"),
     ],
 )
 def test_a_wrong_stage_names_the_field_the_value_and_the_rule(field: str, value: Any, rule: str) -> None:  # noqa: ANN401

@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+from rich.table import Table as RichTable
 
 from mpvit.errors import UsageError
 from mpvit.render import FORMATS, render
@@ -56,9 +57,11 @@ def test_latex_escapes_what_it_would_obey() -> None:
 
 @pytest.mark.parametrize(("width", "columns"), [(None, 3), (80, 3), (20, 2), (5, 2)])
 def test_a_narrow_window_does_without_optional_columns_and_says_so(width: int | None, columns: int) -> None:
-    (table,) = render_terminal(DOCUMENT, width)
+    title, table, *said = render_terminal(DOCUMENT, width)
+    assert str(title) == "100% of it"
+    assert isinstance(table, RichTable)
     assert len(table.columns) == columns
-    assert ("Derived" in str(table.caption)) == (columns < 3)
+    assert [str(line) for line in said] == [f"not shown in {width} columns: Derived"] * (columns < 3)
 
 
 def test_an_unknown_format_is_refused() -> None:

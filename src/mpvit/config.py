@@ -6,17 +6,19 @@ The paper (Lee et al., CVPR 2022, arXiv:2112.11010) counts the stem as stage 1, 
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from mpvit.attention import get_kind
+from mpvit.attention.factorized_crpe import PUBLISHED_WINDOWS, Windows, split_heads
 from mpvit.errors import UsageError, unknown_name
+
+TRAINED_SIZE = 224
+"""The side in pixels of the images that the published networks were trained on."""
 
 FIRST_STAGE = 2
 """The paper's number of ``ModelConfig.stages[0]``."""
-
-Windows = tuple[tuple[int, int], ...]
-"""Pairs (window, share): heads are split over the windows in proportion to the shares."""
 
 
 def _require(condition: bool, field: str, value: object, rule: str) -> None:  # noqa: FBT001 - reads as a sentence
@@ -46,7 +48,8 @@ class StageConfig:
     dim: int
     heads: int
     mlp_ratio: float
-    crpe_windows: Windows = ((3, 2), (5, 3), (7, 3))
+    crpe_windows: Windows = PUBLISHED_WINDOWS
+    attention: str = "factorized"
 
     def __post_init__(self) -> None:
         """Check every field once."""
@@ -64,11 +67,16 @@ class StageConfig:
         windows = self.crpe_windows
         pairs = isinstance(windows, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in windows)  # noqa: PLR2004
         _require(
-            pairs and len(windows) > 0 and all(_is_int(w, 1) and w % 2 == 1 and _is_int(share, 1) for w, share in windows),
+            pairs and all(_is_int(w, 1) and w % 2 == 1 and _is_int(share, 1) for w, share in windows),
             "crpe_windows",
             windows,
-            "must be pairs (odd window, share of the heads of at least 1), at least one",
+            "must be pairs (odd window, share of the heads of at least 1)",
         )
+        _require(isinstance(self.attention, str), "attention", self.attention, "must be a name")
+        if self.attention == "factorized_crpe":
+            _require(len(windows) > 0, "attention", self.attention, "must have crpe_windows")
+            object.__setattr__(self, "attention", "factorized")
+        get_kind(self.attention)
 
     @property
     def head_dim(self) -> int:
@@ -81,19 +89,8 @@ class StageConfig:
         return int(self.mlp_ratio * self.dim)
 
     def head_windows(self) -> Windows:
-        """Return pairs (window, heads) whose heads sum to ``heads``; a window that gets no head is left out.
-
-        Cumulative shares are rounded half up, so 8 heads give 2, 3, 3 and 4 heads give 1, 2, 1.
-        """
-        total = sum(share for _, share in self.crpe_windows)
-        split, seen, before = [], 0, 0
-        for window, share in self.crpe_windows:
-            seen += share
-            upto = (2 * self.heads * seen + total) // (2 * total)
-            if upto > before:
-                split.append((window, upto - before))
-            before = upto
-        return tuple(split)
+        """Return pairs (window, heads) of the relative position encoding, whose heads sum to ``heads``."""
+        return split_heads(self.heads, self.crpe_windows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +123,15 @@ class ModelConfig:
     def next_dim(self, stage: int) -> int:
         """Return the channels that stage ``stage`` (0 the first) hands on: the next stage's width, or the last's own."""
         return self.stages[min(stage + 1, len(self.stages) - 1)].dim
+
+    def with_attention(self, kind: str) -> Self:
+        """Return the same network with another attention in every layer; its position encodings stay."""
+        return replace(self, stages=tuple(replace(stage, attention=kind) for stage in self.stages))
+
+    def trained_grid(self, stage: int) -> tuple[int, int]:
+        """Return the (height, width) of stage ``stage``'s tokens in training, at stride 4 in the first and doubled after."""
+        side = -(-TRAINED_SIZE // (4 * 2**stage))
+        return side, side
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,11 @@ The tree has the names of the network in ``mpvit.model`` and the arithmetic of L
 Layers of a path cost the same and share one object, so a count's time depends neither on depth nor on image size.
 """
 
-from mpvit.attention import factorized
-from mpvit.config import FIRST_STAGE, ModelConfig, StageConfig
+from math import prod
+
+from mpvit.attention import Sizes, get_kind
+from mpvit.attention.factorized_crpe import encoding_cost
+from mpvit.config import FIRST_STAGE, TRAINED_SIZE, ModelConfig, StageConfig
 from mpvit.errors import UsageError
 from mpvit.operations import (
     Block,
@@ -19,6 +22,7 @@ from mpvit.operations import (
     linear,
     norm,
     registered,
+    strided,
 )
 
 
@@ -35,6 +39,7 @@ def network(config: ModelConfig, batch: int, height: int, width: int) -> Block:
     shape = output_shape(stem)
     stages: dict[str, Node] = {}
     for index, stage in enumerate(config.stages):
+        _require_tokens(config, index, shape)
         stages[str(index)] = block = _stage(stage, shape, config.next_dim(index), stride=1 if index == 0 else 2)
         shape = output_shape(block)
     pool = global_pool(shape)
@@ -115,49 +120,55 @@ def _encoder(stage: StageConfig, shape: Shape) -> dict[str, Node]:
     """Return one path behind its embedding: two position encodings, registered once, and the layers that call them."""
     batch, dim, height, width = shape
     conv_encoding = Block({"conv": conv(shape, dim, 3, groups=dim, bias=True), "add": elementwise("add", shape)})
-    convs: dict[str, Node] = {}
-    for index, (window, heads) in enumerate(stage.head_windows()):
-        channels = heads * stage.head_dim
-        convs[str(index)] = conv((batch, channels, height, width), channels, window, groups=channels, bias=True)
-    per_head = (batch, stage.heads, height * width, stage.head_dim)
-    relative_encoding = Block({"convs": Block(convs), "mul": elementwise("mul", per_head)})
-    layer = _layer(stage, shape, conv_encoding, relative_encoding)
-    return {
-        "cpe": registered(conv_encoding),
-        "crpe": registered(relative_encoding),
-        "layers": Block({str(i): layer for i in range(stage.layers)}),
-    }
+    sizes = Sizes(batch, stage.heads, stage.head_dim, height, width)
+    relative_encoding = encoding_cost(sizes, stage.crpe_windows) if stage.crpe_windows else None
+    layer = _layer(stage, sizes, conv_encoding, relative_encoding)
+    encodings: dict[str, Node] = {"cpe": registered(conv_encoding)}
+    if relative_encoding:
+        encodings["crpe"] = registered(relative_encoding)
+    return {**encodings, "layers": Block({str(i): layer for i in range(stage.layers)})}
 
 
-def _layer(stage: StageConfig, shape: Shape, conv_encoding: Block, relative_encoding: Block) -> Block:
-    batch, dim, height, width = shape
-    tokens = (batch, height * width, dim)
-    per_head = (batch, stage.heads, height * width, stage.head_dim)
-    attention = Block(
-        {
-            "qkv": linear(tokens, 3 * dim),
-            "attend": factorized.cost(batch, stage.heads, height * width, stage.head_dim),
-            "scale": elementwise("mul", per_head),
-            "crpe": called(relative_encoding, "crpe"),
-            "add": elementwise("add", per_head),
-            "projection": linear(tokens, dim),
-        }
-    )
+def _require_tokens(config: ModelConfig, index: int, shape: Shape) -> None:
+    """Raise ``UsageError`` where the attention of stage ``index`` serves another number of tokens."""
+    kind, _ = get_kind(config.stages[index].attention)
+    stride = 1 if index == 0 else 2
+    tokens = strided(shape[2], stride) * strided(shape[3], stride)
+    trained = prod(config.trained_grid(index))
+    if kind.fixed_tokens and tokens != trained:
+        raise UsageError(
+            f"{kind.label} attention over {tokens} tokens in stage {index + FIRST_STAGE}: it serves {trained} alone",
+            hint=f"what it learned fits images of {TRAINED_SIZE}x{TRAINED_SIZE} pixels",
+        )
+
+
+def _attention(stage: StageConfig, sizes: Sizes, relative_encoding: Block | None) -> Block:
+    tokens = (sizes.batch, sizes.tokens, sizes.dim)
+    kind, option = get_kind(stage.attention)
+    sizes = sizes._replace(option=option)
+    children: dict[str, Node] = {"qkv": linear(tokens, 3 * sizes.dim), "attend": kind.cost(sizes)}
+    if relative_encoding:
+        children |= {"crpe": called(relative_encoding, "crpe"), "add": elementwise("add", sizes.per_head)}
+    return Block({**children, "projection": linear(tokens, sizes.dim)})
+
+
+def _layer(stage: StageConfig, sizes: Sizes, conv_encoding: Block, relative_encoding: Block | None) -> Block:
+    tokens = (sizes.batch, sizes.tokens, sizes.dim)
     expand = linear(tokens, stage.hidden_dim)
     mlp = Block(
         {
             "expand": expand,
             "act": elementwise("activation", expand.output_shape),
-            "contract": linear(expand.output_shape, dim),
+            "contract": linear(expand.output_shape, sizes.dim),
         }
     )
     return Block(
         {
             "cpe": called(conv_encoding, "cpe"),
-            "attention_norm": norm("layer_norm", tokens, dim),
-            "attention": attention,
+            "attention_norm": norm("layer_norm", tokens, sizes.dim),
+            "attention": _attention(stage, sizes, relative_encoding),
             "attention_add": elementwise("add", tokens),
-            "mlp_norm": norm("layer_norm", tokens, dim),
+            "mlp_norm": norm("layer_norm", tokens, sizes.dim),
             "mlp": mlp,
             "mlp_add": elementwise("add", tokens),
         }

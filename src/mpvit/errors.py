@@ -32,7 +32,12 @@ class WeightsError(MpvitError):
 
 
 class ImageError(MpvitError):
-    """A file that cannot be read as an image."""
+    """A file that cannot be read as an image; ``reason`` says why without naming it."""
+
+    def __init__(self, image: str, reason: str) -> None:
+        """Name the file ``image`` and the ``reason``."""
+        super().__init__(f"cannot read image {image!r}: {reason}")
+        self.reason = reason
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:

@@ -218,6 +218,11 @@ def tally(node: Node, convention: str) -> Tally:
     return Tally(params, sum(by_kind.values()), activations, by_kind, not_counted)
 
 
+def multiply_adds(node: Node) -> int:
+    """Return the multiply-adds of every convolution, linear layer and matmul below ``node``, exactly."""
+    return sum(times * operation.calls * operation.macs for operation, times in _distinct(node))
+
+
 def _distinct(node: Node) -> Iterator[tuple[Operation, int]]:
     """Yield each operation object below ``node`` with how often it occurs: equal layers are one object in a tree."""
     pending: list[tuple[Node, int]] = [(node, 1)]

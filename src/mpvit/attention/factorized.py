@@ -1,35 +1,57 @@
-"""Factorized attention: the cost is linear in the number of tokens.
+"""Factorized attention, MPViT's own: the cost is linear in the number of tokens, and no N x N matrix is ever formed.
 
-Source: Xu et al., "Co-Scale Conv-Attentional Image Transformers", ICCV 2021 (arXiv:2104.06399), equation 4, without its
-scale, which the layer applies; MPViT uses it unchanged.
+Source: Xu et al., "Co-Scale Conv-Attentional Image Transformers", ICCV 2021 (arXiv:2104.06399), equation 4. It is no
+approximation of softmax attention: its implied map has rank at most d, signed entries, and rows that do not sum to 1.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mpvit.attention import Kind, Sizes
 from mpvit.operations import Block, elementwise, matmul
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return q · (softmax over tokens of k)ᵀ · v; (B, h, N, d) three times -> (B, h, N, d). No N x N matrix is formed."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+    """Return q·(softmax over tokens of k)ᵀ·v / √d; (B, h, N, d) three times -> (B, h, N, d)."""
     import torch
 
     context = torch.einsum("bhnk,bhnv->bhkv", key.softmax(dim=-2), value)  # (B, h, d, d)
-    return torch.einsum("bhnk,bhkv->bhnv", query, context)
+    return sizes.head_dim**-0.5 * torch.einsum("bhnk,bhkv->bhnv", query, context)
 
 
-def cost(batch: int, heads: int, tokens: int, head_dim: int) -> Block:
-    """Return the operations of ``attend``: 2·N·C·d multiply-adds and N·C exponentials for each image."""
-    per_head = (batch, heads, tokens, head_dim)
-    context = (batch, heads, head_dim, head_dim)
+def cost(sizes: Sizes) -> Block:
+    """Return the operations: 2·N·C·d multiply-adds."""
     return Block(
         {
-            "softmax": elementwise("softmax", per_head),
-            "context": matmul(per_head, context, tokens),
-            "attended": matmul(per_head, per_head, head_dim),
+            "softmax": elementwise("softmax", sizes.per_head),
+            "context": matmul(sizes.per_head, contexts(sizes), sizes.tokens),
+            "attended": matmul(sizes.per_head, sizes.per_head, sizes.head_dim),
+            "scale": elementwise("mul", sizes.per_head),
         }
     )
+
+
+def contexts(sizes: Sizes) -> tuple[int, int, int, int]:
+    """Return the shape of the products kᵀ·v: (B, h, d, d)."""
+    return (sizes.batch, sizes.heads, sizes.head_dim, sizes.head_dim)
+
+
+def context_elements(sizes: Sizes) -> int:
+    """Return h·d²."""
+    return sizes.heads * sizes.head_dim**2
+
+
+KIND = Kind(
+    label="factorized",
+    formula="2·N·C·d",
+    attend=attend,
+    cost=cost,
+    exponentials=lambda sizes: sizes.tokens * sizes.dim,
+    extra_elements=context_elements,
+)

@@ -25,6 +25,9 @@ COUNTERS = {
     "thop": Counter("thop", "mpvit.counting.thop:count"),
 }
 
+CUTS = ("total", "stage", "path", "kind", "layer")
+"""The ways to show a network: whole, or cut into parts that sum to it."""
+
 PUBLISHED_INPUT: Shape = (1, 3, 224, 224)
 """The input that the published counts are for."""
 
@@ -116,6 +119,17 @@ def check(counts: Sequence[Count]) -> None:
         raise UsageError(
             "--check has nothing to hold the counts against",
             hint="published are the four variants at 224x224, batch 1, under the convention fvcore",
+        )
+
+
+def require_cut(by: str, counters: Sequence[str]) -> None:
+    """Raise ``UsageError`` for a cut that does not exist, or one that the counters' figures do not add up over."""
+    if by not in CUTS:
+        raise unknown_name("part", by, CUTS)
+    if by != "total" and list(counters) != ["analytic"]:
+        raise UsageError(
+            f"--by {by} with --counter {','.join(counters)}: only the analytic counter's parts add up",
+            hint="leave --counter out, or take --by total",
         )
 
 

@@ -7,7 +7,6 @@ from mpvit.operations import Block, Node, Shape, tally, walk
 from mpvit.results import Count, Layer
 
 PARTS = ("stage", "path", "kind", "layer")
-"""The ways to cut a network into parts that sum to it."""
 
 
 def count(name: str, config: ModelConfig, shape: Shape, convention: str) -> Count:
@@ -16,7 +15,7 @@ def count(name: str, config: ModelConfig, shape: Shape, convention: str) -> Coun
 
 
 def count_parts(name: str, config: ModelConfig, shape: Shape, convention: str, by: str) -> list[Count]:
-    """Count each part of the network; ``by`` is one of ``PARTS``, any other raises ``UsageError``."""
+    """Count each part of the network; ``by`` is stage, path, kind or layer, any other raises ``UsageError``."""
     tree = _tree(config, shape)
     if by in ("stage", "path"):
         return [_count(name, shape, convention, node, part) for part, node in parts(tree, by).items()]

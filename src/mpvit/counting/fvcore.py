@@ -4,7 +4,6 @@ It traces a real forward pass and keeps every intermediate tensor, so its memory
 MAC, and it rounds an einsum's cost to four significant digits.
 """
 
-import os
 from collections import Counter
 
 import torch
@@ -12,6 +11,7 @@ import torch
 from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.counting.isolation import fresh_model, isolated
+from mpvit.memory import free_bytes
 from mpvit.operations import Shape, walk
 from mpvit.results import Count
 
@@ -54,6 +54,6 @@ def _require_memory(config: ModelConfig, shape: Shape) -> None:
     outputs = (operation for _, _, operation in walk(network(config, batch, height, width)))
     elements = sum(operation.calls * torch.Size(operation.output_shape).numel() for operation in outputs)
     needed = _BYTES_PER_ELEMENT * elements
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = free_bytes()
     if needed > free:
         raise MemoryError(f"its trace of {shape} holds about {needed / 1e9:.0f} GB, {free / 1e9:.0f} GB are free")

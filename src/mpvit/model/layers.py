@@ -4,12 +4,12 @@ The position encodings and the factorized attention are those of Xu et al., ICCV
 Axes: b batch, c channels, h and w the grid, n = h·w tokens, d channels per head.
 """
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from mpvit.attention import factorized
-from mpvit.config import StageConfig, Windows
+from mpvit.attention import Sizes, get_kind
+from mpvit.attention.factorized_crpe import Windows, encode
+from mpvit.config import StageConfig
 
 LAYER_NORM_EPS = 1e-6
 
@@ -74,28 +74,32 @@ class ConvRelativePositionEncoding(nn.Module):
 
     def forward(self, query: Tensor, value: Tensor, grid: tuple[int, int]) -> Tensor:
         """Map two (b, heads, n, d) -> (b, heads, n, d); ``grid`` is (h, w) with n = h·w."""
-        heads = value.shape[1]
-        on_grid = rearrange(value, "b heads (h w) d -> b (heads d) h w", h=grid[0], w=grid[1])
-        pieces = on_grid.split(self.channels, dim=1)
-        encoded = torch.cat([conv(piece) for conv, piece in zip(self.convs, pieces, strict=True)], dim=1)
-        return query * rearrange(encoded, "b (heads d) h w -> b heads (h w) d", heads=heads)
+        return encode(query, value, grid, self.convs, self.channels)
 
 
 class Attention(nn.Module):
-    """Factorized attention plus the relative position encoding of its values, between two linear layers."""
+    """Attention of one kind plus the relative position encoding of its values, between two linear layers."""
 
-    def __init__(self, dim: int, heads: int) -> None:
-        """Attend over ``dim`` channels in ``heads`` heads."""
+    def __init__(self, stage: StageConfig, trained_grid: tuple[int, int]) -> None:
+        """Attend as ``stage.attention`` says; what is learned for one size is so for ``trained_grid``, (h, w)."""
         super().__init__()
-        self.heads = heads
-        self.scale = (dim // heads) ** -0.5
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.projection = nn.Linear(dim, dim)
+        self.kind, option = get_kind(stage.attention)
+        self.sizes = Sizes(1, stage.heads, stage.head_dim, *trained_grid, option)
+        self.qkv = nn.Linear(stage.dim, 3 * stage.dim)
+        for name, tensor in self.kind.learned(self.sizes).items():
+            self.register_parameter(name, nn.Parameter(tensor))
+        for name, tensor in self.kind.buffers(self.sizes).items():
+            self.register_buffer(name, tensor)
+        self.projection = nn.Linear(stage.dim, stage.dim)
 
-    def forward(self, tokens: Tensor, grid: tuple[int, int], crpe: ConvRelativePositionEncoding) -> Tensor:
-        """Map (b, n, c) -> (b, n, c); ``crpe`` is the path's, shared by its layers."""
-        query, key, value = rearrange(self.qkv(tokens), "b n (three heads d) -> three b heads n d", three=3, heads=self.heads)
-        attended = self.scale * factorized.attend(query, key, value) + crpe(query, value, grid)
+    def forward(self, tokens: Tensor, grid: tuple[int, int], crpe: ConvRelativePositionEncoding | None) -> Tensor:
+        """Map (b, n, c) -> (b, n, c); ``crpe`` is the path's, shared by its layers, or None for none."""
+        sizes = self.sizes._replace(batch=len(tokens), height=grid[0], width=grid[1])
+        query, key, value = rearrange(self.qkv(tokens), "b n (three heads d) -> three b heads n d", three=3, heads=sizes.heads)
+        own = {name: tensor for name, tensor in {**self._parameters, **self._buffers}.items() if tensor is not None}
+        attended = self.kind.attend(query, key, value, sizes, own)
+        if crpe is not None:
+            attended = attended + crpe(query, value, grid)
         return self.projection(rearrange(attended, "b heads n d -> b n (heads d)"))
 
 
@@ -138,17 +142,21 @@ class DropPath(nn.Module):
 class TransformerLayer(nn.Module):
     """CPE, then attention and MLP, each behind a layer norm and with a residual connection."""
 
-    def __init__(self, stage: StageConfig, drop_path: float) -> None:
-        """Drop each residual in training with probability ``drop_path``."""
+    def __init__(self, stage: StageConfig, drop_path: float, trained_grid: tuple[int, int]) -> None:
+        """Drop each residual in training with probability ``drop_path``; ``trained_grid`` is the attention's."""
         super().__init__()
         self.attention_norm = nn.LayerNorm(stage.dim, LAYER_NORM_EPS)
-        self.attention = Attention(stage.dim, stage.heads)
+        self.attention = Attention(stage, trained_grid)
         self.mlp_norm = nn.LayerNorm(stage.dim, LAYER_NORM_EPS)
         self.mlp = Mlp(stage.dim, stage.hidden_dim)
         self.drop_path = DropPath(drop_path)
 
     def forward(
-        self, tokens: Tensor, grid: tuple[int, int], cpe: ConvPositionEncoding, crpe: ConvRelativePositionEncoding
+        self,
+        tokens: Tensor,
+        grid: tuple[int, int],
+        cpe: ConvPositionEncoding,
+        crpe: ConvRelativePositionEncoding | None,
     ) -> Tensor:
         """Map (b, n, c) -> (b, n, c); both position encodings are the path's."""
         tokens = cpe(tokens, grid)

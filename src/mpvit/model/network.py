@@ -29,6 +29,7 @@ class MPViT(nn.Module):
                 config.next_dim(index),
                 stride=1 if index == 0 else 2,
                 drop_path=[next(rates) for _ in range(stage.layers)],
+                trained_grid=config.trained_grid(index),
             )
             for index, stage in enumerate(config.stages)
         )

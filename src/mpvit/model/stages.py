@@ -19,13 +19,13 @@ from mpvit.model.layers import (
 class Path(nn.Module):
     """One path: its patch embedding, and the transformer layers that share its two position encodings."""
 
-    def __init__(self, stage: StageConfig, stride: int, drop_path: Sequence[float]) -> None:
+    def __init__(self, stage: StageConfig, *, stride: int, drop_path: Sequence[float], trained_grid: tuple[int, int]) -> None:
         """Take one layer's drop rate from ``drop_path`` each; ``stride`` is the embedding's."""
         super().__init__()
         self.embedding = PatchEmbedding(stage.dim, stride)
         self.cpe = ConvPositionEncoding(stage.dim)
-        self.crpe = ConvRelativePositionEncoding(stage.head_dim, stage.head_windows())
-        self.layers = nn.ModuleList(TransformerLayer(stage, rate) for rate in drop_path)
+        self.crpe = ConvRelativePositionEncoding(stage.head_dim, stage.head_windows()) if stage.crpe_windows else None
+        self.layers = nn.ModuleList(TransformerLayer(stage, rate, trained_grid) for rate in drop_path)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (b, c, h, w) -> the embedded map and that map behind the layers, both (b, c, h/stride, w/stride)."""
@@ -55,10 +55,15 @@ class LocalBranch(nn.Module):
 class Stage(nn.Module):
     """Multi-scale patch embedding *in series*, paths in parallel, local branch, global-to-local interaction."""
 
-    def __init__(self, stage: StageConfig, out: int, *, stride: int, drop_path: Sequence[float]) -> None:
+    def __init__(
+        self, stage: StageConfig, out: int, *, stride: int, drop_path: Sequence[float], trained_grid: tuple[int, int]
+    ) -> None:
         """Hand on ``out`` channels; only the first embedding has ``stride``."""
         super().__init__()
-        self.paths = nn.ModuleList(Path(stage, stride if i == 0 else 1, drop_path) for i in range(stage.paths))
+        self.paths = nn.ModuleList(
+            Path(stage, stride=stride if i == 0 else 1, drop_path=drop_path, trained_grid=trained_grid)
+            for i in range(stage.paths)
+        )
         self.local = LocalBranch(stage.dim)
         self.fusion = ConvNormAct((stage.paths + 1) * stage.dim, out, 1)
 

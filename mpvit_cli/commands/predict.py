@@ -1,0 +1,108 @@
+"""``mpvit predict``: what a network sees in images."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpvit.config import VARIANTS
+from mpvit.errors import UsageError
+from mpvit.tables.predictions import UNTRAINED, prediction_document
+from mpvit_cli import options
+from mpvit_cli.output import Terminal, check_format
+
+Images = Annotated[list[Path], typer.Argument(metavar="IMG", help="Image files, and folders of them.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A safetensors file of this project, or a published checkpoint. (default: published, downloaded once)",
+        show_default=False,
+    ),
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"Published variant: {', '.join(VARIANTS)}. (default: what the weights say, else xsmall)",
+        autocompletion=options.complete(VARIANTS),
+        envvar="MPVIT_VARIANT",
+        show_default=False,
+    ),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Names of the classes, one a line. (default: what the weights say, else ImageNet-1K's)",
+        show_default=False,
+    ),
+]
+Top = Annotated[int, typer.Option(metavar="N", help="Classes to name for each image.")]
+Crop = Annotated[float, typer.Option(metavar="SHARE", help="Share of the short side that is seen, up to 1.")]
+Size = Annotated[int, typer.Option(metavar="PIXELS", help="Side of the square that the network sees.")]
+Device = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where it runs.", envvar="MPVIT_DEVICE")]
+RandomInit = Annotated[bool, typer.Option("--random-init", help="Untrained network: the classes mean nothing.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where downloaded weights are kept. (default: the system's cache folder)",
+        envvar="MPVIT_CACHE",
+        show_default=False,
+    ),
+]
+
+
+def predict(
+    ctx: typer.Context,
+    images: Images,
+    weights: Weights = None,
+    variant: Variant = None,
+    classes: Classes = None,
+    top: Top = 5,
+    crop: Crop = 0.875,
+    size: Size = 224,
+    batch: options.Batch = 8,
+    device: Device = "cpu",
+    random_init: RandomInit = False,
+    cache: Cache = None,
+    form: options.Format = None,
+    output: options.Output = None,
+) -> None:
+    """Name the likeliest classes of images, in any format that Pillow reads.
+
+    An image that cannot be read is reported, the others still run, and the exit code is 1.
+
+    Examples:
+      mpvit predict cat.jpg holiday/ --top 3
+
+      mpvit predict cat.jpg --weights mpvit_tiny.pth --variant tiny --format json
+    """
+    from mpvit import inference
+    from mpvit.images import image_paths
+    from mpvit.pretrained import find_weights
+
+    terminal: Terminal = ctx.obj
+    check_format(form)
+    config = inference.InferenceConfig(top=top, crop=crop, size=size, batch=batch)
+    place = inference.parse_device(device)
+    if random_init and weights:
+        raise UsageError(f"--random-init with --weights {weights}: must be one of them")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with an image is said once, below
+    paths = image_paths(images)
+    if random_init:
+        terminal.note(UNTRAINED)
+        network = inference.random_network(variant, classes, place)
+    else:
+        file = weights or find_weights(variant or inference.DEFAULT_VARIANT, cache, terminal.track)
+        network = inference.load_network(file, variant, classes, place)
+    answers = inference.predict(network.model, network.classes, paths, config)
+    predictions = list(terminal.track(answers, "Looking", len(paths)))
+    terminal.show(prediction_document(predictions, network.about), form, output)
+    failed = [prediction for prediction in predictions if prediction.error]
+    for prediction in failed:
+        terminal.error(f"cannot predict {prediction.image!r}: {prediction.error}")
+    if failed:
+        raise typer.Exit(1)

@@ -1,0 +1,119 @@
+"""Factorized attention with convolutional relative position encoding, as MPViT uses it.
+
+Source: Xu et al., "Co-Scale Conv-Attentional Image Transformers", ICCV 2021 (arXiv:2104.06399), equations 4 and 6. The
+values, back on the grid, go through depthwise convolutions whose window depends on the head; the query multiplies them.
+In the network the convolutions belong to the path, whose layers share them; here, alone, the kind has its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpvit.attention import Kind, Sizes, factorized
+from mpvit.operations import Block, Node, conv, elementwise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from torch import Tensor
+
+Windows = tuple[tuple[int, int], ...]
+"""Pairs (window, share): heads are split over the windows in proportion to the shares."""
+
+PUBLISHED_WINDOWS: Windows = ((3, 2), (5, 3), (7, 3))
+"""Of 8 heads 2 see 3 x 3, 3 see 5 x 5 and 3 see 7 x 7 positions: 30 taps on average."""
+
+
+def split_heads(heads: int, windows: Windows) -> Windows:
+    """Return pairs (window, heads) whose heads sum to ``heads``; a window that gets no head is left out.
+
+    Cumulative shares are rounded half up, so the published windows give 8 heads 2, 3, 3 and 4 heads 1, 2, 1.
+    """
+    total = sum(share for _, share in windows)
+    split, seen, before = [], 0, 0
+    for window, share in windows:
+        seen += share
+        upto = (2 * heads * seen + total) // (2 * total)
+        if upto > before:
+            split.append((window, upto - before))
+        before = upto
+    return tuple(split)
+
+
+def encode(
+    query: Tensor,
+    value: Tensor,
+    grid: tuple[int, int],
+    convs: Iterable[Callable[[Tensor], Tensor]],
+    channels: Sequence[int],
+) -> Tensor:
+    """Return q ∘ conv(v), two (B, h, N, d) -> (B, h, N, d).
+
+    ``convs`` are depthwise, (B, c, H, W) -> (B, c, H, W), one for each group of heads in order; ``channels`` are their c.
+    """
+    import torch
+    from einops import rearrange
+
+    on_grid = rearrange(value, "b heads (h w) d -> b (heads d) h w", h=grid[0], w=grid[1])
+    pieces = on_grid.split_with_sizes(channels, dim=1)
+    encoded = torch.cat([conv(piece) for conv, piece in zip(convs, pieces, strict=True)], dim=1)
+    return query * rearrange(encoded, "b (heads d) h w -> b heads (h w) d", heads=value.shape[1])
+
+
+def encoding_cost(sizes: Sizes, windows: Windows) -> Block:
+    """Return the operations of ``encode``: window² multiply-adds a channel and token, 30·N·C as published."""
+    convs: dict[str, Node] = {}
+    for index, (window, heads) in enumerate(split_heads(sizes.heads, windows)):
+        channels = heads * sizes.head_dim
+        shape = (sizes.batch, channels, sizes.height, sizes.width)
+        convs[str(index)] = conv(shape, channels, window, groups=channels, bias=True)
+    return Block({"convs": Block(convs), "mul": elementwise("mul", sizes.per_head)})
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+    """Return q·(softmax over tokens of k)ᵀ·v / √d + q ∘ conv(v); (B, h, N, d) three times -> (B, h, N, d)."""
+    from functools import partial
+
+    from torch.nn.functional import conv2d
+
+    weights, biases = ([tensor for name, tensor in learned.items() if name.startswith(part)] for part in ("weight", "bias"))
+    convs = [
+        partial(conv2d, weight=weight, bias=bias, padding=weight.shape[-1] // 2, groups=len(weight))
+        for weight, bias in zip(weights, biases, strict=True)
+    ]
+    encoded = encode(query, value, (sizes.height, sizes.width), convs, [len(weight) for weight in weights])
+    return factorized.attend(query, key, value, sizes, {}) + encoded
+
+
+def learned(sizes: Sizes) -> dict[str, Tensor]:
+    """Return the weight (c, 1, w, w) and bias (c,) of each group of heads' convolution, at first torch's default."""
+    from torch import nn
+
+    tensors: dict[str, Tensor] = {}
+    for window, heads in split_heads(sizes.heads, PUBLISHED_WINDOWS):
+        channels = heads * sizes.head_dim
+        convolution = nn.Conv2d(channels, channels, window, groups=channels)
+        tensors |= {f"{name}_{window}": tensor.detach() for name, tensor in convolution.named_parameters()}
+    return tensors
+
+
+def cost(sizes: Sizes) -> Block:
+    """Return the operations: 2·N·C·d + 30·N·C multiply-adds for 8 heads; the query's N·C products are elementwise."""
+    return Block(
+        {
+            "attend": factorized.cost(sizes),
+            "crpe": encoding_cost(sizes, PUBLISHED_WINDOWS),
+            "add": elementwise("add", sizes.per_head),
+        }
+    )
+
+
+KIND = Kind(
+    label="factorized + CRPE",
+    formula="2·N·C·d + 30·N·C",
+    attend=attend,
+    cost=cost,
+    exponentials=factorized.KIND.exponentials,
+    extra_elements=lambda sizes: max(sizes.tokens * sizes.dim, factorized.context_elements(sizes)),
+    learned=learned,
+)

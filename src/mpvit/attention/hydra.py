@@ -1,0 +1,56 @@
+"""Hydra attention: linear attention with as many heads as channels, so that no two channels are ever multiplied.
+
+Source: Bolya et al., "Hydra Attention: Efficient Attention with Many Heads", ECCV Workshops 2022 (arXiv:2209.07484),
+equation 9 with the cosine feature map. The l2 norms over channels take 2·N·C multiplications more, elementwise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpvit.attention import Kind, Sizes
+from mpvit.operations import Block, elementwise, matmul
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+    """Return q̂ ∘ Σₙ k̂ ∘ v, each token of norm 1 over all C channels; (B, h, N, d) three times -> (B, h, N, d)."""
+    import torch
+    from einops import rearrange
+    from torch.nn.functional import normalize
+
+    query, key, value = (rearrange(x, "b heads n d -> b n (heads d)") for x in (query, key, value))  # (B, N, C)
+    query, key, value = (
+        rearrange(x, "b n (c one) -> b c n one", one=1) for x in (normalize(query, dim=-1), normalize(key, dim=-1), value)
+    )
+    context = torch.einsum("bcnk,bcnv->bckv", key, value)  # (B, C, 1, 1)
+    attended = torch.einsum("bcnk,bckv->bcnv", query, context)  # (B, C, N, 1)
+    return rearrange(attended, "b (heads d) n one -> b heads n (d one)", heads=sizes.heads)
+
+
+def cost(sizes: Sizes) -> Block:
+    """Return the operations: 2·N·C multiply-adds."""
+    batch, tokens, dim = sizes.batch, sizes.tokens, sizes.dim
+    single = (batch, dim, tokens, 1)
+    return Block(
+        {
+            "query_norm": elementwise("normalize", (batch, tokens, dim)),
+            "key_norm": elementwise("normalize", (batch, tokens, dim)),
+            "context": matmul(single, (batch, dim, 1, 1), tokens),
+            "attended": matmul(single, single, 1),
+        }
+    )
+
+
+KIND = Kind(
+    label="hydra (h = C)",
+    formula="2·N·C",
+    attend=attend,
+    cost=cost,
+    exponentials=lambda _: 0,
+    extra_elements=lambda sizes: sizes.dim,
+)

@@ -1,0 +1,55 @@
+"""Linear attention with the feature map elu + 1, each row divided by its sum.
+
+Source: Katharopoulos et al., "Transformers are RNNs", ICML 2020 (arXiv:2006.16236), equations 5 to 7.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpvit.attention import Kind, Sizes, factorized
+from mpvit.operations import Block, elementwise, matmul
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+    """Return φ(q)·φ(k)ᵀ·v over its rows' sums, φ = elu + 1; (B, h, N, d) three times -> (B, h, N, d)."""
+    import torch
+    from torch.nn.functional import elu
+
+    query, key = elu(query) + 1, elu(key) + 1
+    context = torch.einsum("bhnk,bhnv->bhkv", key, value)  # (B, h, d, d)
+    sums = torch.einsum("bhnk,bhk->bhn", query, key.sum(dim=-2))  # (B, h, N)
+    return torch.einsum("bhnk,bhkv->bhnv", query, context) / sums.unsqueeze(-1)
+
+
+def cost(sizes: Sizes) -> Block:
+    """Return the operations: 2·N·C·d multiply-adds, and N·C for the rows' sums."""
+    per_head = sizes.per_head
+    return Block(
+        {
+            "query_elu": elementwise("activation", per_head),
+            "query_add": elementwise("add", per_head),
+            "key_elu": elementwise("activation", per_head),
+            "key_add": elementwise("add", per_head),
+            "context": matmul(per_head, factorized.contexts(sizes), sizes.tokens),
+            "key_sum": elementwise("sum", per_head),
+            "row_sums": matmul(per_head, per_head[:3], sizes.head_dim),
+            "attended": matmul(per_head, per_head, sizes.head_dim),
+            "divide": elementwise("div", per_head),
+        }
+    )
+
+
+KIND = Kind(
+    label="linear (elu + 1)",
+    formula="2·N·C·d + N·C",
+    attend=attend,
+    cost=cost,
+    exponentials=lambda sizes: 2 * sizes.tokens * sizes.dim,  # at most: elu takes one of each negative number
+    extra_elements=lambda sizes: factorized.context_elements(sizes) + sizes.dim,
+)

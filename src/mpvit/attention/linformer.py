@@ -1,0 +1,77 @@
+"""Linformer attention: keys and values are projected from N to k tokens by learned matrices, for one fixed N.
+
+Source: Wang et al., "Linformer: Self-Attention with Linear Complexity", 2020 (arXiv:2006.04768), equation 7, with one
+pair of projections for all heads.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpvit.attention import Kind, Sizes
+from mpvit.errors import UsageError
+from mpvit.operations import Block, elementwise, matmul
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+    """Return softmax(q·(E·k)ᵀ / √d)·(F·v); (B, h, N, d) three times -> (B, h, N, d). N must be the one it was built for."""
+    import torch
+
+    projections = learned["key_projection"], learned["value_projection"]  # (k, N) each
+    if query.shape[2] != projections[0].shape[1]:
+        raise UsageError(
+            f"linformer attention over {query.shape[2]} tokens: it was built for {projections[0].shape[1]}",
+            hint="its projections are learned for one image size",
+        )
+    key, value = (torch.einsum("kn,bhnd->bhkd", p, x) for p, x in zip(projections, (key, value), strict=True))
+    scores = torch.einsum("bhqd,bhkd->bhqk", sizes.head_dim**-0.5 * query, key)  # (B, h, N, k)
+    return torch.einsum("bhqk,bhkd->bhqd", scores.softmax(dim=-1), value)
+
+
+def learned(sizes: Sizes) -> dict[str, Tensor]:
+    """Return E and F, (k, N) each, at first normal with variance 1 / k."""
+    import torch
+
+    shape, std = (sizes.option, sizes.tokens), sizes.option**-0.5
+    return {name: std * torch.randn(shape) for name in ("key_projection", "value_projection")}
+
+
+def cost(sizes: Sizes) -> Block:
+    """Return the operations: 2·2·N·k·C multiply-adds."""
+    reduced = (sizes.batch, sizes.heads, sizes.option, sizes.head_dim)
+    scores = (sizes.batch, sizes.heads, sizes.tokens, sizes.option)
+    projection = matmul(sizes.per_head, reduced, sizes.tokens)._replace(params=sizes.option * sizes.tokens)
+    return Block(
+        {
+            "key_projection": projection,
+            "value_projection": projection,
+            "scale": elementwise("mul", sizes.per_head),
+            "scores": matmul(sizes.per_head, scores, sizes.head_dim),
+            "softmax": elementwise("softmax", scores),
+            "attended": matmul(scores, sizes.per_head, sizes.option),
+        }
+    )
+
+
+def scores_elements(sizes: Sizes) -> int:
+    """Return h·N·k: the elements of the attention matrices, each the exponential of a score."""
+    return sizes.heads * sizes.tokens * sizes.option
+
+
+KIND = Kind(
+    label="linformer",
+    formula="2·2·N·k·C",
+    attend=attend,
+    cost=cost,
+    exponentials=scores_elements,
+    extra_elements=scores_elements,
+    learned=learned,
+    fixed_tokens=True,
+    option="rank k",
+    default=256,
+)

@@ -1,0 +1,92 @@
+"""Performer attention: softmax attention estimated with m positive random features.
+
+Source: Choromanski et al., "Rethinking Attention with Performers", ICLR 2021 (arXiv:2009.14794), section 2.3 and lemma 1,
+with orthogonal features. The feature maps themselves, h·N·m elements, take the place of queries and keys.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpvit.attention import Kind, Sizes
+from mpvit.operations import Block, elementwise, matmul
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+EPSILON = 1e-8
+"""Added to every feature, so that no row sums to 0 (the ε of the paper, smaller)."""
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+    """Return φ(q)·φ(k)ᵀ·v over its rows' sums; (B, h, N, d) three times -> (B, h, N, d)."""
+    import torch
+
+    directions = learned["features"]  # (m, d)
+    query, key = _features(query, directions, over=(-1,)), _features(key, directions, over=(-1, -2))
+    context = torch.einsum("bhnm,bhnv->bhmv", key, value)  # (B, h, m, d)
+    sums = torch.einsum("bhnm,bhm->bhn", query, key.sum(dim=-2))  # (B, h, N)
+    return torch.einsum("bhnm,bhmv->bhnv", query, context) / sums.unsqueeze(-1)
+
+
+def _features(x: Tensor, directions: Tensor, over: tuple[int, ...]) -> Tensor:
+    """Return exp(w·x - |x|²/2 - max) + ε, x scaled by d^(-1/4); (B, h, N, d) -> (B, h, N, m).
+
+    The largest exponent is taken off over the axes ``over``: what a row, or all keys, share cancels in the quotient.
+    """
+    import torch
+
+    x = x * x.shape[-1] ** -0.25
+    exponents = torch.einsum("bhnd,md->bhnm", x, directions) - x.square().sum(dim=-1, keepdim=True) / 2
+    return (exponents - exponents.amax(dim=over, keepdim=True)).exp() + EPSILON
+
+
+def buffers(sizes: Sizes) -> dict[str, Tensor]:
+    """Draw m directions (m, d): blocks of d orthogonal ones, each as long as a Gaussian vector."""
+    import torch
+
+    blocks = [torch.randn(sizes.head_dim, sizes.head_dim) for _ in range(-(-sizes.option // sizes.head_dim))]
+    if blocks[0].is_meta:
+        return {"features": torch.cat(blocks)[: sizes.option]}
+    orthogonal = torch.cat([torch.linalg.qr(block)[0] for block in blocks])[: sizes.option]
+    lengths = torch.randn(sizes.option, sizes.head_dim).norm(dim=1, keepdim=True)
+    return {"features": lengths * orthogonal}
+
+
+def cost(sizes: Sizes) -> Block:
+    """Return the operations: 2·2·N·m·C multiply-adds, and N·m·h for the rows' sums."""
+    batch, heads, features, head_dim = sizes.batch, sizes.heads, sizes.option, sizes.head_dim
+    mapped = (batch, heads, sizes.tokens, features)
+    one_map = Block(
+        {
+            "scale": elementwise("mul", sizes.per_head),
+            "project": matmul(sizes.per_head, mapped, head_dim),
+            "exp": elementwise("activation", mapped),
+        }
+    )
+    return Block(
+        {
+            "query_features": one_map,
+            "key_features": one_map,
+            "context": matmul(mapped, (batch, heads, features, head_dim), sizes.tokens),
+            "key_sum": elementwise("sum", mapped),
+            "row_sums": matmul(mapped, mapped[:3], features),
+            "attended": matmul(mapped, sizes.per_head, features),
+            "divide": elementwise("div", sizes.per_head),
+        }
+    )
+
+
+KIND = Kind(
+    label="performer",
+    formula="2·2·N·m·C + N·m·h",
+    attend=attend,
+    cost=cost,
+    exponentials=lambda sizes: 2 * sizes.heads * sizes.tokens * sizes.option,
+    extra_elements=lambda sizes: sizes.heads * sizes.option * sizes.head_dim,
+    buffers=buffers,
+    option="number of features m",
+    default=256,
+)

@@ -1,0 +1,81 @@
+"""Window attention: softmax attention within windows of M x M tokens; the grid is padded up to whole windows.
+
+Source: Liu et al., "Swin Transformer", ICCV 2021 (arXiv:2103.14030), section 3.2, without shift and position bias.
+Padded tokens cost what real ones do but are masked, so that one window over the whole grid is full attention.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mpvit.attention import Kind, Sizes
+from mpvit.operations import Block, elementwise, matmul
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+    """Return softmax(q·kᵀ / √d)·v within each window; (B, h, N, d) three times -> (B, h, N, d)."""
+    import torch
+    from einops import rearrange
+    from torch.nn.functional import pad
+
+    side, (rows, columns) = sizes.option, _windows(sizes)
+    right, below = columns * side - sizes.width, rows * side - sizes.height
+
+    def partition(x: Tensor) -> Tensor:  # (B, h, N, d) -> (windows of all images, h, M², d)
+        grid = rearrange(x, "b heads (h w) d -> b heads h w d", h=sizes.height)
+        padded = pad(grid, (0, 0, 0, right, 0, below))
+        return rearrange(padded, "b heads (i h) (j w) d -> (b i j) heads (h w) d", i=rows, j=columns)
+
+    query, key, value = (partition(x) for x in (sizes.head_dim**-0.5 * query, key, value))
+    scores = torch.einsum("bhqd,bhkd->bhqk", query, key)  # (windows, h, M², M²)
+    if right or below:
+        real = pad(torch.ones(sizes.height, sizes.width, dtype=torch.bool, device=query.device), (0, right, 0, below))
+        real = rearrange(real, "(i h) (j w) -> (i j) 1 1 (h w)", i=rows, j=columns).repeat(sizes.batch, 1, 1, 1)
+        scores = scores.masked_fill(~real, -torch.inf)
+    attended = torch.einsum("bhqk,bhkd->bhqd", scores.softmax(dim=-1), value)
+    grid = rearrange(attended, "(b i j) heads (h w) d -> b heads (i h) (j w) d", i=rows, j=columns, h=side)
+    return rearrange(grid[:, :, : sizes.height, : sizes.width], "b heads h w d -> b heads (h w) d")
+
+
+def _windows(sizes: Sizes) -> tuple[int, int]:
+    """Return how many windows cover the grid's height and width."""
+    return -(-sizes.height // sizes.option), -(-sizes.width // sizes.option)
+
+
+def cost(sizes: Sizes) -> Block:
+    """Return the operations: 2·M²·N·C multiply-adds, N padded to whole windows."""
+    rows, columns = _windows(sizes)
+    area = sizes.option**2
+    per_head = (sizes.batch * rows * columns, sizes.heads, area, sizes.head_dim)
+    scores = (*per_head[:3], area)
+    return Block(
+        {
+            "scale": elementwise("mul", sizes.per_head),
+            "scores": matmul(per_head, scores, sizes.head_dim),
+            "softmax": elementwise("softmax", scores),
+            "attended": matmul(scores, per_head, area),
+        }
+    )
+
+
+def scores_elements(sizes: Sizes) -> int:
+    """Return h·N·M², N padded: the elements of the attention matrices, each the exponential of a score."""
+    rows, columns = _windows(sizes)
+    return sizes.heads * rows * columns * sizes.option**4
+
+
+KIND = Kind(
+    label="window",
+    formula="2·M²·N·C",
+    attend=attend,
+    cost=cost,
+    exponentials=scores_elements,
+    extra_elements=scores_elements,
+    option="window side M",
+    default=7,
+)

@@ -1,0 +1,127 @@
+"""Attention as the number of tokens grows, measured: time and memory of each kind on this machine.
+
+Kinds are timed side by side at one N, then at the next larger, so that what disturbs the machine disturbs all of them.
+What would not fit into memory or the budget is left out, with the reason; a kind that ran out of memory is not tried
+at a larger N.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+
+from mpvit.attention import Sizes, get_kind, grid_of
+from mpvit.attention_numerics import draw
+from mpvit.compare_attention import attention_cost
+from mpvit.errors import CheckError
+from mpvit.measurement import BUDGET, OUT_OF_MEMORY, Measurement
+from mpvit.memory import free_bytes
+from mpvit.results import AttentionPoint
+from mpvit.timing import memory_error_text, out_of_memory, run
+
+_CHECKED_TOKENS = 1024
+"""Up to this N a kind is held against float64 before it is timed: beyond, full attention in float64 fills the memory."""
+
+_TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
+"""How far from float64 each dtype's arithmetic may be: the norm of the difference over the norm."""
+
+_MIN_TIME_S = 0.25
+_FORWARD_COPIES, _BACKWARD_COPIES = 3, 6
+"""Tensors of the largest size that are held at once: scores, their exponentials, one being written; and their gradients."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How attention is measured: the longest total time, where, and whether forward and backward are timed together."""
+
+    budget_s: float = 60
+    device: str = "cpu"
+    dtype: torch.dtype = torch.float32
+    backward: bool = False
+
+
+def measure(names: Sequence[str], sizes: Sizes, tokens: Sequence[int], setting: Setting) -> Iterator[AttentionPoint]:
+    """Yield one point for each N and kind as it is measured, the smallest N first, for one image of ``sizes``' widths.
+
+    A point without samples says why in its ``error`` or ``stopped``. Raises ``CheckError`` for a kind that is further from
+    float64 than its dtype's arithmetic explains, ``KeyboardInterrupt`` after the points of an interrupted N.
+    """
+    end = time.perf_counter() + setting.budget_s
+    given_up: dict[str, Measurement] = {}
+    for n in sorted(tokens):
+        height, width = grid_of(n)
+        at = sizes._replace(batch=1, height=height, width=width)
+        cases: dict[str, Callable[[], object]] = {}
+        for name in names:
+            case = given_up.get(name) or _prepare(name, at, setting, end)
+            if isinstance(case, Measurement):
+                given_up[name] = case
+                yield AttentionPoint(attention_cost(name, at), case)
+            else:
+                cases[name] = case
+        remaining_s = max(end - time.perf_counter(), 1e-3)
+        dtype = str(setting.dtype).removeprefix("torch.")
+        measured = run(cases, device=setting.device, dtype=dtype, min_time_s=_MIN_TIME_S, budget_s=remaining_s)
+        for measurement in measured:
+            if measurement.error or not measurement.samples_s:
+                given_up[measurement.name] = measurement
+            yield AttentionPoint(attention_cost(measurement.name, at), measurement)
+        if any(measurement.interrupted for measurement in measured):
+            raise KeyboardInterrupt
+
+
+def _prepare(name: str, sizes: Sizes, setting: Setting, end: float) -> Callable[[], object] | Measurement:
+    """Return what to time or, as a measurement without samples, why it will not be."""
+    if time.perf_counter() >= end:
+        return _unmeasured(name, setting, stopped=BUDGET)
+    kind, option = get_kind(name)
+    copies = _BACKWARD_COPIES if setting.backward else _FORWARD_COPIES
+    largest = max(kind.extra_elements(sizes._replace(option=option)), prod(sizes.per_head))
+    needed = copies * largest * setting.dtype.itemsize
+    free = torch.cuda.mem_get_info(setting.device)[0] if setting.device.startswith("cuda") else free_bytes()
+    if needed > free:
+        return _unmeasured(name, setting, error=f"{OUT_OF_MEMORY}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+    try:
+        return _checked_case(name, sizes._replace(option=option), setting)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return _unmeasured(name, setting, error=memory_error_text(error))
+
+
+def _checked_case(name: str, sizes: Sizes, setting: Setting) -> Callable[[], object]:
+    """Return a call of the kind on random inputs, after holding it against float64 where that fits."""
+    kind, _ = get_kind(name)
+    inputs, own = draw(name, sizes)
+    query, key, value = (tensor.to(setting.device, setting.dtype) for tensor in inputs)
+    learned = {label: tensor.to(setting.device, setting.dtype) for label, tensor in own.items()}
+
+    def forward() -> object:
+        with torch.inference_mode():
+            return kind.attend(query, key, value, sizes, learned)
+
+    def forward_and_backward() -> object:
+        given = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
+        output = kind.attend(given[0], given[1], given[2], sizes, learned)
+        return torch.autograd.grad(output, given, torch.ones_like(output), allow_unused=True)
+
+    if sizes.tokens <= _CHECKED_TOKENS:
+        own = {label: tensor.double() for label, tensor in learned.items()}
+        with torch.inference_mode():
+            exact = kind.attend(query.double(), key.double(), value.double(), sizes, own)
+            found = kind.attend(query, key, value, sizes, learned)
+        error = ((found.double() - exact).norm() / exact.norm()).item()
+        if not error <= _TOLERANCES[setting.dtype]:
+            raise CheckError(
+                f"{name} attention over {sizes.tokens} tokens in {setting.dtype} is {error:.1e} from float64, "
+                f"more than {_TOLERANCES[setting.dtype]:g}: it was not timed"
+            )
+    return forward_and_backward if setting.backward else forward
+
+
+def _unmeasured(name: str, setting: Setting, *, error: str = "", stopped: str = "") -> Measurement:
+    dtype = str(setting.dtype).removeprefix("torch.")
+    threads = torch.get_num_threads()
+    return Measurement(name=name, device=setting.device, dtype=dtype, threads=threads, error=error, stopped=stopped)

@@ -1,0 +1,134 @@
+"""What one timed case gave: its raw samples, how they were taken, and what to distrust in them. Plain data, no torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+OUT_OF_MEMORY = "out of memory"
+"""How the ``error`` of a case that needed more memory than there is starts."""
+
+INTERRUPTED = "interrupted"
+BUDGET = "the time budget was used up"
+
+WARNINGS = {
+    "outliers": "many samples lie far from the others: close other programs, or measure longer (--min-time)",
+    "few_samples": "too few samples for an interval to mean much: measure longer (--min-time, --budget)",
+    "slow_start": "the first samples are slower than the rest: the warm-up was too short, measure longer (--min-time)",
+    "short_samples": "samples are near the clock's resolution: give each call more to do (a larger batch or size)",
+}
+"""Everything that a measurement warns of, with its remedy."""
+
+FEW_SAMPLES = 5
+SHORTEST_SAMPLE_S = 1e-4
+"""A thousand times what reading the clock costs."""
+
+_OUTLIER_SCORE = 3.5
+"""Of the modified z-score: Iglewicz and Hoaglin, "How to Detect and Handle Outliers" (1993), section 3.3."""
+
+_OUTLIER_SHARE = 0.1
+_NORMAL_QUARTILE = 0.6745
+"""Median absolute deviation of the standard normal distribution."""
+
+_SLOW_START = 1.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One case of a run of the harness (``mpvit.timing``).
+
+    Attributes:
+        name: the case's.
+        samples_s: seconds per call; the i-th of every case of a run was taken in its i-th round.
+        warmup_runs: calls before the first sample.
+        repetitions: calls in a sample.
+        device: torch's name of it.
+        dtype: as the caller says, such as float32.
+        threads: CPU threads of one operation.
+        peak_bytes: the most that torch's allocator held at once during one call, above what it held before; None if unknown.
+        error: why the case failed; empty where it did not.
+        stopped: why there are fewer samples than were asked for (``BUDGET``, ``INTERRUPTED``); empty where there are not.
+    """
+
+    name: str
+    samples_s: tuple[float, ...] = ()
+    warmup_runs: int = 0
+    repetitions: int = 1
+    device: str
+    dtype: str = ""
+    threads: int
+    peak_bytes: int | None = None
+    error: str = ""
+    stopped: str = ""
+
+    @property
+    def median_s(self) -> float | None:
+        """Median seconds per call; None without samples."""
+        return median(self.samples_s) if self.samples_s else None
+
+    @property
+    def quartiles_s(self) -> tuple[float, float] | None:
+        """Lower and upper quartile of the seconds per call; None without samples."""
+        if not self.samples_s:
+            return None
+        if len(self.samples_s) == 1:
+            return self.samples_s[0], self.samples_s[0]
+        lower, _, upper = quantiles(self.samples_s, n=4, method="inclusive")
+        return lower, upper
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the case failed for lack of memory."""
+        return self.error.startswith(OUT_OF_MEMORY)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a person stopped the run before this case was done."""
+        return self.stopped == INTERRUPTED
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Names of the ``WARNINGS`` that hold of the samples."""
+        if not self.samples_s:
+            return ()
+        holds = {
+            "outliers": outlier_share(self.samples_s) > _OUTLIER_SHARE,
+            "few_samples": len(self.samples_s) < FEW_SAMPLES,
+            "slow_start": starts_slow(self.samples_s),
+            "short_samples": median(self.samples_s) * self.repetitions < SHORTEST_SAMPLE_S,
+        }
+        return tuple(name for name in WARNINGS if holds[name])
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the measurement as the part of a flat row that it fills."""
+        lower, upper = self.quartiles_s or (None, None)
+        return {
+            "device": self.device,
+            "dtype": self.dtype,
+            "threads": self.threads,
+            "latency_s": self.median_s,
+            "latency_q1_s": lower,
+            "latency_q3_s": upper,
+            "peak_bytes": self.peak_bytes,
+            "samples_s": list(self.samples_s),
+            "repetitions": self.repetitions,
+            "warmup_runs": self.warmup_runs,
+            "warnings": ", ".join(self.warnings),
+            "stopped": self.stopped or None,
+            "error": self.error or None,
+        }
+
+
+def outlier_share(samples: Sequence[float]) -> float:
+    """Return the share, in [0, 1], of samples whose modified z-score is beyond 3.5; 0 where more than half are equal."""
+    middle = median(samples)
+    deviations = [abs(sample - middle) for sample in samples]
+    spread = median(deviations)
+    return sum(_NORMAL_QUARTILE * deviation > _OUTLIER_SCORE * spread for deviation in deviations if spread) / len(samples)
+
+
+def starts_slow(samples: Sequence[float]) -> bool:
+    """Tell whether the first fifth of ten or more samples is slower, by a tenth and beyond the upper quartile of the rest."""
+    first, rest = samples[: len(samples) // 5], samples[len(samples) // 5 :]
+    enough = 10
+    return len(samples) >= enough and median(first) > max(_SLOW_START * median(rest), quantiles(rest)[2])

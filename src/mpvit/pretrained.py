@@ -1,0 +1,80 @@
+"""Where the published weights are: in the cache folder or, the first time, at their published address."""
+
+import http.client
+import math
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+
+import platformdirs
+
+from mpvit.config import get_variant
+from mpvit.counting.isolation import fresh_model
+from mpvit.errors import WeightsError
+from mpvit.model.weights import load_weights
+
+TIMEOUT_S = 10
+"""How long the published address may stay silent."""
+
+_CHUNK = 1 << 18
+"""Bytes read at a time."""
+
+Watch = Callable[[Iterable[bytes], str, int], Iterable[bytes]]
+"""Takes the pieces of a download, what it is, and how many pieces are expected (0: unknown); hands the pieces on."""
+
+
+def cache_folder() -> Path:
+    """Return the folder in which this person's system keeps what can be downloaded again."""
+    return platformdirs.user_cache_path("mpvit")
+
+
+def find_weights(variant: str, cache: Path | None = None, watch: Watch | None = None) -> Path:
+    """Return the file of a variant's published weights, ``mpvit_<variant>.pth`` in the folder ``cache``.
+
+    Where it is not there it is downloaded, and kept only if it really loads. Raises ``WeightsError`` that says which
+    file to get and where to put it, ``UsageError`` for an unknown variant.
+    """
+    url = get_variant(variant).weights_url
+    place = (cache or cache_folder()) / f"mpvit_{variant}.pth"
+    try:
+        if not place.is_file():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _download(url, place, variant, watch)
+    except (OSError, http.client.HTTPException, ValueError, WeightsError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
+        raise WeightsError(
+            f"no weights of {variant!r}: {place} is not there, and getting {url} failed ({_reason(error)})",
+            hint=f"put that file at {place} or name it with --weights; --random-init runs the pipeline on an untrained network",
+        ) from error
+    return place
+
+
+def _download(url: str, place: Path, variant: str, watch: Watch | None) -> None:
+    """Fetch ``url`` into ``place`` whole or not at all, and not before the network of ``variant`` has taken it."""
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as folder:
+        part = Path(folder) / place.name
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, part.open("wb") as file:  # noqa: S310 - from VARIANTS
+            expected = math.ceil(int(answer.headers.get("Content-Length", 0)) / _CHUNK)
+            pieces: Iterable[bytes] = _pieces(answer)
+            for piece in watch(pieces, f"Downloading {place.name}", expected) if watch else pieces:
+                file.write(piece)
+        try:
+            load_weights(fresh_model(get_variant(variant).config, "cpu"), part)
+        except WeightsError as error:
+            raise WeightsError(str(error).replace(str(part), "its answer")) from None
+        part.replace(place)
+
+
+def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    while piece := answer.read(_CHUNK):
+        yield piece
+
+
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause).strip().partition("\n")[0] or type(cause).__name__

@@ -1,0 +1,151 @@
+"""What a pass must compute and move, in closed form, and the two ceilings of a machine that it runs under.
+
+Source: Williams, Waterman and Patterson, "Roofline: An Insightful Visual Performance Model", CACM 52 (2009). Work is in
+multiply-adds (MACs), so intensities are in MACs per byte: half of what is called FLOP per byte.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+from mpvit.measurement import Measurement
+from mpvit.operations import MULTIPLYING, Block, Operation, multiply_adds, tally, walk
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of one number of each dtype that is measured."""
+
+_TWO_OPERANDS = ("add", "mul")
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Multiply-adds, convention ``exact``, and the bytes of every operation's inputs, weights and outputs.
+
+    Each operation is taken on its own: nothing is fused with its neighbours or found in a cache. Layout changes and
+    concatenations are left out.
+    """
+
+    macs: int
+    moved_bytes: int
+
+    @property
+    def intensity(self) -> float:
+        """MACs per byte."""
+        return self.macs / self.moved_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceilings:
+    """What the machine has shown that it can do: a large matrix product and a large copy, measured in the same run.
+
+    Attributes:
+        product: the matrix product's measurement.
+        product_macs: its multiply-adds.
+        copy: the copy's measurement.
+        copy_bytes: bytes read and written by it.
+    """
+
+    product: Measurement
+    product_macs: int
+    copy: Measurement
+    copy_bytes: int
+
+    @property
+    def macs_per_s(self) -> float | None:
+        """Of the fastest sample; None where there is none."""
+        return self.product_macs / min(self.product.samples_s) if self.product.samples_s else None
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """Of the fastest sample; None where there is none."""
+        return self.copy_bytes / min(self.copy.samples_s) if self.copy.samples_s else None
+
+    def fastest_s(self, work: Work) -> float | None:
+        """Return the seconds that ``work`` takes at the lower of the two ceilings; None where one is unknown."""
+        if self.macs_per_s is None or self.bytes_per_s is None:
+            return None
+        return max(work.macs / self.macs_per_s, work.moved_bytes / self.bytes_per_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A piece of work, how long it took, and the ceilings that it ran under; each property is None where it is unknown."""
+
+    work: Work
+    measurement: Measurement
+    ceilings: Ceilings
+
+    @property
+    def macs_per_s(self) -> float | None:
+        """Multiply-adds of the closed form over the median latency."""
+        return self._rate(self.work.macs)
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        """Bytes that the operations move, one by one, over the median latency."""
+        return self._rate(self.work.moved_bytes)
+
+    @property
+    def share_of_product(self) -> float | None:
+        """MAC/s as a share of the matrix product's."""
+        return _share(self.macs_per_s, self.ceilings.macs_per_s)
+
+    @property
+    def share_of_copy(self) -> float | None:
+        """Bytes/s as a share of the copy's; above 1 where neighbours share what one of them has brought."""
+        return _share(self.bytes_per_s, self.ceilings.bytes_per_s)
+
+    @property
+    def share_of_roof(self) -> float | None:
+        """The least time under both ceilings as a share of the median latency."""
+        return _share(self.ceilings.fastest_s(self.work), self.measurement.median_s)
+
+    def _rate(self, amount: int) -> float | None:
+        return _share(amount, self.measurement.median_s)
+
+
+def network_work(tree: Block, dtype: str, *, backward: bool = False) -> Work:
+    """Return the work of one pass through a network's tree (``mpvit.cost.network``) on its own batch and size.
+
+    ``backward`` adds the gradients: each convolution, linear layer and matmul twice more (the first convolution once:
+    images need none), moving twice what the forward pass moves. The backward pass of norms is left out of the MACs.
+    """
+    weights = {module: operation.params for _, module, operation in walk(tree) if operation.params}
+    moved = sum(operation_elements(operation, weights.get(module, 0)) for _, module, operation in walk(tree))
+    macs = tally(tree, "exact").macs
+    if backward:
+        macs += 2 * multiply_adds(tree) - first_multiplication(tree).macs
+        moved *= 3
+    return Work(macs, moved * ITEM_BYTES[dtype])
+
+
+def operations_work(operations: Iterable[Operation], weights: int, dtype: str) -> Work:
+    """Return the work of some operations whose learned numbers, ``weights`` in all, are read once."""
+    called = list(operations)
+    moved = weights + sum(operation_elements(operation, 0) for operation in called)
+    children: dict[str, Operation | Block] = {str(index): operation for index, operation in enumerate(called)}
+    return Work(tally(Block(children), "exact").macs, moved * ITEM_BYTES[dtype])
+
+
+def operation_elements(operation: Operation, weights: int) -> int:
+    """Return how many numbers an operation reads and writes in all its calls: inputs, ``weights``, outputs.
+
+    Additions and products read two operands of their shape.
+    """
+    read, written = prod(operation.input_shape), prod(operation.output_shape)
+    if operation.kind in _TWO_OPERANDS:
+        read *= 2
+    elif operation.kind == "matmul":
+        # With b batched products (M, K)·(K, N): left bMK, written bMN, macs bMKN, so the right operand bKN is:
+        batched = prod(operation.input_shape[:-2])
+        read += batched * operation.macs**2 // (read * written)
+    return operation.calls * (read + weights + written)
+
+
+def first_multiplication(tree: Block) -> Operation:
+    """Return the first operation that multiplies: the one that sees the images."""
+    return next(operation for _, _, operation in walk(tree) if operation.kind in MULTIPLYING)
+
+
+def _share(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else part / whole
