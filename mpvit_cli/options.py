@@ -14,6 +14,8 @@ from mpvit.operations import CONVENTIONS
 from mpvit.render import FORMATS
 
 ALL = "all"
+DTYPES = ("float32", "bfloat16", "float16")
+PLOTS = (".svg", ".png", ".pdf")
 
 LARGEST = 999_999_999
 """The largest whole number that an option takes: counts of anything larger would not fit a float."""
@@ -130,7 +132,22 @@ Sweep = Annotated[
     str | None,
     typer.Option("--sweep", metavar="FIRST..LAST", help="Range of N. (default: N/64..64N)", show_default=False),
 ]
+Measure = Annotated[bool, typer.Option("--measure", help="Time the kinds on this machine instead of counting.")]
+Backward = Annotated[bool, typer.Option("--backward", help="Time forward and backward together.")]
+Device = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where it runs.", envvar="MPVIT_DEVICE")]
+Dtype = Annotated[str, typer.Option(metavar="|".join(DTYPES), help="Numbers it runs in.", autocompletion=complete(DTYPES))]
+Budget = Annotated[float, typer.Option(parser=number, metavar="SECONDS", help="Longest time to measure for.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Write a figure: .svg, .png or .pdf.", show_default=False),
+]
 Numerics = Annotated[bool, typer.Option("--numerics", help="Errors in half precision and implied maps instead of costs.")]
+
+
+def check_plot(path: Path | None) -> None:
+    """Raise ``UsageError`` for a file that no figure is written to, before any work is done for it."""
+    if path is not None and path.suffix.lower() not in PLOTS:
+        raise UsageError(f"--plot {str(path)!r}: must end in {', '.join(PLOTS)}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

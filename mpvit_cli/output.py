@@ -73,6 +73,16 @@ class Terminal:
         console = Console(stderr=True, no_color=not self.color or None)
         yield from track(items, what, total, console=console, transient=True)
 
+    def collect(self, items: Iterable[Item], what: str, total: int, *, into: list[Item]) -> bool:
+        """Gather the items ``into`` a list as they come; tell whether Ctrl-C ended that, which keeps what there was."""
+        try:
+            into.extend(self.track(items, what, total))
+        except KeyboardInterrupt:
+            if not into:
+                raise
+            return True
+        return False
+
 
 def check_format(form: str | None) -> None:
     """Raise ``UsageError`` for a format that does not exist, before any work is done for it."""

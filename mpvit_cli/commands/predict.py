@@ -39,10 +39,11 @@ Classes = Annotated[
         show_default=False,
     ),
 ]
-Top = Annotated[int, typer.Option(metavar="N", help="Classes to name for each image.")]
-Crop = Annotated[float, typer.Option(metavar="SHARE", help="Share of the short side that is seen, up to 1.")]
-Size = Annotated[int, typer.Option(metavar="PIXELS", help="Side of the square that the network sees.")]
-Device = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where it runs.", envvar="MPVIT_DEVICE")]
+Top = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Classes to name for each image.")]
+Crop = Annotated[
+    float, typer.Option(parser=options.number, metavar="SHARE", help="Share of the short side that is seen, up to 1.")
+]
+Size = Annotated[int, typer.Option(parser=options.whole, metavar="PIXELS", help="Side of the square that the network sees.")]
 RandomInit = Annotated[bool, typer.Option("--random-init", help="Untrained network: the classes mean nothing.")]
 Cache = Annotated[
     Path | None,
@@ -65,7 +66,7 @@ def predict(
     crop: Crop = 0.875,
     size: Size = 224,
     batch: options.Batch = 8,
-    device: Device = "cpu",
+    device: options.Device = "cpu",
     random_init: RandomInit = False,
     cache: Cache = None,
     form: options.Format = None,

@@ -15,7 +15,8 @@ import torch
 from mpvit.attention import Sizes, get_kind, grid_of
 from mpvit.attention_numerics import draw
 from mpvit.compare_attention import attention_cost
-from mpvit.errors import CheckError
+from mpvit.errors import CheckError, UsageError, unknown_name
+from mpvit.inference import parse_device
 from mpvit.measurement import BUDGET, OUT_OF_MEMORY, Measurement
 from mpvit.memory import free_bytes
 from mpvit.results import AttentionPoint
@@ -28,6 +29,14 @@ _TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
 """How far from float64 each dtype's arithmetic may be: the norm of the difference over the norm."""
 
 _MIN_TIME_S = 0.25
+_CALLS = 9
+"""Of one kind at one N, at least: a check, warm-up, one for its memory, and the samples."""
+
+BUDGET_SHARE = "more than a quarter of the time budget"
+
+_LARGEST_SHARE = 0.25
+"""Of the budget, that one kind may take at one N: a slow kind must not keep the others from larger N."""
+
 _FORWARD_COPIES, _BACKWARD_COPIES = 3, 6
 """Tensors of the largest size that are held at once: scores, their exponentials, one being written; and their gradients."""
 
@@ -42,6 +51,16 @@ class Setting:
     backward: bool = False
 
 
+def parse_setting(*, budget_s: float, device: str, dtype: str, backward: bool) -> Setting:
+    """Return the setting that words describe; raise ``UsageError`` for a time, device or dtype that does not exist."""
+    if not 0 < budget_s < float("inf"):
+        raise UsageError(f"budget = {budget_s}: must be above 0 seconds")
+    kinds = {str(kind).removeprefix("torch."): kind for kind in _TOLERANCES}
+    if dtype not in kinds:
+        raise unknown_name("dtype", dtype, kinds)
+    return Setting(budget_s, str(parse_device(device)), kinds[dtype], backward)
+
+
 def measure(names: Sequence[str], sizes: Sizes, tokens: Sequence[int], setting: Setting) -> Iterator[AttentionPoint]:
     """Yield one point for each N and kind as it is measured, the smallest N first, for one image of ``sizes``' widths.
 
@@ -50,12 +69,13 @@ def measure(names: Sequence[str], sizes: Sizes, tokens: Sequence[int], setting: 
     """
     end = time.perf_counter() + setting.budget_s
     given_up: dict[str, Measurement] = {}
+    before: dict[str, AttentionPoint] = {}
     for n in sorted(tokens):
         height, width = grid_of(n)
         at = sizes._replace(batch=1, height=height, width=width)
         cases: dict[str, Callable[[], object]] = {}
         for name in names:
-            case = given_up.get(name) or _prepare(name, at, setting, end)
+            case = given_up.get(name) or _too_slow(name, at, setting, before.get(name)) or _prepare(name, at, setting, end)
             if isinstance(case, Measurement):
                 given_up[name] = case
                 yield AttentionPoint(attention_cost(name, at), case)
@@ -67,9 +87,21 @@ def measure(names: Sequence[str], sizes: Sizes, tokens: Sequence[int], setting: 
         for measurement in measured:
             if measurement.error or not measurement.samples_s:
                 given_up[measurement.name] = measurement
-            yield AttentionPoint(attention_cost(measurement.name, at), measurement)
+            before[measurement.name] = point = AttentionPoint(attention_cost(measurement.name, at), measurement)
+            yield point
         if any(measurement.interrupted for measurement in measured):
             raise KeyboardInterrupt
+
+
+def _too_slow(name: str, sizes: Sizes, setting: Setting, before: AttentionPoint | None) -> Measurement | None:
+    """Return why ``name`` is not tried at ``sizes``: by its last time and its cost, it would take too much of the budget."""
+    if before is None or before.measurement.median_s is None:
+        return None
+    growth = attention_cost(name, sizes).macs / before.cost.macs
+    expected_s = _CALLS * growth * before.measurement.median_s
+    if expected_s <= _LARGEST_SHARE * setting.budget_s:
+        return None
+    return _unmeasured(name, setting, stopped=f"{BUDGET_SHARE}: it would take about {expected_s:.0f} s")
 
 
 def _prepare(name: str, sizes: Sizes, setting: Setting, end: float) -> Callable[[], object] | Measurement:

@@ -5,10 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from mpvit.errors import UsageError
 from mpvit.files import write_atomically
-
-SUFFIXES = (".svg", ".png", ".pdf")
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 """Okabe and Ito's palette, told apart by people with any colour vision."""
@@ -18,15 +15,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DPI = 200
 
 
-def check_plot(path: Path | None) -> None:
-    """Raise ``UsageError`` for a file that no figure can be written to, before any work is done for it."""
-    if path is not None and path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"plot {str(path)!r}: must end in {', '.join(SUFFIXES)}")
-
-
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write ``figure`` whole or not at all, in the format of the file's suffix; raise ``MpvitError`` where that fails."""
-    check_plot(path)
+    """Write ``figure`` whole or not at all, in the format of the file's suffix (svg, png, pdf); raise ``MpvitError``."""
     data = io.BytesIO()
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else None  # the same figure is the same file
     figure.savefig(data, format=path.suffix.lower()[1:], dpi=DPI, bbox_inches="tight", metadata=metadata)

@@ -1,84 +1,103 @@
 """Attention as N grows, in three panels: predicted multiply-adds, measured latency, measured peak memory. Log-log."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import pairwise
+from math import log
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from mpvit.attention_growth import growths
 from mpvit.plots import COLORS, MARKERS
-from mpvit.results import AttentionCost, AttentionPoint, Growth
-
-Curves = dict[str, tuple[list[int], list[float]]]
+from mpvit.results import AttentionCost, AttentionPoint
 
 _LABEL_GAP = 0.055
 """Of a panel's height: what two labels beside each other's lines need."""
 
 
-def attention_figure(
-    costs: Sequence[AttentionCost], points: Sequence[AttentionPoint] = (), fits: Sequence[Growth] = ()
-) -> Figure:
-    """Return the panels that there is something for: without measured ``points``, the predicted one alone."""
-    labels = list(dict.fromkeys(cost.label for cost in costs))
-    styles = {label: (COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]) for i, label in enumerate(labels)}
-    panels: list[tuple[str, str, Curves]] = [
-        ("Predicted", "multiply-adds", _curves(costs, lambda c: c, lambda c: c.macs)),
-    ]
+class _Curve(NamedTuple):
+    """One line of a panel: the kinds that share it, its points, and what stands beside it."""
+
+    labels: list[str]
+    tokens: list[int]
+    values: list[float]
+
+
+def attention_figure(costs: Sequence[AttentionCost], points: Sequence[AttentionPoint] = ()) -> Figure:
+    """Return the panels that there is something for: without measured ``points``, the predicted one alone.
+
+    Measured latencies carry the exponent of N that was fitted to them. Lines that are the same are drawn once.
+    """
+    names = list(dict.fromkeys(cost.label for cost in costs))
+    panels = [("Predicted multiply-adds", "multiply-adds", _curves(costs, lambda c: c, lambda c: c.macs))]
     if points:
         seconds = _curves(points, lambda p: p.cost, lambda p: p.measurement.median_s)
         peaks = _curves(points, lambda p: p.cost, lambda p: p.measurement.peak_bytes)
-        panels += [("Measured", "latency in seconds", seconds), ("Measured", "peak memory in bytes", peaks)]
-    figure = Figure(figsize=(5.2 * len(panels), 4.6), layout="constrained")
-    exponents = {fit.label: fit.exponent for fit in fits if fit.exponent is not None}
-    for number, (title, what, curves) in enumerate(panels):
+        measured = [("Measured latency", "seconds", seconds), ("Measured peak memory", "bytes", peaks)]
+        panels += [panel for panel in measured if panel[2]]
+    exponents = {fit.label: fit.exponent for fit in growths(points) if fit.exponent is not None}
+    figure = Figure(figsize=(5.6 * len(panels), 4.4), layout="constrained")
+    for number, (title, unit, curves) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), number + 1)
-        texts = {k: f"{k}, N^{exponents[k]:.2f}" if "latency" in what and k in exponents else k for k in curves}
-        _panel(axes, curves, styles, texts)
-        axes.set(xlabel="tokens N", ylabel=what, title=f"{title} {what.partition(' in ')[0]}")
+        _draw(axes, curves, names, exponents if unit == "seconds" else {})
+        axes.set(xlabel="tokens N", ylabel=unit, title=title)
     return figure
 
 
-def _curves(items: Sequence[Any], cost: Callable[[Any], AttentionCost], value: Callable[[Any], float | None]) -> Curves:
-    curves: Curves = {}
+def _curves(items: Sequence[Any], cost: Callable[[Any], AttentionCost], value: Callable[[Any], float | None]) -> list[_Curve]:
+    """Return one curve for each kind that has values, kinds of equal values together."""
+    by_label: dict[str, _Curve] = {}
     for item in sorted(items, key=lambda item: cost(item).tokens):
-        number = value(item)
-        if number:
-            xs, ys = curves.setdefault(cost(item).label, ([], []))
-            xs.append(cost(item).tokens)
-            ys.append(number)
-    return curves
+        if number := value(item):
+            label = cost(item).label
+            curve = by_label.setdefault(label, _Curve([label], [], []))
+            curve.tokens.append(cost(item).tokens)
+            curve.values.append(number)
+    merged: dict[tuple[object, ...], _Curve] = {}
+    for curve in by_label.values():
+        same = merged.setdefault((*curve.tokens, *curve.values), curve)
+        if same is not curve:
+            same.labels.extend(curve.labels)
+    return list(merged.values())
 
 
-def _panel(axes: Any, curves: Curves, styles: dict[str, tuple[str, str]], texts: dict[str, str]) -> None:  # noqa: ANN401
-    for label, (xs, ys) in curves.items():
-        color, marker = styles[label]
-        axes.loglog(xs, ys, color=color, marker=marker, markersize=4, linewidth=1.4)
+def _draw(axes: Any, curves: Sequence[_Curve], names: Sequence[str], exponents: dict[str, float]) -> None:  # noqa: ANN401
+    for curve in curves:
+        color, marker, style = _style(names.index(curve.labels[0]))
+        axes.loglog(curve.tokens, curve.values, color=color, marker=marker, markersize=4, linewidth=1.4, linestyle=style)
     axes.grid(visible=True, which="major", color="0.88", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    last = max((xs[-1] for xs, _ in curves.values()), default=1)
-    first = min((xs[0] for xs, _ in curves.values()), default=1)
-    axes.set_xlim(first, last * (last / first) ** 0.75)  # room for the labels at the right
-    for label, height in _spread(axes, curves).items():
-        xs, ys = curves[label]
+    heights = _spread(axes, curves)
+    for curve, height in zip(curves, heights, strict=True):
+        color, _, _ = _style(names.index(curve.labels[0]))
+        exponent = exponents.get(curve.labels[0])
         axes.annotate(
-            texts[label],
-            xy=(xs[-1], ys[-1]),
-            xytext=(0.6, height),
+            " = ".join(curve.labels) + (f", N$^{{{exponent:.2f}}}$" if exponent is not None else ""),
+            xy=(curve.tokens[-1], curve.values[-1]),
+            xytext=(1.04, height),
             textcoords="axes fraction",
-            color=styles[label][0],
-            fontsize=7.5,
+            color=color,
+            fontsize=8,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": styles[label][0], "linewidth": 0.5, "alpha": 0.6},
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "alpha": 0.5, "shrinkA": 1, "shrinkB": 3},
         )
 
 
-def _spread(axes: Any, curves: Curves) -> dict[str, float]:  # noqa: ANN401 - matplotlib has no types for it
-    """Return each label's height, as a share of the panel's: near its line's end, and clear of the others."""
-    to_axes = axes.transData + axes.transAxes.inverted()
-    ends = {label: float(to_axes.transform((xs[-1], ys[-1]))[1]) for label, (xs, ys) in curves.items()}
-    heights: dict[str, float] = {}
-    lowest = 0.0
-    for label, height in sorted(ends.items(), key=lambda item: item[1]):
-        heights[label] = lowest = max(height, lowest)
-        lowest += _LABEL_GAP
-    overflow = max(max(heights.values(), default=0) - 1, 0)
-    return {label: height - overflow for label, height in heights.items()}
+def _style(index: int) -> tuple[str, str, str]:
+    return COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)], "-" if index < len(COLORS) else "--"
+
+
+def _spread(axes: Any, curves: Sequence[_Curve]) -> list[float]:  # noqa: ANN401 - matplotlib has no types for it
+    """Return each label's height, as a share of the panel's: near its line's end, and clear of the others.
+
+    Pushing each label up from the one below and down from the one above both keep the gap, and so does their mean.
+    """
+    low, high = axes.get_ylim()
+    ends = [log(curve.values[-1] / low) / log(high / low) for curve in curves]
+    order = sorted(range(len(ends)), key=ends.__getitem__)
+    raised, lowered = dict(enumerate(ends)), dict(enumerate(ends))
+    for below, above in pairwise(order):
+        raised[above] = max(raised[above], raised[below] + _LABEL_GAP)
+    for below, above in reversed(list(pairwise(order))):
+        lowered[below] = min(lowered[below], lowered[above] - _LABEL_GAP)
+    return [(raised[index] + lowered[index]) / 2 for index in range(len(ends))]
