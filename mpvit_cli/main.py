@@ -10,6 +10,7 @@ import typer
 
 from mpvit import __version__
 from mpvit.errors import MpvitError
+from mpvit_cli.commands.bench import bench
 from mpvit_cli.commands.compare_attn import compare_attn
 from mpvit_cli.commands.flops import flops
 from mpvit_cli.commands.predict import predict
@@ -29,6 +30,7 @@ app = typer.Typer(
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "flops": (flops, "Count"),
     "compare-attn": (compare_attn, "Count"),
+    "bench": (bench, "Measure"),
     "predict": (predict, "Use"),
 }
 """Each command and the panel of the help that it stands in."""

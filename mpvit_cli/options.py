@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mpvit.attention import KINDS
+from mpvit.benchmark_modes import MODES, PARTS
 from mpvit.config import VARIANTS, ModelConfig, get_variant, load_config
 from mpvit.counting import COUNTERS, CUTS
 from mpvit.errors import UsageError
@@ -141,6 +142,32 @@ Plot = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE", help="Write a figure: .svg, .png or .pdf.", show_default=False),
 ]
+Batches = Annotated[str, typer.Option("--batch", metavar="N,N,...", help="Images in the batch, each measured on its own.")]
+Modes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mode",
+        metavar="NAME|all",
+        help=f"How networks run: {', '.join(MODES)} or all; repeatable, ratios are over the first. (default: eager)",
+        autocompletion=complete([ALL, *MODES]),
+        show_default=False,
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option(parser=whole, metavar="N", help="CPU threads. (default: torch's choice)", show_default=False)
+]
+MinTime = Annotated[float, typer.Option(parser=number, metavar="SECONDS", help="Samples of each network, mode and batch.")]
+TotalBudget = Annotated[
+    float | None,
+    typer.Option("--budget", parser=number, metavar="SECONDS", help="Longest time in all. (default: none)", show_default=False),
+]
+TimedParts = Annotated[
+    str, typer.Option("--by", metavar="|".join(PARTS), help="Time each layer too.", autocompletion=complete(PARTS))
+]
+BaselineFile = Annotated[
+    Path | None,
+    typer.Option("--compare", metavar="FILE.json", help="Speed-up over an earlier run's -o FILE.json.", show_default=False),
+]
 Numerics = Annotated[bool, typer.Option("--numerics", help="Errors in half precision and implied maps instead of costs.")]
 
 
@@ -159,6 +186,15 @@ def parse_size(text: str) -> tuple[int, int]:
     if any(len(length) > longest or int(length) < 1 for length in lengths):
         raise UsageError(f"--size {text!r}: a side must be from 1 to 999999999 pixels")
     return int(lengths[0]), int(lengths[-1])
+
+
+def parse_wholes(option: str, text: str) -> tuple[int, ...]:
+    """Read "1,8,32" as whole numbers of at least 1, each once; raise ``UsageError`` for anything else."""
+    longest = 9
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and len(word) <= longest and int(word) >= 1 for word in words):
+        raise UsageError(f"{option} {text!r}: must be whole numbers of at least 1", hint=f"for example {option} 1,8,32")
+    return tuple(dict.fromkeys(int(word) for word in words))
 
 
 def parse_range(text: str) -> tuple[int, int]:

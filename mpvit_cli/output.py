@@ -7,12 +7,15 @@ import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from mpvit.errors import MpvitError
 from mpvit.files import write_atomically
 from mpvit.render import FORMATS, SUFFIXES, render
 from mpvit.tables import Document
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Item = TypeVar("Item")
 
@@ -47,6 +50,13 @@ class Terminal:
         if form in ("table", "csv"):
             for note in document.notes:
                 self.note(note)
+
+    def save(self, figure: "Figure", path: Path) -> None:
+        """Write a figure to ``path``, whole or not at all."""
+        from mpvit.plots import save_figure
+
+        save_figure(figure, path)
+        self.note(f"wrote {path}")
 
     def note(self, text: str) -> None:
         """Say something that is not data, once, unless asked to be quiet."""

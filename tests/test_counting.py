@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from published import PUBLISHED
 from strategies import configs, shapes
 
 import mpvit
@@ -18,12 +19,6 @@ from mpvit.counting import COUNTERS, check, count, count_parts, try_count
 from mpvit.errors import CheckError, MpvitError, UsageError
 from mpvit.results import Count
 
-PUBLISHED = {  # parameters, "FLOPs" and activations as the authors' code counts them with fvcore
-    "tiny": (5_843_736, 1_654_163_812, 16_641_952),
-    "xsmall": (10_573_448, 2_971_396_560, 21_983_464),
-    "small": (22_892_400, 4_799_650_824, 30_601_880),
-    "base": (74_845_976, 16_445_326_240, 60_204_392),
-}
 EXACT = {"tiny": 1_654_164_352, "xsmall": 2_971_402_752, "small": 4_799_656_896, "base": 16_445_319_040}
 TORCH = {"tiny": 1_635_527_496, "xsmall": 2_950_215_936}
 

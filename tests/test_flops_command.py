@@ -6,34 +6,21 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import Outcome, run
+from commandline import Outcome, call, run
 from published import PUBLISHED, grouped
 
 from mpvit import VARIANTS, build_model, load_config
 from mpvit.counting import COUNTERS, CUTS
 from mpvit.render import FORMATS
-from mpvit_cli.main import main
-
-Flops = Callable[..., Outcome]
 
 
-@pytest.fixture
-def flops(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Flops:
-    """Run ``mpvit flops`` in this process."""
-    for name in [name for name in os.environ if name.startswith("MPVIT_")]:
-        monkeypatch.delenv(name)
-
-    def call(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["mpvit", "flops", *arguments])
-        return Outcome(main(), *capsys.readouterr())
-
-    return call
+def flops(*arguments: str) -> Outcome:
+    return call("flops", *arguments)
 
 
 def rows(outcome: Outcome) -> list[dict[str, Any]]:
@@ -50,7 +37,7 @@ def totals(found: list[dict[str, Any]]) -> dict[str, tuple[int, int, int]]:
 # ── what is counted ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_by_default_every_variant_stands_beside_its_published_figure_with_a_mark(flops: Flops) -> None:
+def test_by_default_every_variant_stands_beside_its_published_figure_with_a_mark() -> None:
     code, out, err = flops()
     assert code == 0
     title, header, _, *lines = out.splitlines()
@@ -73,14 +60,14 @@ def test_by_default_every_variant_stands_beside_its_published_figure_with_a_mark
         (["--variant", "tiny", "--variant", "all"], ["tiny", "xsmall", "small", "base"]),
     ],
 )
-def test_which_variants(arguments: list[str], models: list[str], flops: Flops) -> None:
+def test_which_variants(arguments: list[str], models: list[str]) -> None:
     assert totals(rows(flops("--format", "json", *arguments))) == {model: PUBLISHED[model] for model in models}
     assert [row["model"] for row in rows(flops("--format", "json", *arguments))] == models
 
 
 @pytest.mark.parametrize("by", CUTS)
 @pytest.mark.parametrize("variant", ["tiny", "base"])
-def test_parts_sum_to_the_published_integers(variant: str, by: str, flops: Flops) -> None:
+def test_parts_sum_to_the_published_integers(variant: str, by: str) -> None:
     found = rows(flops("--variant", variant, "--by", by, "--format", "json"))
     parts = [row for row in found if row["part"] != "total"] or found
     assert tuple(sum(row[figure] for row in parts) for figure in ("params", "macs", "activations")) == PUBLISHED[variant]
@@ -90,7 +77,7 @@ def test_parts_sum_to_the_published_integers(variant: str, by: str, flops: Flops
     assert len(set(names)) == len(names)
 
 
-def test_the_stem_is_what_a_hand_counts(flops: Flops) -> None:
+def test_the_stem_is_what_a_hand_counts() -> None:
     """Two 3x3 convolutions of stride 2, 3 -> 32 -> 64 channels, and their norms at 2 an element."""
     stem = 32 * 27 * 112**2 + 2 * 32 * 112**2 + 64 * 9 * 32 * 56**2 + 2 * 64 * 56**2
     table = flops("--variant", "xsmall", "--by", "stage").out
@@ -98,7 +85,7 @@ def test_the_stem_is_what_a_hand_counts(flops: Flops) -> None:
     assert table.splitlines()[-1].startswith("total    10 573 448  2 971 396 560      100.0")
 
 
-def test_a_layer_has_its_kind_shapes_and_calls(flops: Flops) -> None:
+def test_a_layer_has_its_kind_shapes_and_calls() -> None:
     layers = {row["part"]: row for row in rows(flops("--variant", "small", "--by", "layer", "--format", "json"))}
     shared = layers["stages.2.paths.0.cpe.conv"]
     assert (shared["kind"], shared["calls"], shared["params"]) == ("conv", 6, 216 * 9 + 216)
@@ -108,7 +95,7 @@ def test_a_layer_has_its_kind_shapes_and_calls(flops: Flops) -> None:
 @pytest.mark.parametrize(
     ("convention", "macs"), [("fvcore", 1_654_163_812), ("exact", 1_654_164_352), ("matmul", 1_635_527_496)]
 )
-def test_conventions(convention: str, macs: int, flops: Flops) -> None:
+def test_conventions(convention: str, macs: int) -> None:
     (row,) = rows(flops("--variant", "tiny", "--convention", convention, "--format", "json"))
     assert (row["convention"], row["macs"], row["flops"]) == (convention, macs, 2 * macs)
     assert row["agrees_with_published"] is (True if convention == "fvcore" else None)
@@ -122,14 +109,14 @@ def test_conventions(convention: str, macs: int, flops: Flops) -> None:
         (["--size", "224", "--batch", "5"], [5, 3, 224, 224], 5 * 2.971402752),
     ],
 )
-def test_sizes_and_batches(arguments: list[str], shape: list[int], giga_macs: float, flops: Flops) -> None:
+def test_sizes_and_batches(arguments: list[str], shape: list[int], giga_macs: float) -> None:
     (row,) = rows(flops("--variant", "xsmall", "--convention", "exact", "--format", "json", *arguments))
     assert row["input_shape"] == shape
     assert row["macs"] / 1e9 == pytest.approx(giga_macs, abs=0.005)
     assert row["published"] is None
 
 
-def test_every_counter_says_its_convention_and_what_it_passes_over(flops: Flops) -> None:
+def test_every_counter_says_its_convention_and_what_it_passes_over() -> None:
     outcome = flops("--variant", "tiny", "--counter", "all", "--check", "--format", "json")
     assert outcome.code == 0
     found = {row["counter"]: row for row in rows(outcome)}
@@ -151,7 +138,7 @@ def test_every_counter_says_its_convention_and_what_it_passes_over(flops: Flops)
     assert all(row["not_counted"] for row in found.values())
 
 
-def test_a_counter_that_fails_says_why_and_the_others_still_count(flops: Flops) -> None:
+def test_a_counter_that_fails_says_why_and_the_others_still_count() -> None:
     arguments = ["--variant", "tiny", "--size", "100000", "--counter", "analytic", "--counter", "fvcore"]
     code, out, _ = outcome = flops(*arguments, "--format", "json")
     analytic, fvcore = rows(outcome)
@@ -173,7 +160,7 @@ NETWORK = (
 )
 
 
-def test_a_network_of_your_own(tmp_path: Path, flops: Flops) -> None:
+def test_a_network_of_your_own(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(NETWORK)
     found = rows(flops("--config", str(file), "--size", "45x70", "--counter", "analytic,torch,fvcore", "--format", "json"))
@@ -184,7 +171,7 @@ def test_a_network_of_your_own(tmp_path: Path, flops: Flops) -> None:
     assert torch["macs"] == torch["closed_form_macs"]
 
 
-def test_a_published_network_under_another_name_is_still_held_against_what_is_published(tmp_path: Path, flops: Flops) -> None:
+def test_a_published_network_under_another_name_is_still_held_against_what_is_published(tmp_path: Path) -> None:
     stages = [(2, 1, 64), (3, 2, 128), (3, 4, 192), (3, 1, 256)]  # Table 1 of the paper, XS
     text = "".join(f"[[stages]]\npaths={p}\nlayers={n}\ndim={dim}\nheads=8\nmlp_ratio=4\n" for p, n, dim in stages)
     (tmp_path / "mine.toml").write_text(text)
@@ -196,7 +183,7 @@ def test_a_published_network_under_another_name_is_still_held_against_what_is_pu
 # ── formats ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_json_has_the_keys_that_it_promises(flops: Flops) -> None:
+def test_json_has_the_keys_that_it_promises() -> None:
     content = json.loads(flops("--variant", "tiny", "--format", "json").out)
     assert content.keys() >= {"schema_version", "command", "environment", "results"}
     assert (content["schema_version"], content["command"]) == (1, "flops")
@@ -211,7 +198,7 @@ def test_json_has_the_keys_that_it_promises(flops: Flops) -> None:
 
 
 @pytest.mark.parametrize("by", CUTS)
-def test_csv_reads_back_as_integers(by: str, flops: Flops) -> None:
+def test_csv_reads_back_as_integers(by: str) -> None:
     text = flops("--variant", "tiny", "--by", by, "--format", "csv").out
     found = list(csv.DictReader(io.StringIO(text), strict=True))
     for row in found:
@@ -224,7 +211,7 @@ def test_csv_reads_back_as_integers(by: str, flops: Flops) -> None:
 
 
 @pytest.mark.parametrize("by", CUTS)
-def test_markdown_has_the_same_columns_in_each_row(by: str, flops: Flops) -> None:
+def test_markdown_has_the_same_columns_in_each_row(by: str) -> None:
     lines = [line for line in flops("--variant", "tiny", "--by", by, "--format", "markdown").out.splitlines() if "|" in line]
     assert len({line.count("|") for line in lines}) == 1
     assert set(lines[1]) == set("| :-")
@@ -235,7 +222,7 @@ ODD_NAME = r"my_net & co 100% #1 {a} ~^$.toml"
 
 
 @pytest.mark.parametrize("by", CUTS)
-def test_latex_is_well_formed(by: str, tmp_path: Path, flops: Flops) -> None:
+def test_latex_is_well_formed(by: str, tmp_path: Path) -> None:
     (tmp_path / ODD_NAME).write_text(NETWORK)
     text = flops("--variant", "tiny", "--config", str(tmp_path / ODD_NAME), "--by", by, "--format", "latex").out
     code = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
@@ -255,13 +242,13 @@ def test_latex_is_well_formed(by: str, tmp_path: Path, flops: Flops) -> None:
 # ── a check ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_check_that_holds_changes_nothing_but_the_exit_code(flops: Flops) -> None:
+def test_a_check_that_holds_changes_nothing_but_the_exit_code() -> None:
     assert flops("--check") == flops()
     assert flops("--check").code == 0
 
 
 @pytest.mark.parametrize("figure", ["params", "macs", "activations"])
-def test_a_check_that_does_not_hold(figure: str, monkeypatch: pytest.MonkeyPatch, flops: Flops) -> None:
+def test_a_check_that_does_not_hold(figure: str, monkeypatch: pytest.MonkeyPatch) -> None:
     small = VARIANTS["small"]
     other = getattr(small.published, figure) + 1
     monkeypatch.setitem(VARIANTS, "small", replace(small, published=replace(small.published, **{figure: other})))
@@ -277,7 +264,7 @@ def test_a_check_that_does_not_hold(figure: str, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "arguments", [["--size", "256"], ["--batch", "2"], ["--convention", "exact"], ["--counter", "thop", "--variant", "tiny"]]
 )
-def test_a_check_of_what_is_not_published_is_wrong_usage(arguments: list[str], flops: Flops) -> None:
+def test_a_check_of_what_is_not_published_is_wrong_usage(arguments: list[str]) -> None:
     code, _, err = flops("--check", *arguments)
     assert code == 2
     assert err.splitlines()[-2].startswith("Error: --check has nothing to hold the counts against")
@@ -299,9 +286,7 @@ def test_a_check_of_what_is_not_published_is_wrong_usage(arguments: list[str], f
         (["--format", "csv"], "costs.json", "csv"),
     ],
 )
-def test_a_file_holds_what_the_terminal_would_show(
-    arguments: list[str], name: str, form: str, tmp_path: Path, flops: Flops
-) -> None:
+def test_a_file_holds_what_the_terminal_would_show(arguments: list[str], name: str, form: str, tmp_path: Path) -> None:
     path = tmp_path / name
     code, out, err = flops(*arguments, "-o", str(path))
     assert (code, out) == (0, "")
@@ -325,7 +310,7 @@ def assert_one_error(outcome: Outcome, code: int, named: str) -> None:
     [("folder", "it is a folder"), ("missing/costs.md", "No such file or directory"), ("file/costs.md", "Not a directory")],
 )
 @pytest.mark.parametrize("form", FORMATS)
-def test_where_nothing_can_be_written(form: str, target: str, reason: str, tmp_path: Path, flops: Flops) -> None:
+def test_where_nothing_can_be_written(form: str, target: str, reason: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     outcome = flops("--format", form, "-o", str(tmp_path / target))
@@ -338,18 +323,18 @@ needs_full = pytest.mark.skipif(not FULL.exists(), reason="this system has no de
 
 
 @needs_full
-def test_a_full_device(flops: Flops) -> None:
+def test_a_full_device() -> None:
     assert_one_error(flops("-o", str(FULL)), 1, "'/dev/full': No space left on device")
 
 
 @needs_full
 @pytest.mark.parametrize("arguments", [["flops"], ["flops", "--by", "layer", "--format", "json"], ["--help"], ["--version"]])
 def test_standard_output_on_a_full_device(arguments: list[str]) -> None:
-    outcome = run("-c", 'mpvit "$@" >/dev/full', "sh", *arguments, command=("sh",), PATH=run_path())
+    outcome = run("-c", 'mpvit "$@" >/dev/full', "sh", *arguments, command=("sh",), variables={"PATH": search_path()})
     assert_one_error(outcome, 1, "cannot write to standard output: No space left on device")
 
 
-def run_path() -> str:
+def search_path() -> str:
     return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
@@ -413,7 +398,7 @@ def test_a_full_disk_leaves_what_was_there(old: bytes | None, tmp_path: Path) ->
         (["tiny"], "unexpected extra argument(s) (tiny)", "mpvit flops --help"),
     ],
 )
-def test_a_wrong_option_is_one_line_that_names_it(arguments: list[str], named: str, hint: str, flops: Flops) -> None:
+def test_a_wrong_option_is_one_line_that_names_it(arguments: list[str], named: str, hint: str) -> None:
     outcome = flops(*arguments)
     assert_one_error(outcome, 2, named)
     assert hint in outcome.err.partition("Hint: ")[2]
@@ -441,7 +426,7 @@ def test_a_wrong_option_is_one_line_that_names_it(arguments: list[str], named: s
         (NETWORK.replace("num_classes = 10", "num_classes = -1").encode(), "num_classes = -1"),
     ],
 )
-def test_a_wrong_file_is_one_line_that_names_it(content: bytes, named: str, tmp_path: Path, flops: Flops) -> None:
+def test_a_wrong_file_is_one_line_that_names_it(content: bytes, named: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_bytes(content)
     outcome = flops("--config", str(file))
@@ -449,7 +434,7 @@ def test_a_wrong_file_is_one_line_that_names_it(content: bytes, named: str, tmp_
     assert str(file) in outcome.err
 
 
-def test_two_networks_of_one_name(tmp_path: Path, flops: Flops) -> None:
+def test_two_networks_of_one_name(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(NETWORK)
     assert_one_error(flops("--variant", "tiny", "--config", str(tmp_path / "tiny.toml")), 2, "already a network 'tiny'")
 

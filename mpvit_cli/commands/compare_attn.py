@@ -1,15 +1,21 @@
 """``mpvit compare-attn``: attention as the number of tokens grows."""
 
+from typing import TYPE_CHECKING, NamedTuple
+
 import typer
 
-from mpvit.attention import KINDS
+from mpvit.attention import KINDS, Sizes
 from mpvit.compare_attention import CROSSING, attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
 from mpvit.config import get_variant
 from mpvit.errors import UsageError
 from mpvit.results import AttentionPoint
+from mpvit.tables import Document
 from mpvit.tables.attention import attention_document, measured_document, numerics_document
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
+
+if TYPE_CHECKING:
+    from mpvit.measure_attention import Setting
 
 _MEASURED_TOKENS = (64, 65_536)
 _NUMERICS_TOKENS = (64, 4096)
@@ -52,32 +58,49 @@ def compare_attn(
     sizes = stage_sizes(network, stage, tokens, dim=dim, heads=heads)
     chosen = options.parse_names(kind, KINDS, [options.ALL])
     ends = options.parse_range(swept) if swept else _MEASURED_TOKENS if measure else _NUMERICS_TOKENS if numerics else ()
-    at = sweep_tokens(tokens, *ends)
+    asked = _Asked(chosen, sizes, sweep_tokens(tokens, *ends))
     points: list[AttentionPoint] = []
     interrupted = False
     if numerics:
-        from mpvit.attention_numerics import implied_maps, rounding_errors
-
-        document = numerics_document(rounding_errors(chosen, sizes, at[::2]), implied_maps(sizes))
+        document = _rounding(asked)
     elif measure:
-        from mpvit.attention_growth import crossings, growths
-        from mpvit.measure_attention import measure as measured
         from mpvit.measure_attention import parse_setting
 
         setting = parse_setting(budget_s=budget, device=device, dtype=dtype, backward=backward)
-        answers = measured(chosen, sizes, at, setting)
-        interrupted = terminal.collect(answers, "Measuring", len(chosen) * len(at), into=points)
-        document = measured_document(points, growths(points), crossings(points))
+        document, interrupted = _measured(terminal, asked, setting, points)
     else:
         met = met_tokens(network) if dim is None else []
-        swept_kinds = sweep(chosen if kind else CROSSING, sizes, at)
-        document = attention_document(attention_costs(chosen, sizes), swept_kinds, met, variant)
+        growing = sweep(chosen if kind else CROSSING, sizes, asked.tokens)
+        document = attention_document(attention_costs(chosen, sizes), growing, met, variant)
     terminal.show(document, form, output)
     if plot:
-        from mpvit.plots import save_figure
         from mpvit.plots.attention import attention_figure
 
-        save_figure(attention_figure(sweep(chosen, sizes, at), points), plot)
-        terminal.note(f"wrote {plot}")
+        terminal.save(attention_figure(sweep(*asked), points), plot)
     if interrupted:
         raise typer.Exit(130)
+
+
+class _Asked(NamedTuple):
+    """The kinds, at the widths of ``sizes``, over these numbers of tokens."""
+
+    kinds: list[str]
+    sizes: Sizes
+    tokens: list[int]
+
+
+def _rounding(asked: _Asked) -> Document:
+    from mpvit.attention_numerics import implied_maps, rounding_errors
+
+    every_other = asked.tokens[::2]
+    return numerics_document(rounding_errors(asked.kinds, asked.sizes, every_other), implied_maps(asked.sizes))
+
+
+def _measured(terminal: Terminal, asked: _Asked, setting: "Setting", points: list[AttentionPoint]) -> tuple[Document, bool]:
+    """Measure into ``points``; tell whether Ctrl-C ended that."""
+    from mpvit.attention_growth import crossings, growths
+    from mpvit.measure_attention import measure
+
+    total = len(asked.kinds) * len(asked.tokens)
+    interrupted = terminal.collect(measure(*asked, setting), "Measuring", total, into=points)
+    return measured_document(points, growths(points), crossings(points)), interrupted

@@ -82,6 +82,11 @@ class Measurement:
         return self.error.startswith(OUT_OF_MEMORY)
 
     @property
+    def failed(self) -> bool:
+        """Whether the case failed for another reason than lack of memory."""
+        return bool(self.error) and not self.out_of_memory
+
+    @property
     def interrupted(self) -> bool:
         """Whether a person stopped the run before this case was done."""
         return self.stopped == INTERRUPTED

@@ -119,6 +119,18 @@ def network_work(tree: Block, dtype: str, *, backward: bool = False) -> Work:
     return Work(macs, moved * ITEM_BYTES[dtype])
 
 
+def least_bytes(tree: Block, dtype: str, *, backward: bool = False) -> int:
+    """Return the bytes that a pass holds at once at the least: weights and the largest operation's input and output.
+
+    ``backward`` keeps every convolution's, linear layer's and matmul's output until its gradient has been taken.
+    """
+    operations = [operation for _, _, operation in walk(tree)]
+    params = sum(operation.params for operation in operations)
+    largest = max(prod(operation.input_shape) + prod(operation.output_shape) for operation in operations)
+    kept = sum(operation.activations for operation in operations) if backward else 0
+    return (params + max(largest, kept)) * ITEM_BYTES[dtype]
+
+
 def operations_work(operations: Iterable[Operation], weights: int, dtype: str) -> Work:
     """Return the work of some operations whose learned numbers, ``weights`` in all, are read once."""
     called = list(operations)

@@ -1,4 +1,4 @@
-"""CSV: the flat rows at full precision; a mapping becomes one column a key, a shape is joined by x."""
+"""CSV: the flat rows at full precision; a mapping becomes one column a key, a shape is joined by x, samples by blanks."""
 
 import csv
 import io
@@ -24,7 +24,8 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             flat |= {f"{name}.{key}": inner for key, inner in value.items()}
         elif isinstance(value, list):
-            flat[name] = "x".join(str(item) for item in value)
+            separator = " " if any(isinstance(item, float) for item in value) else "x"
+            flat[name] = separator.join(str(item) for item in value)
         elif isinstance(value, bool):
             flat[name] = "true" if value else "false"
         else:

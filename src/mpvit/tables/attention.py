@@ -59,14 +59,16 @@ def _widths(cost: AttentionCost) -> str:
 def _sweep_table(swept: Sequence[AttentionCost]) -> Table:
     by_tokens: dict[int, list[AttentionCost]] = {}
     for cost in swept:
-        by_tokens.setdefault(cost.tokens, []).append(cost)
+        others = by_tokens.setdefault(cost.tokens, [])
+        others += [cost] if cost.kind != "softmax" else []  # full attention has its own column
     kinds = next(iter(by_tokens.values()))
     ratios = [Column(f"full ÷ {cost.label}", numeric=True, optional=i > 1) for i, cost in enumerate(kinds)]
     columns = (Column("N", numeric=True), Column("full MACs", numeric=True), *ratios, _CHEAPEST)
+    full = {cost.tokens: cost.softmax_macs for cost in swept}
     rows: list[tuple[Cell, ...]] = []
     for tokens, costs in by_tokens.items():
         texts = [ratio_text(cost.ratio) for cost in costs]
-        rows.append((tokens, costs[0].softmax_macs, *texts, _winner(costs)))
+        rows.append((tokens, full[tokens], *texts, _winner(costs)))
     return Table(f"As N grows, {_widths(swept[0])}", columns, tuple(rows))
 
 
@@ -76,7 +78,7 @@ _CHEAPEST = Column("cheaper")
 def _winner(costs: Sequence[AttentionCost]) -> str:
     """Say where full attention is the cheaper one; that is the exception, so nothing is said elsewhere."""
     below = [cost.ratio < 1 for cost in costs]
-    return "full" if all(below) else "depends" if any(below) else ""
+    return "full" if below and all(below) else "depends" if any(below) else ""
 
 
 def _met_table(met: Sequence[StageTokens], network: str) -> Table:

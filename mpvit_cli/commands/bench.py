@@ -1,0 +1,76 @@
+"""``mpvit bench``: how fast networks run on this machine."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from mpvit.benchmark_modes import MODES
+from mpvit_cli import options
+from mpvit_cli.output import Terminal, check_format
+
+if TYPE_CHECKING:
+    from mpvit.benchmark_results import Result
+
+
+def bench(
+    ctx: typer.Context,
+    variant: options.Variants = None,
+    config: options.Configs = None,
+    size: options.Size = "224",
+    batch: options.Batches = "1,8,32",
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "float32",
+    mode: options.Modes = None,
+    backward: options.Backward = False,
+    threads: options.Threads = None,
+    min_time: options.MinTime = 2.0,
+    budget: options.TotalBudget = None,
+    by: options.TimedParts = "network",
+    compare: options.BaselineFile = None,
+    plot: options.Plot = None,
+    form: options.Format = None,
+    output: options.Output = None,
+) -> None:
+    """Measure latency, throughput and peak memory, and how far they are from this machine's ceilings.
+
+    Modes are interleaved, outputs checked, samples kept in JSON. An interrupted or memory-starved run shows what it has.
+
+    Examples:
+      mpvit bench --variant xsmall --mode eager,fused --batch 1,8
+
+      mpvit bench --variant tiny --by layer --plot roofline.svg -o tiny.json
+    """
+    from mpvit import baseline
+    from mpvit.benchmark import measure
+    from mpvit.benchmark_study import Study
+    from mpvit.tables.benchmark import benchmark_document
+
+    terminal: Terminal = ctx.obj
+    check_format(form)
+    options.check_plot(plot)
+    study = Study(
+        models=options.parse_models(variant, config),
+        size=options.parse_size(size),
+        batches=options.parse_wholes("--batch", batch),
+        device=device,
+        dtype=dtype,
+        modes=tuple(options.parse_names(mode, MODES, ["eager"])),
+        backward=backward,
+        threads=threads,
+        min_time_s=min_time,
+        budget_s=budget,
+        by=by,
+    )
+    earlier = baseline.read_baseline(compare, study) if compare else None
+    groups: list[tuple[Result, ...]] = []
+    interrupted = terminal.collect(measure(study), "Measuring", len(study.groups), into=groups)
+    results = [baseline.compared(result, earlier) for group in groups for result in group]
+    terminal.show(benchmark_document(study, results, earlier), form, output)
+    if plot:
+        from mpvit.plots.roofline import roofline_figure
+
+        terminal.save(roofline_figure(results), plot)
+    if interrupted:
+        raise typer.Exit(130)
+    if any(result.timed.measurement.failed for result in results):
+        raise typer.Exit(1)

@@ -1,0 +1,181 @@
+"""How fast networks run on this machine, and how far that is from what the machine can do."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from mpvit.benchmark_layers import LayerCase, layer_cases
+from mpvit.benchmark_modes import MODES, forward, forward_and_backward
+from mpvit.benchmark_results import NetworkTime, Result
+from mpvit.benchmark_study import Study, batch_and_size
+from mpvit.ceilings import measure_ceilings
+from mpvit.config import ModelConfig
+from mpvit.cost import network
+from mpvit.errors import MpvitError
+from mpvit.estimates import paired_ratio
+from mpvit.measurement import BUDGET, OUT_OF_MEMORY, Measurement
+from mpvit.memory import free_bytes
+from mpvit.model.network import MPViT
+from mpvit.operations import Block, Shape
+from mpvit.registry import resolve
+from mpvit.roofline import Ceilings, Timed, least_bytes, network_work
+from mpvit.timing import Case, memory_error_text, out_of_memory, run
+
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
+"""How far, norm over norm, the output of each dtype may be from the plain network's in float32 before it is timed."""
+
+_SEED = 0
+_CEILING_SHARE = 0.5
+"""Of the minimum time of a case, that each ceiling is measured for."""
+
+_LAYER_SHARE = 0.05
+"""Of the minimum time of a case, that each layer is measured for: a network has some hundred of them."""
+
+_LEAST_BUDGET_S = 1e-3
+
+
+def measure(study: Study) -> Iterator[tuple[Result, ...]]:
+    """Yield the results of one network and batch after the other, each mode's first and then, if asked for, each layer's.
+
+    A result without samples says why in its measurement. Raises ``KeyboardInterrupt`` after what an interrupted group
+    has given. While it runs, torch has ``study.threads`` threads; torch's random state is left as it was.
+    """
+    start, groups = time.perf_counter(), study.groups
+    device, dtype = torch.device(study.device), getattr(torch, study.dtype)
+    with _threads(study.threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        budget_s = None if study.budget_s is None else study.budget_s / (len(groups) + 1)
+        ceilings = measure_ceilings(device, dtype, _CEILING_SHARE * study.min_time_s, budget_s)
+        if ceilings.product.interrupted or ceilings.copy.interrupted:
+            raise KeyboardInterrupt
+        for index, (name, shape) in enumerate(groups):
+            if study.budget_s is not None:
+                budget_s = (start + study.budget_s - time.perf_counter()) / (len(groups) - index)
+            results = _measure_group(study, name, shape, ceilings, budget_s)
+            yield results
+            if any(result.timed.measurement.interrupted for result in results):
+                raise KeyboardInterrupt
+
+
+def _measure_group(study: Study, name: str, shape: Shape, ceilings: Ceilings, budget_s: float | None) -> tuple[Result, ...]:
+    """Time one network on one batch, in every mode and, if asked for, by layer, all of them interleaved."""
+    start = time.perf_counter()
+    tree = network(study.models[name], *batch_and_size(shape))
+    prepared = _prepare(study, study.models[name], shape, tree, budget_s)
+    layers = {f"{index} {layer.part}": layer for index, layer in enumerate(prepared.layers)}
+    measured = run(
+        prepared.cases | {key: layer.call for key, layer in layers.items()},
+        device=study.device,
+        dtype=study.dtype,
+        min_time_s=study.min_time_s * (_LAYER_SHARE if layers else 1),
+        budget_s=None if budget_s is None else max(budget_s - (time.perf_counter() - start), _LEAST_BUDGET_S),
+    )
+    times = {measurement.name: measurement for measurement in measured} | prepared.refused
+    work = network_work(tree, study.dtype, backward=study.backward)
+    results: list[Result] = []
+    for mode in study.modes:
+        difference = prepared.differences.get(mode)
+        timed = Timed(work, times[mode], ceilings)
+        result = NetworkTime(model=name, input_shape=shape, mode=mode, passes=study.passes, timed=timed, difference=difference)
+        results.append(_with_speedup(result, study.modes[0], times))
+    for key, layer in layers.items():
+        results.append(layer.timed(name, shape, replace(times[key], name=layer.part), ceilings))
+    return tuple(results)
+
+
+def _with_speedup(result: NetworkTime, first: str, times: Mapping[str, Measurement]) -> NetworkTime:
+    before, now = times[first].samples_s, times[result.mode].samples_s
+    if result.mode == first or not before or not now:
+        return result
+    return replace(result, speedup=paired_ratio(before, now), speedup_over=first)
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """What can be timed of a group, what cannot and why, and how far each mode's output is from the plain one's."""
+
+    cases: dict[str, Case] = field(default_factory=dict)
+    refused: dict[str, Measurement] = field(default_factory=dict)
+    differences: dict[str, float] = field(default_factory=dict)
+    layers: list[LayerCase] = field(default_factory=list)
+
+
+def _prepare(study: Study, config: ModelConfig, shape: Shape, tree: Block, budget_s: float | None) -> _Prepared:
+    prepared = _Prepared()
+    needed, free = least_bytes(tree, study.dtype, backward=study.backward), _free(study.device)
+    if budget_s is not None and budget_s <= 0:
+        prepared.refused = {mode: _unmeasured(study, mode, stopped=BUDGET) for mode in study.modes}
+    elif needed > free:
+        error = f"{OUT_OF_MEMORY}: needs {needed / 1e9:.1f} GB or more, {free / 1e9:.1f} GB are free"
+        prepared.refused = {mode: _unmeasured(study, mode, error=error) for mode in study.modes}
+    else:
+        with _refusing(study, study.modes, prepared):
+            _fill(study, config, shape, tree, prepared)
+    return prepared
+
+
+def _fill(study: Study, config: ModelConfig, shape: Shape, tree: Block, prepared: _Prepared) -> None:
+    """Build the network, with seeded weights, and a case of each mode that gives the plain network's output."""
+    torch.manual_seed(_SEED)
+    plain = MPViT(config).eval().to(study.device)
+    images = torch.randn(shape).to(study.device)
+    reference = forward(plain, images)().double()
+    given = images.to(getattr(torch, study.dtype))
+    for mode in study.modes:
+        with _refusing(study, [mode], prepared):
+            changed = resolve(MODES[mode])(plain, given.dtype)
+            prepared.differences[mode] = _checked_difference(mode, forward(changed, given)(), reference, study.dtype)
+            prepared.cases[mode] = (forward_and_backward if study.backward else forward)(changed, given)
+    if study.by == "layer" and prepared.cases:
+        with _refusing(study, study.modes, prepared):
+            prepared.layers = layer_cases(plain.to(given.dtype), given, tree, study.dtype)
+
+
+def _checked_difference(mode: str, output: Tensor, reference: Tensor, dtype: str) -> float:
+    """Return the relative difference; raise ``MpvitError`` where it is more than the dtype's arithmetic explains."""
+    difference = float((output.double() - reference).norm() / reference.norm())
+    if not difference <= TOLERANCES[dtype]:
+        raise MpvitError(
+            f"the output in mode {mode}, {dtype}, is {difference:.1e} from the plain network's in float32, "
+            f"more than {TOLERANCES[dtype]:g}: not timed"
+        )
+    return difference
+
+
+@contextlib.contextmanager
+def _refusing(study: Study, modes: Sequence[str], prepared: _Prepared) -> Iterator[None]:
+    """Turn what cannot be prepared into results with an error: other modes and networks go on."""
+    try:
+        yield
+    except (MpvitError, MemoryError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        text = memory_error_text(error) if out_of_memory(error) else reason
+        for mode in modes:
+            prepared.cases.pop(mode, None)
+            prepared.refused[mode] = _unmeasured(study, mode, error=text)
+
+
+def _unmeasured(study: Study, mode: str, *, error: str = "", stopped: str = "") -> Measurement:
+    threads = torch.get_num_threads()
+    return Measurement(name=mode, device=study.device, dtype=study.dtype, threads=threads, error=error, stopped=stopped)
+
+
+def _free(device: str) -> int:
+    if torch.device(device).type != "cuda":
+        return free_bytes()
+    torch.cuda.empty_cache()  # what torch keeps of earlier networks is free for the next
+    return torch.cuda.mem_get_info(device)[0]
+
+
+@contextlib.contextmanager
+def _threads(wanted: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if wanted is not None:
+        torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,148 @@
+"""The layers of a network as cases to time: each called on its own, with the input that a pass of the network gives it.
+
+Hooks around layers inside a pass would time themselves, and on a GPU stop it at every layer. Layers on their own find
+their input and weights in the cache as far as they fit, so their times are those of a layer at its best; what lies
+between layers (residual additions, concatenation, layout changes, pooling) is no layer, and is what they leave of the
+network's time.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from mpvit.benchmark_results import LayerTime
+from mpvit.config import FIRST_STAGE
+from mpvit.measurement import Measurement
+from mpvit.model.layers import Attention
+from mpvit.model.network import MPViT
+from mpvit.operations import Block, Node, Operation, Shape, walk
+from mpvit.roofline import Ceilings, Timed, Work, operations_work
+from mpvit.timing import Case
+
+_ATTEND = "attend"
+_SHARED = {"cpe": "position encoding", "crpe": "relative encoding"}
+"""Modules that the layers of a path share, each timed as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCase:
+    """Equal layers of a network, once; ``work`` is that of one of ``calls`` calls."""
+
+    part: str
+    kind: str
+    input_shape: Shape
+    calls: int
+    work: Work
+    call: Case
+
+    def timed(self, model: str, shape: Shape, measurement: Measurement, ceilings: Ceilings) -> LayerTime:
+        """Return the result: this layer of ``model`` on images of ``shape`` took ``measurement``."""
+        return LayerTime(
+            model=model,
+            input_shape=shape,
+            part=self.part,
+            kind=self.kind,
+            layer_input_shape=self.input_shape,
+            calls=self.calls,
+            timed=Timed(self.work, measurement, ceilings),
+        )
+
+
+def layer_cases(model: MPViT, images: Tensor, tree: Block, dtype: str) -> list[LayerCase]:
+    """Return the layers of ``model`` that own parameters or activate, and the attentions, in the order of the pass.
+
+    ``tree`` is that of ``mpvit.cost.network`` for these images.
+    """
+    found: dict[tuple[str, Shape], LayerCase] = {}
+    units = list(_units(tree))
+    inputs = _inputs(model, images, {module for _, module, _ in units})
+    for path, module, node in units:
+        operations = [operation for _, _, operation in walk(node)]
+        part, shape = _part(path), operations[0].input_shape
+        if known := found.get((part, shape)):
+            found[part, shape] = LayerCase(known.part, known.kind, shape, known.calls + 1, known.work, known.call)
+            continue
+        called = model.get_submodule(module)
+        weights = 0 if isinstance(called, Attention) else sum(parameter.numel() for parameter in called.parameters())
+        work = operations_work([operation._replace(params=0, calls=1) for operation in operations], weights, dtype)
+        found[part, shape] = LayerCase(part, _kind(path, node, called), shape, 1, work, _call(called, inputs[module]))
+    return list(found.values())
+
+
+def _units(node: Node, path: str = "") -> Iterator[tuple[str, str, Node]]:
+    """Yield (path of the call, module's path, node) of each layer that is called and has a module."""
+    name = path.rpartition(".")[2]
+    if name == _ATTEND:
+        yield path, path.rpartition(".")[0], node
+    elif name in _SHARED:
+        if ".layers." in path:  # elsewhere they are registered, not called
+            yield path, f"{path.partition('.layers.')[0]}.{name}", node
+    elif isinstance(node, Operation):
+        if node.params or node.kind == "activation":
+            yield path, path, node
+    else:
+        for child, inner in node.children.items():
+            yield from _units(inner, f"{path}.{child}" if path else child)
+
+
+def _inputs(model: MPViT, images: Tensor, modules: set[str]) -> dict[str, tuple[object, ...]]:
+    """Return what each of ``modules`` is called with in one pass over ``images``, at its last call."""
+    inputs: dict[str, tuple[object, ...]] = {}
+    hooks = []
+    for name in modules:
+
+        def keep(_: nn.Module, given: tuple[object, ...], name: str = name) -> None:
+            inputs[name] = given
+
+        hooks.append(model.get_submodule(name).register_forward_pre_hook(keep))
+    try:
+        with torch.inference_mode():
+            model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return inputs
+
+
+def _call(module: nn.Module, given: tuple[object, ...]) -> Case:
+    """Return a call of a module on its input; of an attention, what lies between its two linear layers."""
+    if not isinstance(module, Attention):
+        return _without_gradients(lambda: module(*given))
+    tokens, grid, _ = given
+    assert isinstance(tokens, Tensor) and isinstance(grid, tuple)  # noqa: S101, PT018 - as its forward is declared
+    sizes = module.sizes._replace(batch=len(tokens), height=grid[0], width=grid[1])
+    with torch.inference_mode():
+        qkv = module.qkv(tokens)
+    query, key, value = rearrange(qkv, "b n (three heads d) -> three b heads n d", three=3, heads=sizes.heads)
+    own = {name: tensor for name, tensor in {**module._parameters, **module._buffers}.items() if tensor is not None}  # noqa: SLF001
+    return _without_gradients(lambda: module.kind.attend(query, key, value, sizes, own))
+
+
+def _without_gradients(call: Case) -> Case:
+    def guarded() -> object:
+        with torch.inference_mode():
+            return call()
+
+    return guarded
+
+
+def _part(path: str) -> str:
+    """Name a layer by its stage, in the paper's numbering, and its place in a path: "stage 2 mlp.expand"."""
+    stage = re.match(r"stages\.(\d+)\.", path)
+    if not stage:
+        return path
+    inside = re.sub(r"^stages\.\d+\.(paths\.\d+\.)?(layers\.\d+\.)?", "", path)
+    return f"stage {int(stage[1]) + FIRST_STAGE} {inside}"
+
+
+def _kind(path: str, node: Node, module: nn.Module) -> str:
+    """Return the operation's kind, convolutions told apart by what bounds them."""
+    if not isinstance(node, Operation):
+        return _SHARED.get(path.rpartition(".")[2], "attention")
+    if isinstance(module, nn.Conv2d):
+        return "depthwise conv" if module.groups > 1 else "conv"
+    return node.kind.replace("_", " ")

@@ -1,0 +1,88 @@
+"""What ``mpvit bench`` measures, as a checked configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+
+from mpvit.benchmark_modes import INFERENCE_ONLY, MODES, PARTS
+from mpvit.benchmark_results import FORWARD, FORWARD_BACKWARD
+from mpvit.config import ModelConfig
+from mpvit.cost import network
+from mpvit.counting import input_shape
+from mpvit.errors import UsageError, unknown_name
+from mpvit.inference import parse_device
+from mpvit.operations import Shape
+from mpvit.roofline import ITEM_BYTES
+
+MOST_THREADS = 1024
+"""More than any machine has: torch would start them all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """What to measure, and how. Raises ``UsageError`` naming the field, the value and the rule.
+
+    Attributes:
+        models: networks by name.
+        size: (height, width) of the images in pixels.
+        batches: images in a batch, each measured on its own.
+        device: torch's name of it.
+        dtype: of weights and images.
+        modes: how the networks run; those of one network and batch are interleaved, ratios are over the first.
+        backward: time the forward and backward pass in training mode instead of the forward pass in evaluation mode.
+        threads: CPU threads of one operation; None for torch's own choice.
+        min_time_s: seconds of samples for each network, mode and batch.
+        budget_s: seconds for everything; None for no limit.
+        by: ``network``, or ``layer`` for each layer too.
+    """
+
+    models: Mapping[str, ModelConfig]
+    size: tuple[int, int] = (224, 224)
+    batches: tuple[int, ...] = (1,)
+    device: str = "cpu"
+    dtype: str = "float32"
+    modes: tuple[str, ...] = ("eager",)
+    backward: bool = False
+    threads: int | None = None
+    min_time_s: float = 2.0
+    budget_s: float | None = None
+    by: str = "network"
+
+    def __post_init__(self) -> None:
+        """Check every field once."""
+        for what, name, known in (("dtype", self.dtype, ITEM_BYTES), ("part", self.by, PARTS)):
+            if name not in known:
+                raise unknown_name(what, name, known)
+        self._check_modes()
+        for field, seconds in (("min_time_s", self.min_time_s), ("budget_s", self.budget_s)):
+            if seconds is not None and not (seconds > 0 and isfinite(seconds)):
+                raise UsageError(f"{field} = {seconds}: must be a number of seconds above 0")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise UsageError(f"threads = {self.threads}: must be from 1 to {MOST_THREADS}")
+        for name, shape in self.groups:
+            network(self.models[name], *batch_and_size(shape))  # it checks the sizes that it can have
+        parse_device(self.device)
+
+    def _check_modes(self) -> None:
+        for mode in self.modes:
+            if mode not in MODES:
+                raise unknown_name("mode", mode, MODES)
+            if self.backward and mode in INFERENCE_ONLY:
+                raise UsageError(f"backward with mode {mode!r}: it is for inference alone", hint="measure eager or compile")
+        if self.by == "layer" and (self.modes != ("eager",) or self.backward):
+            raise UsageError("by layer: must be the forward pass in mode eager alone, other modes have other layers")
+
+    @property
+    def groups(self) -> list[tuple[str, Shape]]:
+        """Every network's name with every input shape, in the order in which they are measured."""
+        return [(name, input_shape(config, self.size, batch)) for name, config in self.models.items() for batch in self.batches]
+
+    @property
+    def passes(self) -> str:
+        """``FORWARD`` or ``FORWARD_BACKWARD``."""
+        return FORWARD_BACKWARD if self.backward else FORWARD
+
+
+def batch_and_size(shape: Shape) -> tuple[int, int, int]:
+    """Return (batch, height, width) of an input's shape (B, C, H, W)."""
+    return shape[0], shape[2], shape[3]

@@ -1,0 +1,134 @@
+"""What is built is what is used: the wheel holds both packages and their data, and runs without the source tree."""
+
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import distribution
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from commandline import environment, run
+from packaging.requirements import Requirement
+
+from mpvit import __version__
+
+ROOT = Path(__file__).parent.parent
+CLASSES = ROOT / "src" / "mpvit" / "data" / "imagenet1k_classes.txt"
+
+
+def do(*command: object, cwd: Path = ROOT) -> None:
+    """Run a step that must succeed; what it said is shown where it does not."""
+    done = subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=environment(), capture_output=True, check=False, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def build(folder: Path, *options: str) -> Path:
+    do(sys.executable, "-m", "build", "--no-isolation", *options, "--outdir", folder, ROOT)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("wheel"), "--wheel")
+
+
+def names(wheel: Path) -> set[str]:
+    return set(zipfile.ZipFile(wheel).namelist())
+
+
+def source_files(package: Path) -> set[str]:
+    return {
+        str(path.relative_to(package.parent))
+        for path in package.rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and not path.name.startswith(".")
+    }
+
+
+def test_the_wheel_holds_both_packages_and_their_data_and_nothing_else(wheel: Path) -> None:
+    info = f"mpvit-{__version__}.dist-info"
+    packages = source_files(ROOT / "src" / "mpvit") | source_files(ROOT / "mpvit_cli")
+    metadata = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")}
+    assert names(wheel) == packages | metadata
+    assert {"mpvit/py.typed", "mpvit_cli/py.typed", "mpvit/data/imagenet1k_classes.txt"} <= names(wheel)
+
+
+def test_what_the_wheel_says_of_itself(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        info = f"mpvit-{__version__}.dist-info"
+        assert archive.read("mpvit/data/imagenet1k_classes.txt") == CLASSES.read_bytes()
+        assert len(CLASSES.read_text(encoding="utf-8").splitlines()) == 1000
+        assert archive.read(f"{info}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
+        assert "mpvit = mpvit_cli.main:main" in archive.read(f"{info}/entry_points.txt").decode()
+        metadata = archive.read(f"{info}/METADATA").decode()
+    assert f"\nVersion: {__version__}\n" in metadata
+    assert "\nLicense-Expression: Apache-2.0\n" in metadata
+    assert re.findall(r"\nRequires-Python: (.*)", metadata) == [">=3.11"]
+
+
+# ── installed ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def requirements(*wanted: str) -> set[str]:
+    """The distributions that ``wanted`` need to run here, themselves included."""
+    found: set[str] = set()
+    pending = list(wanted)
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            needed = [Requirement(text) for text in distribution(name).requires or ()]
+            pending += [need.name for need in needed if need.marker is None or need.marker.evaluate({"extra": ""})]
+    return found
+
+
+def copy_distribution(name: str, site: Path) -> None:
+    """Put an installed distribution's modules there, as an installation without a network would."""
+    for file in distribution(name).files or ():
+        if ".." not in file.parts and file.suffix != ".pyc":
+            (site / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(str(file.locate()), site / file)
+
+
+def fresh(folder: Path, *installed: object) -> Path:
+    """Make an environment in ``folder``, install into it by this environment's pip, and return its folder of commands."""
+    do(sys.executable, "-m", "venv", "--without-pip", folder)
+    python = folder / "bin" / "python"
+    do(sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check", "install", *installed)
+    return python.parent
+
+
+def test_it_answers_from_a_bare_environment(wheel: Path, tmp_path: Path) -> None:
+    """Only typer, rich and what these need stand beside it: a closed form needs neither torch nor numpy."""
+    commands = fresh(tmp_path / "bare", "--no-index", "--no-deps", wheel)
+    (site,) = (tmp_path / "bare").glob("lib/python*/site-packages")
+    for name in requirements("typer", "rich"):
+        copy_distribution(name, site)
+    assert not (site / "torch").exists()
+    command = (str(commands / "mpvit"),)
+    assert run("--version", command=command, cwd=tmp_path) == (0, f"mpvit {__version__}\n", "")
+    code, out, _ = run("flops", "--variant", "xsmall", "--check", command=command, cwd=tmp_path)
+    assert code == 0
+    assert "2 971 396 560✓" in out
+
+
+@pytest.mark.slow
+def test_it_counts_live_from_a_whole_installation(wheel: Path) -> None:
+    with TemporaryDirectory() as folder:  # a gigabyte, which pytest would keep for three runs
+        commands = fresh(Path(folder) / "whole", "--constraint", ROOT / "constraints.txt", wheel)
+        command = (str(commands / "mpvit"),)
+        code, out, _ = run("flops", "--counter", "all", "--check", "--variant", "tiny", command=command, cwd=Path(folder))
+    assert code == 0
+    assert out.count("1 654 163 812✓") == 3  # published twice, closed form once
+    assert out.count("1 635 527 496✓") == 1
+
+
+def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    again = build(tmp_path)  # without options: the source distribution, then the wheel from it
+    assert len(list(tmp_path.glob("*.tar.gz"))) == 1
+    assert names(again) == names(wheel)

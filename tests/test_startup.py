@@ -1,0 +1,59 @@
+"""Closed-form answers start fast because they import nothing heavy: what a fresh process has loaded when it is done."""
+
+import sys
+
+import pytest
+from commandline import run
+
+from mpvit.render import FORMATS
+
+HEAVY = {"torch", "numpy", "matplotlib", "einops", "fvcore", "thop", "PIL", "safetensors"}
+
+COMMAND = """
+import sys
+from mpvit_cli.main import main
+sys.argv[0] = "mpvit"
+main()
+"""
+
+LOADED = """
+import sys
+print(*{name.partition(".")[0] for name in sys.modules}, file=sys.stderr)
+"""
+
+
+def heavy_after(code: str, *arguments: str) -> set[str]:
+    """The heavy packages that a fresh process has imported after it ran ``code``."""
+    outcome = run(*arguments, command=(sys.executable, "-c", code + LOADED))
+    assert outcome.code == 0
+    return HEAVY & set(outcome.err.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        ["--help"],
+        ["flops", "--help"],
+        ["predict", "--help"],
+        *[["flops", "--format", form] for form in FORMATS],
+        ["flops", "--check", "--by", "layer"],
+        ["flops", "--variant", "xsmal"],
+        ["compare-attn", "--tokens", "3136"],
+    ],
+    ids=" ".join,
+)
+def test_a_closed_form_answer_imports_nothing_heavy(arguments: list[str]) -> None:
+    assert heavy_after(COMMAND, *arguments) == set()
+
+
+@pytest.mark.parametrize(
+    "code", ["import mpvit", "import mpvit; assert mpvit.count('xsmall').agrees", "import mpvit; dir(mpvit)"]
+)
+def test_nor_does_the_library(code: str) -> None:
+    assert heavy_after(code) == set()
+
+
+def test_what_needs_a_network_does() -> None:
+    """The tests above would notice."""
+    assert {"torch", "einops"} <= heavy_after("import mpvit; mpvit.build_model")
