@@ -5,16 +5,18 @@ READY := .venv/.ready
 
 .PHONY: report test slow check bench clean
 
-report: $(READY)  ## count all four variants, print the table, write it to reports/
+report: $(READY)  ## count all four variants, print the table, write it and what attention costs to reports/
 	$(BIN)/mpvit flops --check
 	$(BIN)/mpvit --quiet flops --check -o reports/flops.md
 	$(BIN)/mpvit --quiet flops --check -o reports/flops.json
+	$(BIN)/mpvit --quiet compare-attn -o reports/attention.md
+	$(BIN)/mpvit --quiet compare-attn -o reports/attention.json
 
 test: $(READY)  ## the normal tests: under three minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(READY)  ## hundreds of random configurations, and a whole installation of the wheel
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2
 
 check: $(READY)  ## the whole gate
 	$(BIN)/ruff format --check

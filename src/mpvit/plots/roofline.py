@@ -177,10 +177,11 @@ def _slope_degrees(axes: Axes) -> float:
 
 def _place_labels(axes: Axes, points: Sequence[_Point], colors: Sequence[str], taken: Sequence[Bbox]) -> None:
     """Write each label beside its point, where it covers neither another label nor a point, as far as there is room."""
-    room, boxes = axes.get_window_extent(), [*taken, *(_mark(axes, point) for point in points)]
+    room, boxes = axes.get_window_extent(), list(taken)
+    marks = [_mark(axes, point) for point in points]
     if legend := axes.get_legend():
         boxes.append(legend.get_window_extent())
-    for point, color in zip(points, colors, strict=True):
+    for point, color, mark in zip(points, colors, marks, strict=True):
         if not point.label:
             continue
         costs = []
@@ -188,7 +189,9 @@ def _place_labels(axes: Axes, points: Sequence[_Point], colors: Sequence[str], t
             text = _label(axes, point, color, offset)
             box = text.get_window_extent()
             text.remove()
+            reach = Bbox.union([box, mark])  # nothing between point and label
             hidden = sum(box.overlaps(other) for other in boxes)
+            hidden += sum(reach.overlaps(other) for other in marks if other is not mark)
             outside = box.x0 < room.x0 or box.x1 > room.x1 or box.y0 < room.y0 or box.y1 > room.y1
             costs.append(hidden + 2 * outside)
         offset = _OFFSETS[costs.index(min(costs))]
