@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mpvit.attention import KINDS
-from mpvit.benchmark_modes import MODES, PARTS
+from mpvit.benchmark.modes import MODES, PARTS
 from mpvit.config import VARIANTS, ModelConfig, get_variant, load_config
 from mpvit.counting import COUNTERS, CUTS
 from mpvit.errors import UsageError

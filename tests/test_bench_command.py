@@ -14,10 +14,13 @@ import torch
 from commandline import COMMAND, environment, run, run_on_terminal, shown
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpvit import benchmark, ceilings, timing
-from mpvit.benchmark_layers import layer_cases
-from mpvit.benchmark_modes import forward_and_backward
-from mpvit.benchmark_results import LayerTime, NetworkTime
+from mpvit import timing
+from mpvit.benchmark import ceilings
+from mpvit.benchmark import measure as benchmark
+from mpvit.benchmark.layers import layer_cases
+from mpvit.benchmark.modes import forward_and_backward
+from mpvit.benchmark.results import LayerTime, NetworkTime
+from mpvit.benchmark.roofline import Ceilings, Timed, Work, network_work, operation_elements
 from mpvit.config import VARIANTS, ModelConfig, StageConfig
 from mpvit.cost import network
 from mpvit.counting import count
@@ -26,7 +29,6 @@ from mpvit.model.network import MPViT
 from mpvit.operations import Block, conv, elementwise, matmul, tally
 from mpvit.plots import save_figure
 from mpvit.plots.roofline import roofline_figure
-from mpvit.roofline import Ceilings, Timed, Work, network_work, operation_elements
 from mpvit.timing import Case
 from mpvit_cli.main import main
 
@@ -327,7 +329,7 @@ def test_a_mode_that_fails_leaves_the_others(
 ) -> None:
     monkeypatch.setitem(benchmark.TOLERANCES, "float32", -1.0)
     assert bench("-o b.json")[0] == 1
-    monkeypatch.setattr(benchmark, "MODES", {"eager": "mpvit.benchmark_modes:eager", "fused": f"{__name__}:broken"})
+    monkeypatch.setattr(benchmark, "MODES", {"eager": "mpvit.benchmark.modes:eager", "fused": f"{__name__}:broken"})
     monkeypatch.setitem(benchmark.TOLERANCES, "float32", 1e-4)
     code, _, err = bench("--mode eager,fused -o b.json")
     assert code == 1

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from mpvit import VARIANTS
 from mpvit.attention import KINDS, Sizes
-from mpvit.attention_numerics import implied_maps, rounding_errors
-from mpvit.compare_attention import attention_cost, crossover, met_tokens, stage_sizes, sweep_tokens
+from mpvit.compare_attention.costs import attention_cost, crossover, met_tokens, stage_sizes, sweep_tokens
+from mpvit.compare_attention.numerics import implied_maps, rounding_errors
 from mpvit.tables.attention import ratio_text
 from mpvit_cli.main import main
 

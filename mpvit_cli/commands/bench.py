@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mpvit.benchmark_modes import MODES
+from mpvit.benchmark.modes import MODES
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
-    from mpvit.benchmark_results import Result
+    from mpvit.benchmark.results import Result
 
 
 def bench(
@@ -40,9 +40,9 @@ def bench(
 
       mpvit bench --variant tiny --by layer --plot roofline.svg -o tiny.json
     """
-    from mpvit import baseline
-    from mpvit.benchmark import measure
-    from mpvit.benchmark_study import Study
+    from mpvit.benchmark import baseline
+    from mpvit.benchmark.measure import measure
+    from mpvit.benchmark.study import Study
     from mpvit.tables.benchmark import benchmark_document
 
     terminal: Terminal = ctx.obj

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from mpvit.attention import KINDS, Sizes
-from mpvit.compare_attention import CROSSING, attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
+from mpvit.compare_attention.costs import CROSSING, attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
 from mpvit.config import get_variant
 from mpvit.errors import UsageError
 from mpvit.results import AttentionPoint
@@ -15,7 +15,7 @@ from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
-    from mpvit.measure_attention import Setting
+    from mpvit.compare_attention.measure import Setting
 
 _MEASURED_TOKENS = (64, 65_536)
 _NUMERICS_TOKENS = (64, 4096)
@@ -64,7 +64,7 @@ def compare_attn(
     if numerics:
         document = _rounding(asked)
     elif measure:
-        from mpvit.measure_attention import parse_setting
+        from mpvit.compare_attention.measure import parse_setting
 
         setting = parse_setting(budget_s=budget, device=device, dtype=dtype, backward=backward)
         document, interrupted = _measured(terminal, asked, setting, points)
@@ -90,7 +90,7 @@ class _Asked(NamedTuple):
 
 
 def _rounding(asked: _Asked) -> Document:
-    from mpvit.attention_numerics import implied_maps, rounding_errors
+    from mpvit.compare_attention.numerics import implied_maps, rounding_errors
 
     every_other = asked.tokens[::2]
     return numerics_document(rounding_errors(asked.kinds, asked.sizes, every_other), implied_maps(asked.sizes))
@@ -98,8 +98,8 @@ def _rounding(asked: _Asked) -> Document:
 
 def _measured(terminal: Terminal, asked: _Asked, setting: "Setting", points: list[AttentionPoint]) -> tuple[Document, bool]:
     """Measure into ``points``; tell whether Ctrl-C ended that."""
-    from mpvit.attention_growth import crossings, growths
-    from mpvit.measure_attention import measure
+    from mpvit.compare_attention.fits import crossings, growths
+    from mpvit.compare_attention.measure import measure
 
     total = len(asked.kinds) * len(asked.tokens)
     interrupted = terminal.collect(measure(*asked, setting), "Measuring", total, into=points)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from mpvit.attention_growth import growths
+from mpvit.compare_attention.fits import growths
 from mpvit.plots import COLORS, MARKERS
 from mpvit.results import AttentionCost, AttentionPoint
 

@@ -13,9 +13,9 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
-from mpvit.benchmark_results import LayerTime, NetworkTime, Result
+from mpvit.benchmark.results import LayerTime, NetworkTime, Result
+from mpvit.benchmark.roofline import Ceilings
 from mpvit.plots import COLORS, MARKERS
-from mpvit.roofline import Ceilings
 
 _LABELLED = 8
 """Layers that get a label of their own: those that take longest."""

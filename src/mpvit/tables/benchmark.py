@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mpvit.baseline import Baseline
-from mpvit.benchmark_results import LayerTime, NetworkTime, Result, ceiling_rows
-from mpvit.benchmark_study import Study
+from mpvit.benchmark.baseline import Baseline
+from mpvit.benchmark.results import LayerTime, NetworkTime, Result, ceiling_rows
+from mpvit.benchmark.roofline import Ceilings
+from mpvit.benchmark.study import Study
 from mpvit.environment import environment
 from mpvit.estimates import Interval
 from mpvit.measurement import WARNINGS, Measurement
-from mpvit.roofline import Ceilings
 from mpvit.tables import Document, Field, Table, build
 from mpvit.units import times
 

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 
-from mpvit.benchmark_modes import INFERENCE_ONLY, MODES, PARTS
-from mpvit.benchmark_results import FORWARD, FORWARD_BACKWARD
+from mpvit.benchmark.modes import INFERENCE_ONLY, MODES, PARTS
+from mpvit.benchmark.results import FORWARD, FORWARD_BACKWARD
+from mpvit.benchmark.roofline import ITEM_BYTES
 from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.counting import input_shape
 from mpvit.errors import UsageError, unknown_name
 from mpvit.inference import parse_device
 from mpvit.operations import Shape
-from mpvit.roofline import ITEM_BYTES
 
 MOST_THREADS = 1024
 """More than any machine has: torch would start them all."""

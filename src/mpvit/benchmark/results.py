@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from mpvit.benchmark.roofline import Ceilings, Timed
 from mpvit.estimates import Interval
 from mpvit.operations import Shape
-from mpvit.roofline import Ceilings, Timed
 
 FORWARD, FORWARD_BACKWARD = "forward", "forward+backward"
 

@@ -7,8 +7,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from mpvit.benchmark_results import Result
-from mpvit.benchmark_study import Study
+from mpvit.benchmark.results import Result
+from mpvit.benchmark.study import Study
 from mpvit.errors import UsageError
 from mpvit.estimates import Interval, independent_ratio
 

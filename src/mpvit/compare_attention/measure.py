@@ -13,8 +13,8 @@ from math import prod
 import torch
 
 from mpvit.attention import Sizes, get_kind, grid_of
-from mpvit.attention_numerics import draw
-from mpvit.compare_attention import attention_cost
+from mpvit.compare_attention.costs import attention_cost
+from mpvit.compare_attention.numerics import draw
 from mpvit.errors import CheckError, UsageError, unknown_name
 from mpvit.inference import parse_device
 from mpvit.measurement import BUDGET, OUT_OF_MEMORY, Measurement

@@ -14,13 +14,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from mpvit.benchmark_results import LayerTime
+from mpvit.benchmark.results import LayerTime
+from mpvit.benchmark.roofline import Ceilings, Timed, Work, operations_work
 from mpvit.config import FIRST_STAGE
 from mpvit.measurement import Measurement
 from mpvit.model.layers import Attention
 from mpvit.model.network import MPViT
 from mpvit.operations import Block, Node, Operation, Shape, walk
-from mpvit.roofline import Ceilings, Timed, Work, operations_work
 from mpvit.timing import Case
 
 _ATTEND = "attend"

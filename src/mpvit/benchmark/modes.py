@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from mpvit.model.network import MPViT
 
 MODES = {
-    "eager": "mpvit.benchmark_modes:eager",
-    "fused": "mpvit.benchmark_modes:fused",
-    "compile": "mpvit.benchmark_modes:compiled",
+    "eager": "mpvit.benchmark.modes:eager",
+    "fused": "mpvit.benchmark.modes:fused",
+    "compile": "mpvit.benchmark.modes:compiled",
 }
 
 INFERENCE_ONLY = ("fused",)

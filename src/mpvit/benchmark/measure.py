@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from mpvit.benchmark_layers import LayerCase, layer_cases
-from mpvit.benchmark_modes import MODES, forward, forward_and_backward
-from mpvit.benchmark_results import NetworkTime, Result
-from mpvit.benchmark_study import Study, batch_and_size
-from mpvit.ceilings import measure_ceilings
+from mpvit.benchmark.ceilings import measure_ceilings
+from mpvit.benchmark.layers import LayerCase, layer_cases
+from mpvit.benchmark.modes import MODES, forward, forward_and_backward
+from mpvit.benchmark.results import NetworkTime, Result
+from mpvit.benchmark.roofline import Ceilings, Timed, least_bytes, network_work
+from mpvit.benchmark.study import Study, batch_and_size
 from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.errors import MpvitError
@@ -22,7 +23,6 @@ from mpvit.memory import free_bytes
 from mpvit.model.network import MPViT
 from mpvit.operations import Block, Shape
 from mpvit.registry import resolve
-from mpvit.roofline import Ceilings, Timed, least_bytes, network_work
 from mpvit.timing import Case, memory_error_text, out_of_memory, run
 
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}

@@ -2,7 +2,7 @@
 
 import torch
 
-from mpvit.roofline import Ceilings
+from mpvit.benchmark.roofline import Ceilings
 from mpvit.timing import run
 
 PRODUCT_SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}

@@ -1,0 +1,1 @@
+"""Networks on this machine: latency, throughput, memory, and how far they are from its ceilings."""
