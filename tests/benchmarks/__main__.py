@@ -8,7 +8,7 @@ from mpvit import timing
 from mpvit.errors import UsageError, unknown_name
 from mpvit.render import render
 
-from . import closed_form, processes
+from . import closed_form, networks, processes
 from .plan import Benchmark
 from .report import Measured, document
 
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[], Benchmark]] = {
     "image_size": closed_form.sizes,
     "against_fvcore": processes.against_fvcore,
     "start": processes.start,
+    "fused": networks.fused,
 }
 """Each benchmark by name; a new one is a function in a file of this folder and a line here."""
 

@@ -33,10 +33,11 @@ def start() -> Benchmark:
     cases = {
         "mpvit --help": partial(_run, MPVIT, "--help"),
         "mpvit flops --variant xsmall": partial(_run, *FLOPS),
+        "mpvit compare-attn --tokens 3136": partial(_run, MPVIT, "compare-attn", "--tokens", "3136"),
         torch: partial(_run, sys.executable, "-c", "import torch"),
         nothing: partial(_run, sys.executable, "-c", "pass"),
     }
-    ratios = [Ratio(of, to) for of in list(cases)[:2] for to in (torch, nothing)]
+    ratios = [Ratio(of, to) for of in list(cases)[:3] for to in (torch, nothing)]
     return Benchmark(cases, tuple(ratios), min_samples=11)
 
 

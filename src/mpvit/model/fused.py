@@ -1,0 +1,310 @@
+"""The network for inference alone: the plain one's function in fewer and cheaper operations.
+
+Folded once: batch norms into the convolutions before them, the affine part of layer norms into the linear layers behind
+them, the residual of the CPE into the centre of its window, the windows of the CRPE into the widest of them.
+At run time: maps stay channels-last, so that a map *is* its tokens and no layout is ever copied; 1x1 convolutions are
+matrix products; nothing is concatenated before the fusion, whose product is summed over its parts; the softmax over tokens
+is divided out of the small context, kᵀ·v; small stages run their paths side by side, large ones image by image.
+
+Axes: b batch, h and w the grid, n = h·w tokens, rows = b·n, c channels of a path, g paths that run side by side (their
+channels concatenated, g·c), d channels per head.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mpvit.attention import factorized
+from mpvit.errors import UsageError
+from mpvit.model.layers import (
+    LAYER_NORM_EPS,
+    Attention,
+    ConvNormAct,
+    ConvRelativePositionEncoding,
+    PatchEmbedding,
+    TransformerLayer,
+)
+from mpvit.model.network import MPViT
+from mpvit.model.stages import Path, Stage
+
+CHANNEL_BYTES = 12_800
+"""On a CPU a stage takes as many images at once as hold at most so many bytes a channel: 3200 rows in float32, one image of
+224² in the first stage. What the MLP widens then stays in cache; whole batches of 8 took 1.1 to 1.2 times as long."""
+
+SIDE_BY_SIDE_ROWS = 2048
+"""On a CPU the paths of a stage run side by side up to so many rows, where calls cost most; beyond, in turn, for the cache."""
+
+
+def fuse(model: MPViT, dtype: torch.dtype | None = None) -> "FusedMPViT":
+    """Return an inference network that computes what ``model`` does in evaluation mode, whatever mode it is in.
+
+    ``dtype`` is its weights' and outputs', by default the model's own. The tensors are copies on the model's device: the
+    model is neither changed nor followed. In float32 outputs agree to 1e-4·(1 + |plain|), in float64 to 1e-9. In bfloat16,
+    which pays where the processor multiplies matrices in it, they differ from the plain float32 ones by 1 to 2 % of their
+    standard deviation (root mean square). Raises ``UsageError`` for a dtype that is not floating point.
+    """
+    dtype = dtype or next(model.parameters()).dtype
+    if not dtype.is_floating_point:
+        raise UsageError(f"dtype = {dtype}: must be a floating-point dtype", hint="torch.float32 or torch.bfloat16")
+    with torch.no_grad():
+        return FusedMPViT(model, dtype)
+
+
+class Folded(nn.Module):
+    """A weight and a bias, kept as buffers: they follow the network to a device, and nothing trains them."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        """Keep both as they are."""
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+
+
+class FusedConv(Folded):
+    """Convolution of a channels-last map, padded to "same"; dense or depthwise by the shape of its weight."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, stride: int = 1) -> None:
+        """Take ``weight`` (out, in / groups, k, k), k odd, and ``bias`` (out,)."""
+        super().__init__(weight.to(dtype, copy=True, memory_format=torch.channels_last), bias.to(dtype))
+        self.stride = stride
+
+    def forward(self, x: Tensor, channels: slice = slice(None)) -> Tensor:
+        """Map (b, h, w, in) -> (b, h/stride, w/stride, out), fresh; ``channels`` are those out of a depthwise weight."""
+        weight, groups = self.weight[channels], x.shape[-1] // self.weight.shape[1]
+        on_grid, padding = x.permute(0, 3, 1, 2), weight.shape[-1] // 2  # (b, in, h, w)
+        y = functional.conv2d(on_grid, weight, self.bias[channels], self.stride, padding, groups=groups)
+        return y.permute(0, 2, 3, 1).contiguous()  # a view of what a channels-last convolution wrote
+
+
+class FusedPointwise(Folded):
+    """1x1 convolution of a channels-last map, as a matrix product."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
+        """Take ``weight`` (out, in, 1, 1), kept as (in, out), and ``bias`` (out,)."""
+        super().__init__(weight.flatten(1).t().to(dtype).contiguous(), bias.to(dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, h, w, in) -> (b, h, w, out), fresh."""
+        return torch.addmm(self.bias, x.view(-1, x.shape[-1]), self.weight).view(*x.shape[:-1], -1)
+
+
+class PathLinears(Folded):
+    """The same linear layer of each path of a stage; ``paths`` says which of them run."""
+
+    def __init__(self, paths: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None:
+        """Take a weight (out, in) and a bias (out,) from each path; keep (paths, in, out) and (paths, out)."""
+        weights, biases = zip(*paths, strict=True)
+        super().__init__(torch.stack([weight.t() for weight in weights]).to(dtype), torch.stack(biases).to(dtype))
+
+    def side_by_side(self, x: Tensor, paths: slice) -> Tensor:
+        """Map (g, rows, in) -> (rows, g, out)."""
+        bias = self.bias[paths]
+        y = x.new_empty(x.shape[1], *bias.shape).copy_(bias)  # never a view of the bias, as expand() is at one row
+        y.transpose(0, 1).baddbmm_(x, self.weight[paths])
+        return y
+
+    def one_by_one(self, x: Tensor, paths: slice) -> Tensor:
+        """Map (g, rows, in) -> (g, rows, out)."""
+        return torch.baddbmm(self.bias[paths].unsqueeze(1), x, self.weight[paths])
+
+    def add_to(self, stream: Tensor, x: Tensor, paths: slice) -> None:
+        """Add the map of ``x``, (g, rows, in), to ``stream``, (rows, g, out)."""
+        stream.add_(self.bias[paths]).transpose(0, 1).baddbmm_(x, self.weight[paths])
+
+
+class AnyAttention(nn.Module):
+    """Attention of any kind in one path, as the plain network calls it; factorized attention has a layout of its own."""
+
+    def __init__(self, attention: Attention, dtype: torch.dtype) -> None:
+        """Copy what the kind has learned."""
+        super().__init__()
+        self.kind, self.sizes = attention.kind, attention.sizes
+        for name, tensor in (*attention.named_parameters(recurse=False), *attention.named_buffers(recurse=False)):
+            self.register_buffer(name, tensor.to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True))
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Map three (b, heads, n, d) -> (b, heads, n, d); ``grid`` is (h, w) with n = h·w."""
+        sizes = self.sizes._replace(batch=len(query), height=grid[0], width=grid[1])
+        return self.kind.attend(query, key, value, sizes, dict(self.named_buffers()))
+
+
+class FusedLayer(nn.Module):
+    """One transformer layer of each path of a stage, behind the CPE."""
+
+    def __init__(self, layers: Sequence[TransformerLayer], dtype: torch.dtype) -> None:
+        """Take the same layer of each path."""
+        super().__init__()
+        self.heads = layers[0].attention.sizes.heads
+        folded = [_fold_layer_norm(layer.attention.qkv, layer.attention_norm) for layer in layers]
+        qkv = [zip(weight.chunk(3), bias.chunk(3), strict=True) for weight, bias in folded]
+        self.query, self.key, self.value = (PathLinears(paths, dtype) for paths in zip(*qkv, strict=True))
+        self.projection = PathLinears([(p.weight, p.bias) for p in (layer.attention.projection for layer in layers)], dtype)
+        self.expand = PathLinears([_fold_layer_norm(layer.mlp.expand, layer.mlp_norm) for layer in layers], dtype)
+        self.contract = PathLinears([(c.weight, c.bias) for c in (layer.mlp.contract for layer in layers)], dtype)
+        others = (layer.attention for layer in layers if layer.attention.kind is not factorized.KIND)
+        self.attentions = nn.ModuleList(AnyAttention(attention, dtype) for attention in others)
+
+    def forward(self, x: Tensor, crpe: FusedConv | None, paths: slice) -> None:
+        """Update (b, h, w, g·c) in place."""
+        batch, height, width, channels = x.shape
+        rows, count = batch * height * width, paths.stop - paths.start
+        dim = channels // count
+        stream = x.view(rows, count, dim)
+        tokens = functional.layer_norm(stream, (dim,), eps=LAYER_NORM_EPS).transpose(0, 1)  # (g, rows, c)
+        query, key, value = (linear.side_by_side(tokens, paths).view(x.shape) for linear in (self.query, self.key, self.value))
+        window = slice(paths.start * dim, paths.stop * dim)
+        attended = torch.zeros_like(query) if crpe is None else crpe(value, window).mul_(query)  # (b, h, w, g·c)
+        self._attend(query, key, value, attended, paths)
+        self.projection.add_to(stream, attended.view(rows, count, dim).transpose(0, 1), paths)
+        tokens = functional.layer_norm(stream, (dim,), eps=LAYER_NORM_EPS).transpose(0, 1)
+        self.contract.add_to(stream, functional.gelu(self.expand.one_by_one(tokens, paths)), paths)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, paths: slice) -> None:
+        """Add the attention to ``out``; all are (b, h, w, g·c), ``key`` may be overwritten."""
+        batch, height, width, channels = query.shape
+        heads = self.heads * (paths.stop - paths.start)
+        per_head = (batch, height * width, heads, channels // heads)
+        query, key, value, out = (x.view(per_head).transpose(1, 2) for x in (query, key, value, out))  # (b, g·heads, n, d)
+        if not self.attentions:
+            attend = _attend_by_image if query.device.type == "cpu" else _attend_at_once
+            attend(query, key, value, out)
+            return
+        parts = zip(*(x.split(self.heads, dim=1) for x in (query, key, value, out)), strict=True)
+        for attention, (q, k, v, part) in zip(list(self.attentions)[paths], parts, strict=True):
+            part.add_(attention(q, k, v, (height, width)))
+
+
+class FusedStage(nn.Module):
+    """A stage: embeddings in series, paths side by side or in turn, local branch, fusion."""
+
+    def __init__(self, stage: Stage, dtype: torch.dtype) -> None:
+        """Fold ``stage``."""
+        super().__init__()
+        paths = cast("list[Path]", list(stage.paths))
+        self.stride = paths[0].embedding.depthwise.stride[0]
+        self.embeddings = nn.ModuleList(_fold_embedding(path.embedding, dtype) for path in paths)
+        cpe = torch.cat([path.cpe.conv.weight.double() for path in paths])
+        cpe[:, :, 1, 1] += 1  # the residual: x + conv(x)
+        self.cpe = FusedConv(cpe, torch.cat([cast("Tensor", path.cpe.conv.bias) for path in paths]), dtype)
+        self.crpe = _merge_windows([path.crpe for path in paths if path.crpe is not None], dtype)
+        layers = zip(*(cast("list[TransformerLayer]", list(path.layers)) for path in paths), strict=True)
+        self.layers = nn.ModuleList(FusedLayer(layer, dtype) for layer in layers)
+        local = stage.local
+        self.expand = FusedPointwise(*_fold_batch_norm(local.expand.conv, local.expand.norm), dtype)
+        self.depthwise = FusedConv(*_fold_batch_norm(local.depthwise.conv, local.depthwise.norm), dtype)
+        self.contract = FusedPointwise(*_fold_batch_norm(local.contract.conv, local.contract.norm), dtype)
+        self.fusion = FusedPointwise(*_fold_batch_norm(stage.fusion.conv, stage.fusion.norm), dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, h, w, c) -> (b, h/stride, w/stride, out), as many images at once as the processor likes."""
+        tokens = -(-x.shape[1] // self.stride) * -(-x.shape[2] // self.stride)
+        images = max(1, CHANNEL_BYTES // x.element_size() // tokens) if x.device.type == "cpu" else len(x)
+        return self._run(x) if images >= len(x) else torch.cat([self._run(part) for part in x.split(images)])
+
+    def _run(self, x: Tensor) -> Tensor:
+        maps = []
+        for embedding in self.embeddings:
+            x = functional.hardswish(embedding(x), inplace=True)
+            maps.append(x)
+        local = functional.hardswish(self.depthwise(functional.hardswish(self.expand(maps[0]), inplace=True)), inplace=True)
+        local = self.contract(local).add_(maps[0])
+        dim, rows = x.shape[-1], x.shape[:-1].numel()
+        weight = self.fusion.weight  # of the local branch and of each path, (c, out) each
+        fused = torch.addmm(self.fusion.bias, local.view(rows, dim), weight[:dim])
+        count = len(maps) if x.device.type != "cpu" or rows <= SIDE_BY_SIDE_ROWS else 1
+        for first in range(0, len(maps), count):
+            paths, channels = slice(first, first + count), slice(first * dim, (first + count) * dim)
+            x = torch.cat(maps[paths], dim=-1) if count > 1 else maps[first]  # (b, h, w, g·c)
+            for layer in self.layers:
+                x = self.cpe(x, channels)
+                layer(x, self.crpe, paths)
+            fused.addmm_(x.view(rows, -1), weight[dim:][channels])
+        return functional.hardswish(fused, inplace=True).view(*x.shape[:-1], -1)
+
+
+class FusedMPViT(nn.Module):
+    """What ``fuse`` returns: the plain network's calls and shapes, without gradients; training mode changes nothing."""
+
+    def __init__(self, model: MPViT, dtype: torch.dtype) -> None:
+        """Fold ``model`` into weights of ``dtype``."""
+        super().__init__()
+        self.config = model.config
+        stem = cast("list[ConvNormAct]", list(model.stem))
+        self.stem = nn.ModuleList(FusedConv(*_fold_batch_norm(c.conv, c.norm), dtype, c.conv.stride[0]) for c in stem)
+        self.stages = nn.ModuleList(FusedStage(stage, dtype) for stage in cast("list[Stage]", list(model.stages)))
+        self.head = None if model.head is None else PathLinears([(model.head.weight, model.head.bias)], dtype)
+
+    @torch.inference_mode()
+    def forward_features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Map (b, in_channels, h, w) to each stage's output, (b, c, h/s, w/s), channels-last in memory."""
+        x = x.to(next(self.buffers()).dtype).permute(0, 2, 3, 1)
+        for conv in self.stem:
+            x = functional.hardswish(conv(x), inplace=True)
+        pyramid = []
+        for stage in self.stages:
+            x = stage(x)
+            pyramid.append(x.permute(0, 3, 1, 2))
+        return tuple(pyramid)
+
+    @torch.inference_mode()
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, in_channels, h, w) -> (b, num_classes) logits; with 0 classes the (b, c) features before them."""
+        pooled = self.forward_features(x)[-1].mean((2, 3))
+        return pooled if self.head is None else self.head.one_by_one(pooled[None], slice(0, 1))[0]
+
+
+def _attend_by_image(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
+    """Add factorized attention to ``out`` and overwrite ``key``; all are (b, heads, n, d), strided.
+
+    One image's heads lie evenly apart, and the products read and write them where they are; a batch's would be copied.
+    """
+    scale = _exponentials(key)
+    for image in range(len(query)):
+        context = torch.bmm(value[image].mT, key[image]).mul_(scale[image])  # (heads, d of the value, d of the key)
+        out[image].baddbmm_(query[image], context.mT)
+
+
+def _attend_at_once(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
+    """Do what ``_attend_by_image`` does in as few calls as one image needs, for a device where a call is dear."""
+    out.add_(query @ (_exponentials(key) * (value.mT @ key)).mT)
+
+
+def _exponentials(key: Tensor) -> Tensor:
+    """Overwrite (b, heads, n, d) with exp(k - max) over the tokens; return 1 / (√d · their sum), (b, heads, 1, d)."""
+    key.sub_(key.amax(2, keepdim=True)).exp_()
+    return key.shape[-1] ** -0.5 / key.sum(2, keepdim=True)
+
+
+def _fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return the weight and bias, in float64, of the convolution without bias that the norm stands behind."""
+    mean, variance = cast("Tensor", norm.running_mean).double(), cast("Tensor", norm.running_var).double()
+    scale = norm.weight.double() / (variance + norm.eps).sqrt()
+    return conv.weight.double() * scale.view(-1, 1, 1, 1), norm.bias.double() - scale * mean
+
+
+def _fold_embedding(patches: PatchEmbedding, dtype: torch.dtype) -> nn.Sequential:
+    first = patches.depthwise
+    depthwise = FusedConv(first.weight, torch.zeros_like(patches.norm.bias), dtype, first.stride[0])
+    return nn.Sequential(depthwise, FusedPointwise(*_fold_batch_norm(patches.pointwise, patches.norm), dtype))
+
+
+def _fold_layer_norm(linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
+    """Return the weight and bias, in float64, of the linear layer behind the norm without its affine part."""
+    weight = linear.weight.double()
+    return weight * norm.weight.double(), linear.bias.double() + weight @ norm.bias.double()
+
+
+def _merge_windows(paths: Sequence[ConvRelativePositionEncoding], dtype: torch.dtype) -> FusedConv | None:
+    """Return one convolution for all heads of all paths, smaller windows padded with zeros: it beats one a window."""
+    convs = [conv for path in paths for conv in cast("list[nn.Conv2d]", list(path.convs))]
+    if not convs:
+        return None
+    widest = max(conv.kernel_size[0] for conv in convs)
+    weights = [functional.pad(conv.weight, [(widest - conv.kernel_size[0]) // 2] * 4) for conv in convs]
+    return FusedConv(torch.cat(weights), torch.cat([cast("Tensor", conv.bias) for conv in convs]), dtype)

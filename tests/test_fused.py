@@ -1,0 +1,150 @@
+"""The fused network against the plain one, which the golden values hold in place."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from golden import published_tensors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import configs, shapes
+from torch import Tensor, nn
+
+from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
+from mpvit.attention import KINDS
+from mpvit.errors import UsageError
+from mpvit.model import fused
+from mpvit.model.fused import fuse
+from mpvit.model.network import MPViT
+from mpvit.model.weights import WeightsFile, fill
+
+SMALL = ModelConfig((StageConfig(2, 1, 8, 2, 2), StageConfig(3, 2, 24, 4, 2)), num_classes=5)
+FLOAT32, FLOAT64 = 1e-4, 1e-9
+
+
+@torch.no_grad()
+def randomised(config: ModelConfig, dtype: torch.dtype = torch.float64) -> MPViT:
+    """A network in evaluation mode whose every parameter and statistic counts."""
+    torch.manual_seed(0)
+    model = build_model(config).eval().to(dtype)
+    for parameter in model.parameters():
+        spread = parameter.flatten(1).shape[1] ** -0.5 if parameter.ndim > 1 else 0.3
+        parameter.copy_(spread * torch.randn(parameter.shape) + (parameter.ndim == 1))
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+        for statistic in (norm.running_mean, norm.running_var):
+            assert statistic is not None
+            statistic.copy_(0.5 + torch.rand(statistic.shape))
+    return model
+
+
+def assert_same(found: Tensor, expected: Tensor, tolerance: float) -> None:
+    assert found.shape == expected.shape
+    error = (found.double() - expected.double()).abs() / (1 + expected.double().abs())
+    assert error.max().item() <= tolerance
+
+
+def assert_equivalent(model: MPViT, image: Tensor, tolerance: float) -> None:
+    network = fuse(model)
+    with torch.inference_mode():
+        for found, expected in zip(network.forward_features(image), model.forward_features(image), strict=True):
+            assert_same(found, expected, tolerance)
+        first = network(image)
+        assert_same(first, model(image), tolerance)
+        assert torch.equal(network(image), first)  # no weight was written in place
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MPViT:
+    model = build_model(request.param).eval()
+    fill(model, WeightsFile(tmp_path_factory.mktemp("golden"), published_tensors(request.param)))
+    return model
+
+
+def test_variants_in_float32(published: MPViT) -> None:
+    torch.manual_seed(0)
+    assert_equivalent(published, torch.randn(1, 3, 224, 224), FLOAT32)
+
+
+def test_variants_in_bfloat16(published: MPViT) -> None:
+    torch.manual_seed(0)
+    image = torch.randn(2, 3, 96, 128)
+    network = fuse(published, torch.bfloat16)
+    with torch.inference_mode():
+        for found, expected in zip(network.forward_features(image), published.forward_features(image), strict=True):
+            assert found.dtype == torch.bfloat16
+            error = (found.float() - expected).square().mean().sqrt() / expected.std()
+            assert error <= 0.03  # eight significant bits, 2**-9 a rounding, dozens of layers
+
+
+@settings(max_examples=40)
+@given(configs(), shapes(), st.booleans())
+def test_any_configuration_in_float64(config: ModelConfig, shape: tuple[int, int, int], bare: bool) -> None:  # noqa: FBT001
+    if bare:
+        config = replace(config, stages=tuple(replace(stage, crpe_windows=()) for stage in config.stages))
+    batch, height, width = shape
+    image = torch.randn(batch, config.in_channels, height, width, dtype=torch.float64)
+    assert_equivalent(randomised(config), image, FLOAT64)
+
+
+@settings(max_examples=15)
+@given(configs(), shapes())
+def test_any_configuration_in_float32(config: ModelConfig, shape: tuple[int, int, int]) -> None:
+    batch, height, width = shape
+    assert_equivalent(randomised(config, torch.float32), torch.randn(batch, config.in_channels, height, width), FLOAT32)
+
+
+@pytest.mark.parametrize(
+    ("attention", "windows"),
+    [(kind, ((3, 1), (5, 1))) for kind in KINDS] + [(kind, ()) for kind in KINDS if kind != "factorized_crpe"],
+)
+def test_any_kind_of_attention(attention: str, windows: tuple[tuple[int, int], ...]) -> None:
+    config = replace(SMALL, stages=tuple(replace(stage, attention=attention, crpe_windows=windows) for stage in SMALL.stages))
+    height, width = (224, 224) if attention == "linformer" else (40, 56)  # linformer is built for one size
+    assert_equivalent(randomised(config), torch.randn(2, 3, height, width, dtype=torch.float64), FLOAT64)
+
+
+@pytest.mark.parametrize("rows", [0, 10**9], ids=["in turn", "side by side"])
+@pytest.mark.parametrize("size", [0, 10**9], ids=["image by image", "at once"])
+def test_every_grouping_of_paths_and_images(monkeypatch: pytest.MonkeyPatch, rows: int, size: int) -> None:
+    monkeypatch.setattr(fused, "SIDE_BY_SIDE_ROWS", rows)
+    monkeypatch.setattr(fused, "CHANNEL_BYTES", size)
+    assert_equivalent(randomised(SMALL), torch.randn(3, 3, 61, 44, dtype=torch.float64), FLOAT64)
+
+
+def test_the_layout_for_other_devices_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "_attend_by_image", fused._attend_at_once)  # noqa: SLF001 - no such device is at hand
+    assert_equivalent(randomised(SMALL), torch.randn(3, 3, 61, 44, dtype=torch.float64), FLOAT64)
+
+
+def test_the_plain_network_is_neither_changed_nor_followed() -> None:
+    model = randomised(SMALL).train()
+    before = copy.deepcopy(model.state_dict())
+    network = fuse(model)
+    image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    logits = network(image)
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    with torch.no_grad():
+        for tensor in model.state_dict().values():
+            tensor.zero_()
+    assert torch.equal(network.train()(image), logits)
+
+
+def test_the_image_is_left_as_it_was() -> None:
+    image = torch.randn(1, 3, 1, 1, dtype=torch.float64)
+    before = image.clone()
+    fuse(randomised(SMALL))(image)
+    assert torch.equal(image, before)
+
+
+def test_it_follows_the_model_to_its_device() -> None:
+    with torch.device("meta"):
+        model = build_model(SMALL)
+    assert fuse(model)(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, 5)
+
+
+def test_a_dtype_that_is_not_floating_point_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"dtype = torch\.int8: must be a floating-point dtype"):
+        fuse(build_model(SMALL), torch.int8)
