@@ -1,10 +1,9 @@
 """The network for inference alone: the plain one's function in fewer and cheaper operations.
 
 Folded once: batch norms into the convolutions before them, the affine part of layer norms into the linear layers behind
-them, the residual of the CPE into the centre of its window, the windows of the CRPE into the widest of them.
-At run time: maps stay channels-last, so that a map *is* its tokens and no layout is ever copied; 1x1 convolutions are
-matrix products; nothing is concatenated before the fusion, whose product is summed over its parts; the softmax over tokens
-is divided out of the small context, kᵀ·v; small stages run their paths side by side, large ones image by image.
+them, the CPE's residual into its window's centre, the CRPE's windows into the widest. At run time: maps stay channels-last,
+so that a map *is* its tokens and no layout is copied; 1x1 convolutions are matrix products, and the fusion a sum of them;
+the softmax over tokens is divided out of the small context kᵀ·v; small stages run paths side by side, large ones in turn.
 
 Axes: b batch, h and w the grid, n = h·w tokens, rows = b·n, c channels of a path, g paths that run side by side (their
 channels concatenated, g·c), d channels per head.
@@ -31,8 +30,8 @@ from mpvit.model.network import MPViT
 from mpvit.model.stages import Path, Stage
 
 CHANNEL_BYTES = 12_800
-"""On a CPU a stage takes as many images at once as hold at most so many bytes a channel: 3200 rows in float32, one image of
-224² in the first stage. What the MLP widens then stays in cache; whole batches of 8 took 1.1 to 1.2 times as long."""
+"""On a CPU a stage takes as many images at once as hold at most so many bytes a channel (one image of 224² in the first
+stage, in float32), so that what its MLP widens stays in cache; whole batches of 8 took 1.1 to 1.2 times as long."""
 
 SIDE_BY_SIDE_ROWS = 2048
 """On a CPU the paths of a stage run side by side up to so many rows, where calls cost most; beyond, in turn, for the cache."""
@@ -42,9 +41,9 @@ def fuse(model: MPViT, dtype: torch.dtype | None = None) -> "FusedMPViT":
     """Return an inference network that computes what ``model`` does in evaluation mode, whatever mode it is in.
 
     ``dtype`` is its weights' and outputs', by default the model's own. The tensors are copies on the model's device: the
-    model is neither changed nor followed. In float32 outputs agree to 1e-4·(1 + |plain|), in float64 to 1e-9. In bfloat16,
-    which pays where the processor multiplies matrices in it, they differ from the plain float32 ones by 1 to 2 % of their
-    standard deviation (root mean square). Raises ``UsageError`` for a dtype that is not floating point.
+    model is neither changed nor followed. In float32 outputs agree to 1e-4·(1 + |plain|), in float64 to 1e-9; in bfloat16
+    they differ from float32 by 1 to 2 % of their standard deviation, and the processor should multiply matrices in it.
+    Raises ``UsageError`` for a dtype that is not floating point.
     """
     dtype = dtype or next(model.parameters()).dtype
     if not dtype.is_floating_point:
@@ -260,19 +259,17 @@ class FusedMPViT(nn.Module):
 
 
 def _attend_by_image(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
-    """Add factorized attention to ``out`` and overwrite ``key``; all are (b, heads, n, d), strided.
-
-    One image's heads lie evenly apart, and the products read and write them where they are; a batch's would be copied.
-    """
+    """Add factorized attention to ``out`` and overwrite ``key``; all are (b, heads, n, d), strided."""
     scale = _exponentials(key)
-    for image in range(len(query)):
+    for image in range(len(query)):  # an image's heads lie evenly apart and are multiplied in place, a batch's are copied
         context = torch.bmm(value[image].mT, key[image]).mul_(scale[image])  # (heads, d of the value, d of the key)
         out[image].baddbmm_(query[image], context.mT)
 
 
 def _attend_at_once(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
     """Do what ``_attend_by_image`` does in as few calls as one image needs, for a device where a call is dear."""
-    out.add_(query @ (_exponentials(key) * (value.mT @ key)).mT)
+    scale = _exponentials(key)
+    out.add_(query @ (value.mT @ key).mul_(scale).mT)
 
 
 def _exponentials(key: Tensor) -> Tensor:
