@@ -18,12 +18,12 @@ from torch.nn import functional
 
 from mpvit.attention import factorized
 from mpvit.errors import UsageError
+from mpvit.model.folding import fold_batch_norm, fold_layer_norm
 from mpvit.model.layers import (
     LAYER_NORM_EPS,
     Attention,
     ConvNormAct,
     ConvRelativePositionEncoding,
-    PatchEmbedding,
     TransformerLayer,
 )
 from mpvit.model.network import MPViT
@@ -140,11 +140,11 @@ class FusedLayer(nn.Module):
         """Take the same layer of each path."""
         super().__init__()
         self.heads = layers[0].attention.sizes.heads
-        folded = [_fold_layer_norm(layer.attention.qkv, layer.attention_norm) for layer in layers]
+        folded = [fold_layer_norm(layer.attention.qkv, layer.attention_norm) for layer in layers]
         qkv = [zip(weight.chunk(3), bias.chunk(3), strict=True) for weight, bias in folded]
         self.query, self.key, self.value = (PathLinears(paths, dtype) for paths in zip(*qkv, strict=True))
         self.projection = PathLinears([(p.weight, p.bias) for p in (layer.attention.projection for layer in layers)], dtype)
-        self.expand = PathLinears([_fold_layer_norm(layer.mlp.expand, layer.mlp_norm) for layer in layers], dtype)
+        self.expand = PathLinears([fold_layer_norm(layer.mlp.expand, layer.mlp_norm) for layer in layers], dtype)
         self.contract = PathLinears([(c.weight, c.bias) for c in (layer.mlp.contract for layer in layers)], dtype)
         others = (layer.attention for layer in layers if layer.attention.kind is not factorized.KIND)
         self.attentions = nn.ModuleList(AnyAttention(attention, dtype) for attention in others)
@@ -195,10 +195,10 @@ class FusedStage(nn.Module):
         layers = zip(*(cast("list[TransformerLayer]", list(path.layers)) for path in paths), strict=True)
         self.layers = nn.ModuleList(FusedLayer(layer, dtype) for layer in layers)
         local = stage.local
-        self.expand = FusedPointwise(*_fold_batch_norm(local.expand.conv, local.expand.norm), dtype)
-        self.depthwise = FusedConv(*_fold_batch_norm(local.depthwise.conv, local.depthwise.norm), dtype)
-        self.contract = FusedPointwise(*_fold_batch_norm(local.contract.conv, local.contract.norm), dtype)
-        self.fusion = FusedPointwise(*_fold_batch_norm(stage.fusion.conv, stage.fusion.norm), dtype)
+        self.expand = FusedPointwise(*fold_batch_norm(local.expand.conv, local.expand.norm), dtype)
+        self.depthwise = FusedConv(*fold_batch_norm(local.depthwise.conv, local.depthwise.norm), dtype)
+        self.contract = FusedPointwise(*fold_batch_norm(local.contract.conv, local.contract.norm), dtype)
+        self.fusion = FusedPointwise(*fold_batch_norm(stage.fusion.conv, stage.fusion.norm), dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, h, w, c) -> (b, h/stride, w/stride, out), as many images at once as the processor likes."""
@@ -235,7 +235,7 @@ class FusedMPViT(nn.Module):
         super().__init__()
         self.config = model.config
         stem = cast("list[ConvNormAct]", list(model.stem))
-        self.stem = nn.ModuleList(FusedConv(*_fold_batch_norm(c.conv, c.norm), dtype, c.conv.stride[0]) for c in stem)
+        self.stem = nn.ModuleList(FusedConv(*fold_batch_norm(c.conv, c.norm), dtype, c.conv.stride[0]) for c in stem)
         self.stages = nn.ModuleList(FusedStage(stage, dtype) for stage in cast("list[Stage]", list(model.stages)))
         self.head = None if model.head is None else PathLinears([(model.head.weight, model.head.bias)], dtype)
 
@@ -276,25 +276,6 @@ def _exponentials(key: Tensor) -> Tensor:
     """Overwrite (b, heads, n, d) with exp(k - max) over the tokens; return 1 / (√d · their sum), (b, heads, 1, d)."""
     key.sub_(key.amax(2, keepdim=True)).exp_()
     return key.shape[-1] ** -0.5 / key.sum(2, keepdim=True)
-
-
-def _fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return the weight and bias, in float64, of the convolution without bias that the norm stands behind."""
-    mean, variance = cast("Tensor", norm.running_mean).double(), cast("Tensor", norm.running_var).double()
-    scale = norm.weight.double() / (variance + norm.eps).sqrt()
-    return conv.weight.double() * scale.view(-1, 1, 1, 1), norm.bias.double() - scale * mean
-
-
-def _fold_embedding(patches: PatchEmbedding, dtype: torch.dtype) -> nn.Sequential:
-    first = patches.depthwise
-    depthwise = FusedConv(first.weight, torch.zeros_like(patches.norm.bias), dtype, first.stride[0])
-    return nn.Sequential(depthwise, FusedPointwise(*_fold_batch_norm(patches.pointwise, patches.norm), dtype))
-
-
-def _fold_layer_norm(linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    """Return the weight and bias, in float64, of the linear layer behind the norm without its affine part."""
-    weight = linear.weight.double()
-    return weight * norm.weight.double(), linear.bias.double() + weight @ norm.bias.double()
 
 
 def _merge_windows(paths: Sequence[ConvRelativePositionEncoding], dtype: torch.dtype) -> FusedConv | None:
