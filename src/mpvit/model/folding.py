@@ -12,12 +12,6 @@ def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tens
     return conv.weight.double() * scale.view(-1, 1, 1, 1), norm.bias.double() - scale * mean
 
 
-def _fold_embedding(patches: PatchEmbedding, dtype: torch.dtype) -> nn.Sequential:
-    first = patches.depthwise
-    depthwise = FusedConv(first.weight, torch.zeros_like(patches.norm.bias), dtype, first.stride[0])
-    return nn.Sequential(depthwise, FusedPointwise(*fold_batch_norm(patches.pointwise, patches.norm), dtype))
-
-
 def fold_layer_norm(linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
     """Return the weight and bias, in float64, of the linear layer behind the norm without its affine part."""
     weight = linear.weight.double()

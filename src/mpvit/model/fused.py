@@ -24,6 +24,7 @@ from mpvit.model.layers import (
     Attention,
     ConvNormAct,
     ConvRelativePositionEncoding,
+    PatchEmbedding,
     TransformerLayer,
 )
 from mpvit.model.network import MPViT
@@ -276,6 +277,12 @@ def _exponentials(key: Tensor) -> Tensor:
     """Overwrite (b, heads, n, d) with exp(k - max) over the tokens; return 1 / (√d · their sum), (b, heads, 1, d)."""
     key.sub_(key.amax(2, keepdim=True)).exp_()
     return key.shape[-1] ** -0.5 / key.sum(2, keepdim=True)
+
+
+def _fold_embedding(patches: PatchEmbedding, dtype: torch.dtype) -> nn.Sequential:
+    first = patches.depthwise
+    depthwise = FusedConv(first.weight, torch.zeros_like(patches.norm.bias), dtype, first.stride[0])
+    return nn.Sequential(depthwise, FusedPointwise(*fold_batch_norm(patches.pointwise, patches.norm), dtype))
 
 
 def _merge_windows(paths: Sequence[ConvRelativePositionEncoding], dtype: torch.dtype) -> FusedConv | None:
