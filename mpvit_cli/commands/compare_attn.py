@@ -34,6 +34,7 @@ def compare_attn(
     backward: options.Backward = False,
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
+    threads: options.Threads = None,
     budget: options.Budget = 60.0,
     numerics: options.Numerics = False,
     plot: options.Plot = None,
@@ -66,7 +67,7 @@ def compare_attn(
     elif measure:
         from mpvit.compare_attention.measure import parse_setting
 
-        setting = parse_setting(budget_s=budget, device=device, dtype=dtype, backward=backward)
+        setting = parse_setting(budget_s=budget, device=device, dtype=dtype, backward=backward, threads=threads)
         document, interrupted = _measured(terminal, asked, setting, points)
     else:
         met = met_tokens(network) if dim is None else []

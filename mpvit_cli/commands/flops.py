@@ -2,7 +2,7 @@
 
 import typer
 
-from mpvit.counting import COUNTERS, check, count_parts, require_cut, try_count
+from mpvit.counting import COUNTERS, check, count_parts, require_cut, require_published, try_count
 from mpvit.tables.counts import count_document, parts_document
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
@@ -47,6 +47,8 @@ def flops(
         rule = counts[0].convention
         parts = [count_parts(networks[c.model], pixels, by=by, batch=batch, convention=rule, name=c.model) for c in counts]
         document = parts_document(list(zip(counts, parts, strict=True)), by)
+    if check_published:
+        require_published(counts)
     terminal.show(document, form, output)
     if check_published:
         check(counts)

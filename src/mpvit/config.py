@@ -17,21 +17,28 @@ from mpvit.errors import UsageError, unknown_name
 TRAINED_SIZE = 224
 """The side in pixels of the images that the published networks were trained on."""
 
+MOST = 10**6
+"""The largest width or count of classes that is no slip of the hand."""
+
+DEEPEST = 1000
+"""The most paths, layers and MLP ratio, likewise."""
+
 FIRST_STAGE = 2
 """The paper's number of ``ModelConfig.stages[0]``."""
 
 
 def _require(condition: bool, field: str, value: object, rule: str) -> None:  # noqa: FBT001 - reads as a sentence
     if not condition:
-        raise UsageError(f"{field} = {value!r}: {rule}", hint="see 'Configurations' in README.md")
+        text = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a number of more than 20 digits"
+        raise UsageError(f"{field} = {text}: {rule}", hint="see 'Configurations' in README.md")
 
 
-def _is_int(value: object, at_least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+def _is_int(value: object, at_least: int, at_most: int = MOST) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= at_most
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**9 and math.isfinite(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +60,16 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         """Check every field once."""
-        for name in ("paths", "layers", "dim", "heads"):
+        for name, most in (("paths", DEEPEST), ("layers", DEEPEST), ("dim", MOST), ("heads", MOST)):
             value = getattr(self, name)
-            _require(_is_int(value, 1), name, value, "must be a whole number of at least 1")
+            _require(_is_int(value, 1, most), name, value, f"must be a whole number of at least 1 and at most {most}")
         _require(self.dim % self.heads == 0, "dim", self.dim, f"must be divisible by heads = {self.heads}")
-        _require(_is_number(self.mlp_ratio) and self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "must be a number above 0")
+        _require(
+            _is_number(self.mlp_ratio) and 0 < self.mlp_ratio <= DEEPEST,
+            "mlp_ratio",
+            self.mlp_ratio,
+            f"must be a number above 0 and at most {DEEPEST}",
+        )
         _require(
             float(self.mlp_ratio * self.dim).is_integer(),
             "mlp_ratio",
@@ -111,8 +123,18 @@ class ModelConfig:
         _require(stages and len(self.stages) > 0, "stages", self.stages, "must be a tuple of at least one StageConfig")
         first = self.stages[0].dim
         _require(first % 2 == 0, "stages[0].dim", first, "must be even: the stem's first convolution has half the channels")
-        _require(_is_int(self.in_channels, 1), "in_channels", self.in_channels, "must be a whole number of at least 1")
-        _require(_is_int(self.num_classes, 0), "num_classes", self.num_classes, "must be a whole number of at least 0")
+        _require(
+            _is_int(self.in_channels, 1),
+            "in_channels",
+            self.in_channels,
+            "must be a whole number of at least 1 and at most 1000000",
+        )
+        _require(
+            _is_int(self.num_classes, 0),
+            "num_classes",
+            self.num_classes,
+            "must be a whole number of at least 0 and at most 1000000",
+        )
         _require(
             _is_number(self.drop_path) and 0 <= self.drop_path < 1,
             "drop_path",

@@ -19,6 +19,9 @@ WARNINGS = {
 }
 """Everything that a measurement warns of, with its remedy."""
 
+MOST_THREADS = 1024
+"""More CPU threads than any machine has are a slip of the hand."""
+
 FEW_SAMPLES = 5
 SHORTEST_SAMPLE_S = 1e-4
 """A thousand times what reading the clock costs."""

@@ -6,7 +6,8 @@ does falls on all of them alike, and samples of the same round can be compared i
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from math import ceil
@@ -86,6 +87,18 @@ def run(
             if not case.done(min_time_s, min_samples):
                 case.stopped = INTERRUPTED
     return tuple(_measurement(name, case, place, dtype) for name, case in progress.items())
+
+
+@contextmanager
+def cpu_threads(wanted: int | None) -> Iterator[None]:
+    """Give torch's operations ``wanted`` CPU threads while this lasts; None leaves torch its choice."""
+    before = torch.get_num_threads()
+    try:
+        if wanted is not None:
+            torch.set_num_threads(wanted)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def synchronize(device: torch.device) -> None:

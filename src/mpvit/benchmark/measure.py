@@ -23,7 +23,7 @@ from mpvit.memory import free_bytes
 from mpvit.model.network import MPViT
 from mpvit.operations import Block, Shape
 from mpvit.registry import resolve
-from mpvit.timing import Case, memory_error_text, out_of_memory, run
+from mpvit.timing import Case, cpu_threads, memory_error_text, out_of_memory, run
 
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
 """How far, norm over norm, the output of each dtype may be from the plain network's in float32 before it is timed."""
@@ -46,7 +46,7 @@ def measure(study: Study) -> Iterator[tuple[Result, ...]]:
     """
     start, groups = time.perf_counter(), study.groups
     device, dtype = torch.device(study.device), getattr(torch, study.dtype)
-    with _threads(study.threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with cpu_threads(study.threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         budget_s = None if study.budget_s is None else study.budget_s / (len(groups) + 1)
         ceilings = measure_ceilings(device, dtype, _CEILING_SHARE * study.min_time_s, budget_s)
         if ceilings.product.interrupted or ceilings.copy.interrupted:
@@ -168,14 +168,3 @@ def _free(device: str) -> int:
         return free_bytes()
     torch.cuda.empty_cache()  # what torch keeps of earlier networks is free for the next
     return torch.cuda.mem_get_info(device)[0]
-
-
-@contextlib.contextmanager
-def _threads(wanted: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if wanted is not None:
-        torch.set_num_threads(wanted)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

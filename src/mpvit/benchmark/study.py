@@ -12,10 +12,8 @@ from mpvit.cost import network
 from mpvit.counting import input_shape
 from mpvit.errors import UsageError, unknown_name
 from mpvit.inference import parse_device
+from mpvit.measurement import MOST_THREADS
 from mpvit.operations import Shape
-
-MOST_THREADS = 1024
-"""More than any machine has: torch would start them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

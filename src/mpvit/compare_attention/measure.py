@@ -17,10 +17,10 @@ from mpvit.compare_attention.costs import attention_cost
 from mpvit.compare_attention.numerics import draw
 from mpvit.errors import CheckError, UsageError, unknown_name
 from mpvit.inference import parse_device
-from mpvit.measurement import BUDGET, OUT_OF_MEMORY, Measurement
+from mpvit.measurement import BUDGET, MOST_THREADS, OUT_OF_MEMORY, Measurement
 from mpvit.memory import free_bytes
 from mpvit.results import AttentionPoint
-from mpvit.timing import memory_error_text, out_of_memory, run
+from mpvit.timing import cpu_threads, memory_error_text, out_of_memory, run
 
 _CHECKED_TOKENS = 1024
 """Up to this N a kind is held against float64 before it is timed: beyond, full attention in float64 fills the memory."""
@@ -43,22 +43,28 @@ _FORWARD_COPIES, _BACKWARD_COPIES = 3, 6
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How attention is measured: the longest total time, where, and whether forward and backward are timed together."""
+    """How attention is measured: the longest total time, where and in what, forward alone or with its backward pass.
+
+    ``threads`` are CPU threads, None for torch's choice; one is steadier where other programs run.
+    """
 
     budget_s: float = 60
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
     backward: bool = False
+    threads: int | None = None
 
 
-def parse_setting(*, budget_s: float, device: str, dtype: str, backward: bool) -> Setting:
+def parse_setting(*, budget_s: float, device: str, dtype: str, backward: bool, threads: int | None = None) -> Setting:
     """Return the setting that words describe; raise ``UsageError`` for a time, device or dtype that does not exist."""
     if not 0 < budget_s < float("inf"):
         raise UsageError(f"budget = {budget_s}: must be above 0 seconds")
     kinds = {str(kind).removeprefix("torch."): kind for kind in _TOLERANCES}
     if dtype not in kinds:
         raise unknown_name("dtype", dtype, kinds)
-    return Setting(budget_s, str(parse_device(device)), kinds[dtype], backward)
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"threads = {threads}: must be from 1 to {MOST_THREADS}")
+    return Setting(budget_s, str(parse_device(device)), kinds[dtype], backward, threads)
 
 
 def measure(names: Sequence[str], sizes: Sizes, tokens: Sequence[int], setting: Setting) -> Iterator[AttentionPoint]:
@@ -83,7 +89,8 @@ def measure(names: Sequence[str], sizes: Sizes, tokens: Sequence[int], setting: 
                 cases[name] = case
         remaining_s = max(end - time.perf_counter(), 1e-3)
         dtype = str(setting.dtype).removeprefix("torch.")
-        measured = run(cases, device=setting.device, dtype=dtype, min_time_s=_MIN_TIME_S, budget_s=remaining_s)
+        with cpu_threads(setting.threads):
+            measured = run(cases, device=setting.device, dtype=dtype, min_time_s=_MIN_TIME_S, budget_s=remaining_s)
         for measurement in measured:
             if measurement.error or not measurement.samples_s:
                 given_up[measurement.name] = measurement

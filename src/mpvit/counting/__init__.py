@@ -103,7 +103,7 @@ def try_count(
 def check(counts: Sequence[Count]) -> None:
     """Hold counts against the published figures and, for live counters, the closed form.
 
-    Raises ``CheckError`` naming the first that differs, ``UsageError`` where there is nothing to hold them against.
+    Raises ``CheckError`` naming the first that differs.
     """
     for counted in counts:
         if counted.agrees is False:
@@ -115,6 +115,10 @@ def check(counts: Sequence[Count]) -> None:
             raise CheckError(
                 f"{counted.model}: {counted.counter} counts {counted.macs} MACs, the closed form {counted.closed_form_macs}"
             )
+
+
+def require_published(counts: Sequence[Count]) -> None:
+    """Raise ``UsageError`` where there is no published figure that any of ``counts`` can be held against."""
     if all(counted.agrees is None for counted in counts):
         raise UsageError(
             "--check has nothing to hold the counts against",

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 from fractions import Fraction
+from itertools import pairwise
 
 from mpvit.measurement import WARNINGS
 from mpvit.results import AttentionCost, AttentionPoint, Crossing, Growth, ImpliedMap, RoundingError, StageTokens
 from mpvit.tables import Cell, Column, Document, Field, Table, build
 from mpvit.units import grouped, times
+
+_STRAIGHT = 0.1
+"""How far a measured exponent may be from the predicted one before it needs a word."""
 
 _COST: tuple[Field[AttentionCost], ...] = (
     Field("Kind", lambda c: c.label, numeric=False),
@@ -131,10 +135,37 @@ def measured_document(
     results = [{"table": "points", **point.as_row()} for point in points]
     results += [{"table": "growth", **asdict(fit)} for fit in growths]
     results += [{"table": "crossover", **asdict(crossing)} for crossing in crossings]
-    said = [*notes, *(f"{what}: {advice}" for what, advice in WARNINGS.items() if _warned(points, what))]
+    said = [
+        *notes,
+        *_bends(points, growths),
+        *(f"{what}: {advice}" for what, advice in WARNINGS.items() if _warned(points, what)),
+    ]
     said += _left_out(points)
     m = first.measurement
     return Document("compare-attn", tuple(results), tuple(tables), tuple(said), m.device, m.threads, m.dtype)
+
+
+def _bends(points: Sequence[AttentionPoint], growths: Sequence[Growth]) -> list[str]:
+    """Say, of each kind that does not grow as its multiply-adds do, at which step it grew the most beyond them."""
+    said = []
+    for fit in growths:
+        if fit.exponent is None or fit.predicted is None or abs(fit.exponent - fit.predicted) <= _STRAIGHT:
+            continue
+        curve = [point for point in points if point.cost.label == fit.label and point.cost.tokens in fit.tokens]
+        a, b = max(pairwise(curve), key=lambda step: _excess(*step))
+        growth = (b.measurement.median_s or 0) / (a.measurement.median_s or 1)
+        memory = [(point.measurement.peak_bytes or 0) / 1e6 for point in (a, b)]
+        said.append(
+            f"{fit.label}: measured N^{fit.exponent:.2f}, predicted N^{fit.predicted:.2f}. It departs most from "
+            f"N = {grouped(a.cost.tokens)} to {grouped(b.cost.tokens)}: {growth:.1f} times the time for "
+            f"{b.cost.macs / a.cost.macs:.1f} times the multiply-adds, peak memory from {memory[0]:.1f} to {memory[1]:.1f} MB."
+        )
+    return said
+
+
+def _excess(a: AttentionPoint, b: AttentionPoint) -> float:
+    """Return the growth of time from ``a`` to ``b`` over that of multiply-adds."""
+    return (b.measurement.median_s or 0) / (a.measurement.median_s or 1) * a.cost.macs / b.cost.macs
 
 
 def _warned(points: Sequence[AttentionPoint], what: str) -> bool:
