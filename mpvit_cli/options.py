@@ -11,14 +11,17 @@ from mpvit.benchmark.modes import MODES, PARTS
 from mpvit.config import VARIANTS, ModelConfig, get_variant, load_config
 from mpvit.counting import COUNTERS, CUTS
 from mpvit.errors import UsageError
+from mpvit.measurement import DTYPES
 from mpvit.operations import CONVENTIONS
 from mpvit.render import FORMATS
 
 ALL = "all"
-DTYPES = ("float32", "bfloat16", "float16")
 PLOTS = (".svg", ".png", ".pdf")
 
-LARGEST = 999_999_999
+LONGEST = 9
+"""Digits of the largest."""
+
+LARGEST = 10**LONGEST - 1
 """The largest whole number that an option takes: counts of anything larger would not fit a float."""
 
 
@@ -44,7 +47,7 @@ def number(value: str | float) -> float:
     try:
         return float(value)
     except ValueError:
-        raise typer.BadParameter(f"{value[:40]!r} must be a number") from None  # type: ignore[index]
+        raise typer.BadParameter(f"{str(value)[:40]!r} must be a number") from None
 
 
 Variants = Annotated[
@@ -177,22 +180,24 @@ def check_plot(path: Path | None) -> None:
         raise UsageError(f"--plot {str(path)!r}: must end in {', '.join(PLOTS)}")
 
 
+def _digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Read "224" or "800x1280" as (height, width) in pixels; raise ``UsageError`` for anything else."""
     lengths = text.lower().replace("×", "x").split("x")
-    if len(lengths) not in (1, 2) or not all(length.isascii() and length.isdigit() for length in lengths):
+    if len(lengths) not in (1, 2) or not all(_digits(length) for length in lengths):
         raise UsageError(f"--size {text!r}: must be a whole number of pixels", hint="--size 224 or --size 800x1280")
-    longest = 9
-    if any(len(length) > longest or int(length) < 1 for length in lengths):
+    if any(len(length) > LONGEST or int(length) < 1 for length in lengths):
         raise UsageError(f"--size {text!r}: a side must be from 1 to 999999999 pixels")
     return int(lengths[0]), int(lengths[-1])
 
 
 def parse_wholes(option: str, text: str) -> tuple[int, ...]:
     """Read "1,8,32" as whole numbers of at least 1, each once; raise ``UsageError`` for anything else."""
-    longest = 9
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isascii() and word.isdigit() and len(word) <= longest and int(word) >= 1 for word in words):
+    if not all(_digits(word) and len(word) <= LONGEST and int(word) >= 1 for word in words):
         raise UsageError(f"{option} {text!r}: must be whole numbers of at least 1", hint=f"for example {option} 1,8,32")
     return tuple(dict.fromkeys(int(word) for word in words))
 
@@ -200,8 +205,7 @@ def parse_wholes(option: str, text: str) -> tuple[int, ...]:
 def parse_range(text: str) -> tuple[int, int]:
     """Read "49..65536" as (first, last); raise ``UsageError`` for anything else."""
     ends = text.split("..")
-    longest = 9
-    if len(ends) != 2 or not all(end.isascii() and end.isdigit() and len(end) <= longest for end in ends):  # noqa: PLR2004
+    if len(ends) != 2 or not all(_digits(end) and len(end) <= LONGEST for end in ends):  # noqa: PLR2004
         raise UsageError(f"range {text!r}: must be two whole numbers", hint="for example 49..65536")
     first, last = int(ends[0]), int(ends[1])
     if not 1 <= first <= last:

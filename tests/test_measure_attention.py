@@ -102,7 +102,7 @@ def test_what_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_kind_that_cannot_fit_is_not_tried_again_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpvit.compare_attention.measure.free_bytes", lambda: 10_000_000)
+    monkeypatch.setattr("mpvit.compare_attention.measure.free_bytes", lambda _: 10_000_000)
     points = list(measure(["softmax", "factorized"], SIZES, [64, 1024, 2048], Setting(budget_s=30)))
     by_kind = {kind: [p.measurement for p in points if p.measurement.name == kind] for kind in ("softmax", "factorized")}
     assert [bool(m.samples_s) for m in by_kind["softmax"]] == [True, False, False]

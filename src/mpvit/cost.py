@@ -31,9 +31,7 @@ def network(config: ModelConfig, batch: int, height: int, width: int) -> Block:
 
     Raises ``UsageError`` for a batch or size below 1.
     """
-    for name, value in (("batch", batch), ("height", height), ("width", width)):
-        if value < 1:
-            raise UsageError(f"{name} = {value}: must be at least 1")
+    require_lengths(batch, height, width)
     first = config.stages[0].dim
     stem = _stem((batch, config.in_channels, height, width), first)
     shape = output_shape(stem)
@@ -47,6 +45,13 @@ def network(config: ModelConfig, batch: int, height: int, width: int) -> Block:
     if config.num_classes:
         children["head"] = linear((batch, shape[1]), config.num_classes)
     return Block(children)
+
+
+def require_lengths(batch: int, height: int, width: int) -> None:
+    """Raise ``UsageError`` for a batch or image size below 1."""
+    for name, value in (("batch", batch), ("height", height), ("width", width)):
+        if value < 1:
+            raise UsageError(f"{name} = {value}: must be at least 1")
 
 
 def parts(tree: Block, by: str) -> dict[str, Node]:

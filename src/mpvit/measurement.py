@@ -19,6 +19,9 @@ WARNINGS = {
 }
 """Everything that a measurement warns of, with its remedy."""
 
+DTYPES = ("float32", "bfloat16", "float16")
+"""What networks and attention are measured in."""
+
 MOST_THREADS = 1024
 """More CPU threads than any machine has are a slip of the hand."""
 

@@ -7,8 +7,17 @@ _MEMINFO = Path("/proc/meminfo")
 _KIBI = 1024
 
 
-def free_bytes() -> int:
-    """Return the main memory, in bytes, that can be had without swapping: what Linux calls available, else what is free."""
+def free_bytes(device: str = "cpu") -> int:
+    """Return the memory, in bytes, that can be had on ``device``.
+
+    On a CUDA device what torch keeps for itself is given back first. Anywhere else it is the main memory that can be had
+    without swapping: what Linux calls available, else what is free.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(device)[0]
     if _MEMINFO.exists():
         for line in _MEMINFO.read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

@@ -105,7 +105,7 @@ class _Prepared:
 
 def _prepare(study: Study, config: ModelConfig, shape: Shape, tree: Block, budget_s: float | None) -> _Prepared:
     prepared = _Prepared()
-    needed, free = least_bytes(tree, study.dtype, backward=study.backward), _free(study.device)
+    needed, free = least_bytes(tree, study.dtype, backward=study.backward), free_bytes(study.device)
     if budget_s is not None and budget_s <= 0:
         prepared.refused = {mode: _unmeasured(study, mode, stopped=BUDGET) for mode in study.modes}
     elif needed > free:
@@ -161,10 +161,3 @@ def _refusing(study: Study, modes: Sequence[str], prepared: _Prepared) -> Iterat
 def _unmeasured(study: Study, mode: str, *, error: str = "", stopped: str = "") -> Measurement:
     threads = torch.get_num_threads()
     return Measurement(name=mode, device=study.device, dtype=study.dtype, threads=threads, error=error, stopped=stopped)
-
-
-def _free(device: str) -> int:
-    if torch.device(device).type != "cuda":
-        return free_bytes()
-    torch.cuda.empty_cache()  # what torch keeps of earlier networks is free for the next
-    return torch.cuda.mem_get_info(device)[0]

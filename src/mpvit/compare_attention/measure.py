@@ -14,7 +14,7 @@ import torch
 
 from mpvit.attention import Sizes, get_kind, grid_of
 from mpvit.compare_attention.costs import attention_cost
-from mpvit.compare_attention.numerics import draw
+from mpvit.compare_attention.numerics import draw, relative_error
 from mpvit.errors import CheckError, UsageError, unknown_name
 from mpvit.inference import parse_device
 from mpvit.measurement import BUDGET, MOST_THREADS, OUT_OF_MEMORY, Measurement
@@ -119,7 +119,7 @@ def _prepare(name: str, sizes: Sizes, setting: Setting, end: float) -> Callable[
     copies = _BACKWARD_COPIES if setting.backward else _FORWARD_COPIES
     largest = max(kind.extra_elements(sizes._replace(option=option)), prod(sizes.per_head))
     needed = copies * largest * setting.dtype.itemsize
-    free = torch.cuda.mem_get_info(setting.device)[0] if setting.device.startswith("cuda") else free_bytes()
+    free = free_bytes(setting.device)
     if needed > free:
         return _unmeasured(name, setting, error=f"{OUT_OF_MEMORY}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
     try:
@@ -147,11 +147,7 @@ def _checked_case(name: str, sizes: Sizes, setting: Setting) -> Callable[[], obj
         return torch.autograd.grad(output, given, torch.ones_like(output), allow_unused=True)
 
     if sizes.tokens <= _CHECKED_TOKENS:
-        own = {label: tensor.double() for label, tensor in learned.items()}
-        with torch.inference_mode():
-            exact = kind.attend(query.double(), key.double(), value.double(), sizes, own)
-            found = kind.attend(query, key, value, sizes, learned)
-        error = ((found.double() - exact).norm() / exact.norm()).item()
+        error = relative_error(kind, query, key, value, learned, sizes)
         if not error <= _TOLERANCES[setting.dtype]:
             raise CheckError(
                 f"{name} attention over {sizes.tokens} tokens in {setting.dtype} is {error:.1e} from float64, "

@@ -1,14 +1,15 @@
 """What each kind of attention loses in half precision as N grows, and what map between tokens it implies."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 
 import torch
 from torch import Tensor
 
-from mpvit.attention import Sizes, get_kind, grid_of
+from mpvit.attention import Kind, Sizes, get_kind, grid_of
+from mpvit.measurement import DTYPES
 from mpvit.results import ImpliedMap, RoundingError
 
-DTYPES = ("float32", "bfloat16", "float16")
 MAPS = ("softmax", "efficient", "linear", "factorized")
 """Kinds whose output is a map between tokens times the values, whatever the values are."""
 
@@ -53,14 +54,17 @@ def _rounding_error(name: str, sizes: Sizes, dtype: str) -> RoundingError:
     kept: torch.dtype = getattr(torch, dtype)
     rounded = [tensor.to(kept) for tensor in tensors]
     own_rounded = {key: tensor.to(kept) for key, tensor in own.items()}
-    with torch.inference_mode():
-        query, key, value = (tensor.double() for tensor in rounded)
-        exact = kind.attend(query, key, value, sizes, {name: tensor.double() for name, tensor in own_rounded.items()})
-        query, key, value = rounded
-        found = kind.attend(query, key, value, sizes, own_rounded).double()
-    finite = bool(found.isfinite().all())
-    error = (found - exact).norm() / exact.norm()
-    return RoundingError(kind.label, name, sizes.tokens, dtype, error.item() if finite else None)
+    error = relative_error(kind, rounded[0], rounded[1], rounded[2], own_rounded, sizes)
+    return RoundingError(kind.label, name, sizes.tokens, dtype, error if isfinite(error) else None)
+
+
+@torch.inference_mode()
+def relative_error(kind: Kind, query: Tensor, key: Tensor, value: Tensor, own: Mapping[str, Tensor], sizes: Sizes) -> float:
+    """Return how far ``kind`` on these tensors is from the same in float64: the norm of the difference over the norm."""
+    doubles = {name: tensor.double() for name, tensor in own.items()}
+    exact = kind.attend(query.double(), key.double(), value.double(), sizes, doubles)
+    found = kind.attend(query, key, value, sizes, own).double()
+    return ((found - exact).norm() / exact.norm()).item()
 
 
 def implied_maps(sizes: Sizes, names: Sequence[str] = MAPS) -> list[ImpliedMap]:

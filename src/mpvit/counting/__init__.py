@@ -5,10 +5,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from mpvit.config import VARIANTS, ModelConfig, PublishedCount, get_variant
+from mpvit.cost import require_lengths
+from mpvit.counting import analytic
 from mpvit.errors import CheckError, MpvitError, UsageError, unknown_name
 from mpvit.operations import CONVENTIONS, Shape
 from mpvit.registry import resolve
-from mpvit.results import Count
+from mpvit.results import TOTAL, Count
 
 
 class Counter(NamedTuple):
@@ -25,7 +27,7 @@ COUNTERS = {
     "thop": Counter("thop", "mpvit.counting.thop:count"),
 }
 
-CUTS = ("total", "stage", "path", "kind", "layer")
+CUTS = (TOTAL, *analytic.PARTS)
 """The ways to show a network: whole, or cut into parts that sum to it."""
 
 PUBLISHED_INPUT: Shape = (1, 3, 224, 224)
@@ -71,8 +73,6 @@ def count_parts(
 
     The parts sum to the total in every figure. Other arguments and errors are those of ``count``.
     """
-    from mpvit.counting import analytic
-
     config = get_variant(model).config if isinstance(model, str) else model
     label = name or (model if isinstance(model, str) else "model")
     rule = check_convention("analytic", convention)
@@ -130,7 +130,7 @@ def require_cut(by: str, counters: Sequence[str]) -> None:
     """Raise ``UsageError`` for a cut that does not exist, or one that the counters' figures do not add up over."""
     if by not in CUTS:
         raise unknown_name("part", by, CUTS)
-    if by != "total" and list(counters) != ["analytic"]:
+    if by != TOTAL and list(counters) != ["analytic"]:
         raise UsageError(
             f"--by {by} with --counter {','.join(counters)}: only the analytic counter's parts add up",
             hint="leave --counter out, or take --by total",
@@ -157,9 +157,7 @@ def check_convention(counter: str, convention: str | None) -> str:
 def input_shape(config: ModelConfig, size: int | tuple[int, int], batch: int) -> Shape:
     """Return (B, C, H, W); raise ``UsageError`` for a length below 1."""
     height, width = (size, size) if isinstance(size, int) else size
-    for what, length in (("batch", batch), ("height", height), ("width", width)):
-        if length < 1:
-            raise UsageError(f"{what} = {length}: must be at least 1")
+    require_lengths(batch, height, width)
     return (batch, config.in_channels, height, width)
 
 
