@@ -14,7 +14,7 @@ from mpvit.errors import UsageError
 from mpvit.operations import CONVENTIONS, tally, walk
 
 LEAVES = {nn.Conv2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm", nn.LayerNorm: "layer_norm"}
-LEAVES |= {nn.Hardswish: "activation", nn.GELU: "activation"}
+LEAVES |= {nn.Hardswish: "hardswish", nn.GELU: "gelu"}
 
 Seen = tuple[str, tuple[int, ...], tuple[int, ...]]
 

@@ -15,7 +15,9 @@ from mpvit.operations import (
     Node,
     Operation,
     Shape,
+    activation,
     called,
+    cat,
     conv,
     elementwise,
     global_pool,
@@ -44,7 +46,7 @@ def network(config: ModelConfig, batch: int, height: int, width: int) -> Block:
     children: dict[str, Node] = {"stem": stem, "stages": Block(stages), "pool": pool}
     if config.num_classes:
         children["head"] = linear((batch, shape[1]), config.num_classes)
-    return Block(children)
+    return Block(children, module="MPViT")
 
 
 def require_lengths(batch: int, height: int, width: int) -> None:
@@ -66,7 +68,8 @@ def parts(tree: Block, by: str) -> dict[str, Node]:
             result[name] = stage
             continue
         result |= {f"{name} path {int(path) + 1}": child for path, child in stage.block("paths").children.items()}
-        result |= {f"{name} {branch}": stage.children[branch] for branch in ("local", "fusion")}
+        result[f"{name} local"] = stage.children["local"]
+        result[f"{name} fusion"] = Block({part: stage.children[part] for part in ("cat", "fusion")})
     result["head"] = Block({name: tree.children[name] for name in ("pool", "head") if name in tree.children})
     return result
 
@@ -83,13 +86,13 @@ def _conv_norm_act(shape: Shape, out: int, kernel: int, *, stride: int = 1, grou
     shape = convolution.output_shape
     children: dict[str, Node] = {"conv": convolution, "norm": norm("batch_norm", shape, out)}
     if act:
-        children["act"] = elementwise("activation", shape)
-    return Block(children)
+        children["act"] = activation("hardswish", shape)
+    return Block(children, module="ConvNormAct")
 
 
 def _stem(shape: Shape, dim: int) -> Block:
     first = _conv_norm_act(shape, dim // 2, 3, stride=2)
-    return Block({"0": first, "1": _conv_norm_act(output_shape(first), dim, 3, stride=2)})
+    return Block({"0": first, "1": _conv_norm_act(output_shape(first), dim, 3, stride=2)}, module="Sequential")
 
 
 def _patch_embedding(shape: Shape, stride: int) -> Block:
@@ -102,8 +105,9 @@ def _patch_embedding(shape: Shape, stride: int) -> Block:
             "depthwise": depthwise,
             "pointwise": pointwise,
             "norm": norm("batch_norm", shape, dim),
-            "act": elementwise("activation", shape),
-        }
+            "act": activation("hardswish", shape),
+        },
+        module="PatchEmbedding",
     )
 
 
@@ -111,20 +115,29 @@ def _stage(stage: StageConfig, shape: Shape, out: int, *, stride: int) -> Block:
     embedding = _patch_embedding(shape, stride)
     shape = output_shape(embedding)
     encoder = _encoder(stage, shape)
-    first = Block({"embedding": embedding, **encoder}, scope=True)
-    other = Block({"embedding": _patch_embedding(shape, 1), **encoder}, scope=True)
+    first = Block({"embedding": embedding, **encoder}, scope=True, module="Path")
+    other = Block({"embedding": _patch_embedding(shape, 1), **encoder}, scope=True, module="Path")
     paths: dict[str, Node] = {str(i): other if i else first for i in range(stage.paths)}
     batch, dim, height, width = shape
     joined = (batch, (stage.paths + 1) * dim, height, width)
     return Block(
-        {"paths": Block(paths), "local": _local_branch(shape), "fusion": _conv_norm_act(joined, out, 1)},
+        {
+            "paths": Block(paths),
+            "local": _local_branch(shape),
+            "cat": cat([shape] * (stage.paths + 1), joined),
+            "fusion": _conv_norm_act(joined, out, 1),
+        },
+        module="Stage",
     )
 
 
 def _encoder(stage: StageConfig, shape: Shape) -> dict[str, Node]:
     """Return one path behind its embedding: two position encodings, registered once, and the layers that call them."""
     batch, dim, height, width = shape
-    conv_encoding = Block({"conv": conv(shape, dim, 3, groups=dim, bias=True), "add": elementwise("add", shape)})
+    conv_encoding = Block(
+        {"conv": conv(shape, dim, 3, groups=dim, bias=True), "add": elementwise("add", shape, shape)},
+        module="ConvPositionEncoding",
+    )
     sizes = Sizes(batch, stage.heads, stage.head_dim, height, width)
     relative_encoding = encoding_cost(sizes, stage.crpe_windows) if stage.crpe_windows else None
     layer = _layer(stage, sizes, conv_encoding, relative_encoding)
@@ -153,8 +166,8 @@ def _attention(stage: StageConfig, sizes: Sizes, relative_encoding: Block | None
     sizes = sizes._replace(option=option)
     children: dict[str, Node] = {"qkv": linear(tokens, 3 * sizes.dim), "attend": kind.cost(sizes)}
     if relative_encoding:
-        children |= {"crpe": called(relative_encoding, "crpe"), "add": elementwise("add", sizes.per_head)}
-    return Block({**children, "projection": linear(tokens, sizes.dim)})
+        children |= {"crpe": called(relative_encoding, "crpe"), "add": elementwise("add", sizes.per_head, sizes.per_head)}
+    return Block({**children, "projection": linear(tokens, sizes.dim)}, module="Attention")
 
 
 def _layer(stage: StageConfig, sizes: Sizes, conv_encoding: Block, relative_encoding: Block | None) -> Block:
@@ -163,20 +176,22 @@ def _layer(stage: StageConfig, sizes: Sizes, conv_encoding: Block, relative_enco
     mlp = Block(
         {
             "expand": expand,
-            "act": elementwise("activation", expand.output_shape),
+            "act": activation("gelu", expand.output_shape),
             "contract": linear(expand.output_shape, sizes.dim),
-        }
+        },
+        module="Mlp",
     )
     return Block(
         {
             "cpe": called(conv_encoding, "cpe"),
             "attention_norm": norm("layer_norm", tokens, sizes.dim),
             "attention": _attention(stage, sizes, relative_encoding),
-            "attention_add": elementwise("add", tokens),
+            "attention_add": elementwise("add", tokens, tokens),
             "mlp_norm": norm("layer_norm", tokens, sizes.dim),
             "mlp": mlp,
-            "mlp_add": elementwise("add", tokens),
-        }
+            "mlp_add": elementwise("add", tokens, tokens),
+        },
+        module="TransformerLayer",
     )
 
 
@@ -187,6 +202,7 @@ def _local_branch(shape: Shape) -> Block:
             "expand": _conv_norm_act(shape, dim, 1),
             "depthwise": _conv_norm_act(shape, dim, 3, groups=dim),
             "contract": _conv_norm_act(shape, dim, 1, act=False),
-            "add": elementwise("add", shape),
-        }
+            "add": elementwise("add", shape, shape),
+        },
+        module="LocalBranch",
     )

@@ -5,7 +5,7 @@ multiply-adds. A ``Block`` names its children; every figure of a block is the su
 much is a *convention* (``CONVENTIONS``): all counters agree on the shapes, none on what to add up.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class Operation(NamedTuple):
     """One primitive operation.
 
     Attributes:
-        kind: conv, linear, matmul, batch_norm, layer_norm, pool, activation, softmax, add, mul.
+        kind: conv, linear, matmul, sdpa, batch_norm, layer_norm, pool, gelu, hardswish, softmax, add, mul, cat, ...
         input_shape: (B, C, H, W) on the grid, (B, N, C) on tokens; the left operand of a matmul.
         output_shape: likewise.
         params: learned numbers that this operation owns.
@@ -25,6 +25,9 @@ class Operation(NamedTuple):
         calls: how often it runs here. A shared module is registered once with its parameters and 0 calls; each block
             that calls it holds an operation with 1 call and no parameters.
         shared: of such a call, the module's name below the enclosing ``Block(scope=True)``.
+        others: the shapes of further activations that it reads, such as the second addend.
+        weights: the shapes of the parameters and buffers that it reads, a weight before its bias.
+        module: the class of the module that it is a call of, which hooks can see; empty for a bare function.
     """
 
     kind: str
@@ -34,6 +37,19 @@ class Operation(NamedTuple):
     macs: int = 0
     calls: int = 1
     shared: str = ""
+    others: tuple[Shape, ...] = ()
+    weights: tuple[Shape, ...] = ()
+    module: str = ""
+
+    @property
+    def elements_read(self) -> int:
+        """Numbers that one call reads: activations and weights."""
+        return prod(self.input_shape) + sum(map(prod, self.others)) + sum(map(prod, self.weights))
+
+    @property
+    def elements_written(self) -> int:
+        """Numbers that one call writes."""
+        return prod(self.output_shape)
 
     @property
     def activations(self) -> int:
@@ -41,7 +57,7 @@ class Operation(NamedTuple):
         return self.calls * prod(self.output_shape) if self.kind in MULTIPLYING else 0
 
 
-MULTIPLYING = ("conv", "linear", "matmul")
+MULTIPLYING = ("conv", "linear", "matmul", "sdpa")
 """The kinds of operation that are sums of products."""
 
 
@@ -49,11 +65,15 @@ MULTIPLYING = ("conv", "linear", "matmul")
 class Block:
     """A named group of operations. The names lead to the network's module of the same path.
 
-    ``scope`` marks the block that registers what the calls below it share.
+    ``scope`` marks the block that registers what the calls below it share. ``module`` is the class of the module that the
+    block is a call of; empty for a mere group, whose operations happen in the block around it. ``shared`` is as an
+    operation's.
     """
 
     children: dict[str, "Operation | Block"] = field(default_factory=dict)
     scope: bool = False
+    module: str = ""
+    shared: str = ""
 
     def block(self, name: str) -> "Block":
         """Return the child ``name``, which is a block and no single operation."""
@@ -78,29 +98,62 @@ def conv(input_shape: Shape, out: int, kernel: int, *, stride: int = 1, groups: 
     batch, channels, height, width = input_shape
     output_shape = (batch, out, strided(height, stride), strided(width, stride))
     taps = kernel * kernel * (channels // groups)
-    return Operation("conv", input_shape, output_shape, out * taps + out * bias, prod(output_shape) * taps)
+    weights: tuple[Shape, ...] = ((out, channels // groups, kernel, kernel), (out,))[: 1 + bias]
+    params = out * taps + out * bias
+    return Operation("conv", input_shape, output_shape, params, prod(output_shape) * taps, weights=weights, module="Conv2d")
 
 
 def linear(input_shape: Shape, out: int, *, bias: bool = True) -> Operation:
     """Linear layer on the last axis, (..., C) -> (..., out); C MACs an output element, a bias adds none."""
     *leading, channels = input_shape
     output_shape = (*leading, out)
-    return Operation("linear", input_shape, output_shape, out * channels + out * bias, prod(output_shape) * channels)
+    weights: tuple[Shape, ...] = ((out, channels), (out,))[: 1 + bias]
+    params = out * channels + out * bias
+    return Operation(
+        "linear", input_shape, output_shape, params, prod(output_shape) * channels, weights=weights, module="Linear"
+    )
 
 
-def matmul(left: Shape, output_shape: Shape, contracted: int) -> Operation:
+def matmul(left: Shape, right: Shape, output_shape: Shape, contracted: int) -> Operation:
     """Batched product of two activations; ``contracted`` MACs for each element of the output."""
-    return Operation("matmul", left, output_shape, 0, prod(output_shape) * contracted)
+    return Operation("matmul", left, output_shape, 0, prod(output_shape) * contracted, others=(right,))
 
 
 def norm(kind: str, shape: Shape, channels: int) -> Operation:
-    """``batch_norm`` or ``layer_norm`` with one weight and one bias a channel."""
-    return Operation(kind, shape, shape, 2 * channels)
+    """``batch_norm`` or ``layer_norm`` with one weight and one bias a channel; the former reads its statistics too."""
+    module, tensors = _NORMS[kind]
+    return Operation(kind, shape, shape, 2 * channels, weights=((channels,),) * tensors, module=module)
 
 
-def elementwise(kind: str, shape: Shape) -> Operation:
-    """``activation``, ``softmax``, ``add`` or ``mul``: shape kept, nothing learned, no multiply-adds."""
-    return Operation(kind, shape, shape)
+_NORMS = {"batch_norm": ("BatchNorm2d", 4), "layer_norm": ("LayerNorm", 2)}
+
+
+def activation(kind: str, shape: Shape) -> Operation:
+    """``gelu`` or ``hardswish``, as a module."""
+    return Operation(kind, shape, shape, module=_ACTIVATIONS[kind])
+
+
+_ACTIVATIONS = {"gelu": "GELU", "hardswish": "Hardswish"}
+
+
+def elementwise(kind: str, shape: Shape, *others: Shape) -> Operation:
+    """``softmax``, ``add``, ``mul``, ...: shape kept, nothing learned, no multiply-adds; ``others`` are further operands."""
+    return Operation(kind, shape, shape, others=others)
+
+
+def reduction(kind: str, input_shape: Shape, output_shape: Shape) -> Operation:
+    """``sum`` or ``amax`` over axes that ``output_shape`` has lost or kept with length 1."""
+    return Operation(kind, input_shape, output_shape)
+
+
+def cat(shapes: Sequence[Shape], output_shape: Shape) -> Operation:
+    """Concatenation: every number read and written once."""
+    return Operation("cat", shapes[0], output_shape, others=tuple(shapes[1:]))
+
+
+def function(operation: Operation) -> Operation:
+    """Return ``operation`` as a bare function on parameters of the module around it, where no hook sees it."""
+    return operation._replace(module="")
 
 
 def global_pool(input_shape: Shape) -> Operation:
@@ -115,14 +168,16 @@ def registered(node: Node) -> Node:
     """Return ``node`` as the registration of a shared module: its parameters, no calls."""
     if isinstance(node, Operation):
         return node._replace(calls=0)
-    return Block({name: registered(child) for name, child in node.children.items() if is_module(child)}, node.scope)
+    children = {name: registered(child) for name, child in node.children.items() if is_module(child)}
+    return Block(children, node.scope, node.module)
 
 
 def called(node: Node, name: str) -> Node:
     """Return ``node`` as a call of the shared module ``name``: its work, no parameters."""
     if isinstance(node, Operation):
         return node._replace(params=0, shared=name if is_module(node) else "")
-    return Block({child: called(inner, f"{name}.{child}") for child, inner in node.children.items()}, node.scope)
+    children = {child: called(inner, f"{name}.{child}") for child, inner in node.children.items()}
+    return Block(children, node.scope, node.module, name)
 
 
 def is_module(node: Node) -> bool:
@@ -150,7 +205,7 @@ def _multiply_adds(operation: Operation) -> int:
     return operation.macs
 
 
-def _dispatched(operation: Operation) -> int:
+def dispatched_macs(operation: Operation) -> int:
     """Torch dispatches an einsum over an axis of length 1 as an elementwise product, which its counter passes over."""
     return operation.macs if operation.macs > prod(operation.output_shape) else 0
 
@@ -181,7 +236,7 @@ _EXACT: Convention = {
 CONVENTIONS: dict[str, Convention] = {
     "fvcore": {**_EXACT, "matmul": _fvcore_rounded},
     "exact": _EXACT,
-    "matmul": {"conv": _multiply_adds, "linear": _multiply_adds, "matmul": _dispatched},
+    "matmul": {"conv": _multiply_adds, "linear": _multiply_adds, "matmul": dispatched_macs, "sdpa": _multiply_adds},
 }
 """``fvcore`` is the published one (its einsum rounding included), ``exact`` the same rules with exact einsum, ``matmul``
 convolutions, linear layers and matmuls alone, as torch's own counter has it."""

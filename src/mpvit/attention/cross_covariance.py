@@ -42,10 +42,10 @@ def cost(sizes: Sizes) -> Block:
         {
             "query_norm": elementwise("normalize", sizes.per_head),
             "key_norm": elementwise("normalize", sizes.per_head),
-            "covariance": matmul(sizes.per_head, contexts, sizes.tokens),
-            "temperature": elementwise("mul", contexts)._replace(params=sizes.heads),
+            "covariance": matmul(sizes.per_head, sizes.per_head, contexts, sizes.tokens),
+            "temperature": elementwise("mul", contexts)._replace(params=sizes.heads, weights=((sizes.heads, 1, 1),)),
             "softmax": elementwise("softmax", contexts),
-            "attended": matmul(sizes.per_head, sizes.per_head, sizes.head_dim),
+            "attended": matmul(sizes.per_head, contexts, sizes.per_head, sizes.head_dim),
         }
     )
 

@@ -30,9 +30,9 @@ def cost(sizes: Sizes) -> Block:
     return Block(
         {
             "key_softmax": elementwise("softmax", sizes.per_head),
-            "context": matmul(sizes.per_head, factorized.contexts(sizes), sizes.tokens),
+            "context": matmul(sizes.per_head, sizes.per_head, factorized.contexts(sizes), sizes.tokens),
             "query_softmax": elementwise("softmax", sizes.per_head),
-            "attended": matmul(sizes.per_head, sizes.per_head, sizes.head_dim),
+            "attended": matmul(sizes.per_head, factorized.contexts(sizes), sizes.per_head, sizes.head_dim),
         }
     )
 

@@ -30,8 +30,8 @@ def cost(sizes: Sizes) -> Block:
     return Block(
         {
             "softmax": elementwise("softmax", sizes.per_head),
-            "context": matmul(sizes.per_head, contexts(sizes), sizes.tokens),
-            "attended": matmul(sizes.per_head, sizes.per_head, sizes.head_dim),
+            "context": matmul(sizes.per_head, sizes.per_head, contexts(sizes), sizes.tokens),
+            "attended": matmul(sizes.per_head, contexts(sizes), sizes.per_head, sizes.head_dim),
             "scale": elementwise("mul", sizes.per_head),
         }
     )

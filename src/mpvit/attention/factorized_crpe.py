@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, factorized
-from mpvit.operations import Block, Node, conv, elementwise
+from mpvit.operations import Block, Node, Operation, cat, conv, elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,7 +67,16 @@ def encoding_cost(sizes: Sizes, windows: Windows) -> Block:
         channels = heads * sizes.head_dim
         shape = (sizes.batch, channels, sizes.height, sizes.width)
         convs[str(index)] = conv(shape, channels, window, groups=channels, bias=True)
-    return Block({"convs": Block(convs), "mul": elementwise("mul", sizes.per_head)})
+    pieces = [piece.output_shape for piece in convs.values() if isinstance(piece, Operation)]
+    joined = (sizes.batch, sizes.dim, sizes.height, sizes.width)
+    return Block(
+        {
+            "convs": Block(convs),
+            "cat": cat(pieces, joined),
+            "mul": elementwise("mul", sizes.per_head, sizes.per_head),
+        },
+        module="ConvRelativePositionEncoding",
+    )
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
@@ -103,7 +112,7 @@ def cost(sizes: Sizes) -> Block:
         {
             "attend": factorized.cost(sizes),
             "crpe": encoding_cost(sizes, PUBLISHED_WINDOWS),
-            "add": elementwise("add", sizes.per_head),
+            "add": elementwise("add", sizes.per_head, sizes.per_head),
         }
     )
 

@@ -40,8 +40,8 @@ def cost(sizes: Sizes) -> Block:
         {
             "query_norm": elementwise("normalize", (batch, tokens, dim)),
             "key_norm": elementwise("normalize", (batch, tokens, dim)),
-            "context": matmul(single, (batch, dim, 1, 1), tokens),
-            "attended": matmul(single, single, 1),
+            "context": matmul(single, single, (batch, dim, 1, 1), tokens),
+            "attended": matmul(single, (batch, dim, 1, 1), single, 1),
         }
     )
 

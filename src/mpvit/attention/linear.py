@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, factorized
-from mpvit.operations import Block, elementwise, matmul
+from mpvit.operations import Block, elementwise, matmul, reduction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,17 +30,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Map
 def cost(sizes: Sizes) -> Block:
     """Return the operations: 2·N·C·d multiply-adds, and N·C for the rows' sums."""
     per_head = sizes.per_head
+    key_sum = (sizes.batch, sizes.heads, sizes.head_dim)
     return Block(
         {
-            "query_elu": elementwise("activation", per_head),
+            "query_elu": elementwise("elu", per_head),
             "query_add": elementwise("add", per_head),
-            "key_elu": elementwise("activation", per_head),
+            "key_elu": elementwise("elu", per_head),
             "key_add": elementwise("add", per_head),
-            "context": matmul(per_head, factorized.contexts(sizes), sizes.tokens),
-            "key_sum": elementwise("sum", per_head),
-            "row_sums": matmul(per_head, per_head[:3], sizes.head_dim),
-            "attended": matmul(per_head, per_head, sizes.head_dim),
-            "divide": elementwise("div", per_head),
+            "context": matmul(per_head, per_head, factorized.contexts(sizes), sizes.tokens),
+            "key_sum": reduction("sum", per_head, key_sum),
+            "row_sums": matmul(per_head, key_sum, per_head[:3], sizes.head_dim),
+            "attended": matmul(per_head, factorized.contexts(sizes), per_head, sizes.head_dim),
+            "divide": elementwise("div", per_head, (*per_head[:3], 1)),
         }
     )
 

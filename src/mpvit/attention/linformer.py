@@ -6,6 +6,7 @@ pair of projections for all heads.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
@@ -45,15 +46,18 @@ def cost(sizes: Sizes) -> Block:
     """Return the operations: 2·2·N·k·C multiply-adds."""
     reduced = (sizes.batch, sizes.heads, sizes.option, sizes.head_dim)
     scores = (sizes.batch, sizes.heads, sizes.tokens, sizes.option)
-    projection = matmul(sizes.per_head, reduced, sizes.tokens)._replace(params=sizes.option * sizes.tokens)
+    weight = (sizes.option, sizes.tokens)
+    projection = matmul(sizes.per_head, weight, reduced, sizes.tokens)._replace(
+        others=(), weights=(weight,), params=prod(weight)
+    )
     return Block(
         {
             "key_projection": projection,
             "value_projection": projection,
             "scale": elementwise("mul", sizes.per_head),
-            "scores": matmul(sizes.per_head, scores, sizes.head_dim),
+            "scores": matmul(sizes.per_head, reduced, scores, sizes.head_dim),
             "softmax": elementwise("softmax", scores),
-            "attended": matmul(scores, sizes.per_head, sizes.option),
+            "attended": matmul(scores, reduced, sizes.per_head, sizes.option),
         }
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, elementwise, matmul
+from mpvit.operations import Block, Shape, elementwise, matmul, reduction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,23 +58,39 @@ def buffers(sizes: Sizes) -> dict[str, Tensor]:
 def cost(sizes: Sizes) -> Block:
     """Return the operations: 2·2·N·m·C multiply-adds, and N·m·h for the rows' sums."""
     batch, heads, features, head_dim = sizes.batch, sizes.heads, sizes.option, sizes.head_dim
-    mapped = (batch, heads, sizes.tokens, features)
-    one_map = Block(
-        {
-            "scale": elementwise("mul", sizes.per_head),
-            "project": matmul(sizes.per_head, mapped, head_dim),
-            "exp": elementwise("activation", mapped),
-        }
-    )
+    per_head = sizes.per_head
+    mapped, sums = (batch, heads, sizes.tokens, features), (batch, heads, sizes.tokens)
+    key_sum, context = (batch, heads, features), (batch, heads, features, head_dim)
     return Block(
         {
-            "query_features": one_map,
-            "key_features": one_map,
-            "context": matmul(mapped, (batch, heads, features, head_dim), sizes.tokens),
-            "key_sum": elementwise("sum", mapped),
-            "row_sums": matmul(mapped, mapped[:3], features),
-            "attended": matmul(mapped, sizes.per_head, features),
-            "divide": elementwise("div", sizes.per_head),
+            "query_features": _features_cost(sizes, (*per_head[:3], 1)),
+            "key_features": _features_cost(sizes, (*per_head[:2], 1, 1)),
+            "context": matmul(mapped, sizes.per_head, context, sizes.tokens),
+            "key_sum": reduction("sum", mapped, key_sum),
+            "row_sums": matmul(mapped, key_sum, sums, features),
+            "attended": matmul(mapped, context, sizes.per_head, features),
+            "divide": elementwise("div", sizes.per_head, (*sums, 1)),
+        }
+    )
+
+
+def _features_cost(sizes: Sizes, largest: Shape) -> Block:
+    """Return the operations of ``_features``, whose largest exponents have the shape ``largest``."""
+    mapped, row = (*sizes.per_head[:3], sizes.option), (*sizes.per_head[:3], 1)
+    directions = (sizes.option, sizes.head_dim)
+    project = matmul(sizes.per_head, directions, mapped, sizes.head_dim)._replace(others=(), weights=(directions,))
+    return Block(
+        {
+            "scale": elementwise("mul", sizes.per_head),
+            "project": project,
+            "square": elementwise("square", sizes.per_head),
+            "length": reduction("sum", sizes.per_head, row),
+            "half": elementwise("div", row),
+            "exponents": elementwise("sub", mapped, row),
+            "largest": reduction("amax", mapped, largest),
+            "shift": elementwise("sub", mapped, largest),
+            "exp": elementwise("exp", mapped),
+            "add": elementwise("add", mapped),
         }
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, softmax
+from mpvit.operations import Block, Operation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Map
     return scaled_dot_product_attention(query, key, value)
 
 
+def cost(sizes: Sizes) -> Block:
+    """Return the one operation: 2·N²·C multiply-adds."""
+    per_head = sizes.per_head
+    macs = 2 * sizes.batch * sizes.tokens**2 * sizes.dim
+    return Block({"attend": Operation("sdpa", per_head, per_head, macs=macs, others=(per_head, per_head))})
+
+
 def row_sums(sizes: Sizes) -> int:
     """Return h·N: the kernel keeps one log-sum-exp a row."""
     return sizes.heads * sizes.tokens
@@ -32,7 +40,7 @@ KIND = Kind(
     label="sdpa (fused)",
     formula="2·N²·C",
     attend=attend,
-    cost=softmax.cost,
+    cost=cost,
     exponentials=softmax.pairs,
     extra_elements=row_sums,
 )

@@ -30,9 +30,9 @@ def cost(sizes: Sizes) -> Block:
     return Block(
         {
             "scale": elementwise("mul", sizes.per_head),
-            "scores": matmul(sizes.per_head, scores, sizes.head_dim),
+            "scores": matmul(sizes.per_head, sizes.per_head, scores, sizes.head_dim),
             "softmax": elementwise("softmax", scores),
-            "attended": matmul(scores, sizes.per_head, sizes.tokens),
+            "attended": matmul(scores, sizes.per_head, sizes.per_head, sizes.tokens),
         }
     )
 

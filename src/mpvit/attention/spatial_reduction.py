@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, conv, elementwise, matmul, norm
+from mpvit.operations import Block, Operation, conv, elementwise, function, matmul, norm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,22 +57,27 @@ def cost(sizes: Sizes) -> Block:
     rows, columns = _reduced(sizes)
     batch, heads, dim, side = sizes.batch, sizes.heads, sizes.dim, sizes.option
     convolution = conv((batch, dim, rows * side, columns * side), dim, 1, bias=True)
-    merge = convolution._replace(
-        output_shape=(batch, dim, rows, columns), params=dim * dim * side * side + dim
+    merge = function(convolution)._replace(
+        output_shape=(batch, dim, rows, columns),
+        params=dim * dim * side * side + dim,
+        weights=((dim, dim, side, side), (dim,)),
     )  # an R x R window every R pixels multiplies each input once, as a 1 x 1 window does
+    pad = Operation("pad", (batch, dim, sizes.height, sizes.width), convolution.input_shape)
     merged = (batch, heads, rows * columns, sizes.head_dim)
     scores = (batch, heads, sizes.tokens, rows * columns)
-    layer_norm = norm("layer_norm", (batch, rows * columns, dim), dim)
+    layer_norm = function(norm("layer_norm", (batch, rows * columns, dim), dim))
     return Block(
         {
+            "scale": elementwise("mul", sizes.per_head),
+            "key_pad": pad,
             "key_merge": merge,
             "key_norm": layer_norm,
+            "scores": matmul(sizes.per_head, merged, scores, sizes.head_dim),
+            "softmax": elementwise("softmax", scores),
+            "value_pad": pad,
             "value_merge": merge._replace(params=0),
             "value_norm": layer_norm._replace(params=0),
-            "scale": elementwise("mul", sizes.per_head),
-            "scores": matmul(sizes.per_head, scores, sizes.head_dim),
-            "softmax": elementwise("softmax", scores),
-            "attended": matmul(scores, sizes.per_head, merged[2]),
+            "attended": matmul(scores, merged, sizes.per_head, merged[2]),
         }
     )
 

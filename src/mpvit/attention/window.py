@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, elementwise, matmul
+from mpvit.operations import Block, Node, Operation, elementwise, matmul
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,12 +53,18 @@ def cost(sizes: Sizes) -> Block:
     area = sizes.option**2
     per_head = (sizes.batch * rows * columns, sizes.heads, area, sizes.head_dim)
     scores = (*per_head[:3], area)
+    grid = (sizes.batch, sizes.heads, sizes.height, sizes.width, sizes.head_dim)
+    padded = (*grid[:2], rows * sizes.option, columns * sizes.option, sizes.head_dim)
+    padding: dict[str, Node] = {f"{name}_pad": Operation("pad", grid, padded) for name in ("query", "key", "value")}
+    mask: dict[str, Node] = {} if padded == grid else {"mask": elementwise("masked_fill", scores)}
     return Block(
         {
             "scale": elementwise("mul", sizes.per_head),
-            "scores": matmul(per_head, scores, sizes.head_dim),
+            **padding,
+            "scores": matmul(per_head, per_head, scores, sizes.head_dim),
+            **mask,
             "softmax": elementwise("softmax", scores),
-            "attended": matmul(scores, per_head, area),
+            "attended": matmul(scores, per_head, per_head, area),
         }
     )
 

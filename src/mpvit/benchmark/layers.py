@@ -67,8 +67,7 @@ def layer_cases(model: MPViT, images: Tensor, tree: Block, dtype: str) -> list[L
             found[part, shape] = LayerCase(known.part, known.kind, shape, known.calls + 1, known.work, known.call)
             continue
         called = model.get_submodule(module)
-        weights = 0 if isinstance(called, Attention) else sum(parameter.numel() for parameter in called.parameters())
-        work = operations_work([operation._replace(params=0, calls=1) for operation in operations], weights, dtype)
+        work = operations_work([operation._replace(calls=1) for operation in operations], dtype)
         found[part, shape] = LayerCase(part, _kind(path, node, called), shape, 1, work, _call(called, inputs[module]))
     return list(found.values())
 
@@ -82,7 +81,7 @@ def _units(node: Node, path: str = "") -> Iterator[tuple[str, str, Node]]:
         if ".layers." in path:  # elsewhere they are registered, not called
             yield path, f"{path.partition('.layers.')[0]}.{name}", node
     elif isinstance(node, Operation):
-        if node.params or node.kind == "activation":
+        if node.params or node.module:
             yield path, path, node
     else:
         for child, inner in node.children.items():

@@ -4,7 +4,7 @@ Source: Williams, Waterman and Patterson, "Roofline: An Insightful Visual Perfor
 multiply-adds (MACs), so intensities are in MACs per byte: half of what is called FLOP per byte.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -14,15 +14,13 @@ from mpvit.operations import MULTIPLYING, Block, Operation, multiply_adds, tally
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Bytes of one number of each dtype that is measured."""
 
-_TWO_OPERANDS = ("add", "mul")
-
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """Multiply-adds, convention ``exact``, and the bytes of every operation's inputs, weights and outputs.
 
-    Each operation is taken on its own: nothing is fused with its neighbours or found in a cache. Layout changes and
-    concatenations are left out.
+    Each operation is taken on its own: nothing is fused with its neighbours or found in a cache. Layout changes are left
+    out.
     """
 
     macs: int
@@ -110,8 +108,7 @@ def network_work(tree: Block, dtype: str, *, backward: bool = False) -> Work:
     ``backward`` adds the gradients: each convolution, linear layer and matmul twice more (the first convolution once:
     images need none), moving twice what the forward pass moves. The backward pass of norms is left out of the MACs.
     """
-    weights = {module: operation.params for _, module, operation in walk(tree) if operation.params}
-    moved = sum(operation_elements(operation, weights.get(module, 0)) for _, module, operation in walk(tree))
+    moved = moved_elements(operation for _, _, operation in walk(tree))
     macs = tally(tree, "exact").macs
     if backward:
         macs += 2 * multiply_adds(tree) - first_multiplication(tree).macs
@@ -131,27 +128,15 @@ def least_bytes(tree: Block, dtype: str, *, backward: bool = False) -> int:
     return (params + max(largest, kept)) * ITEM_BYTES[dtype]
 
 
-def operations_work(operations: Iterable[Operation], weights: int, dtype: str) -> Work:
-    """Return the work of some operations whose learned numbers, ``weights`` in all, are read once."""
-    called = list(operations)
-    moved = weights + sum(operation_elements(operation, 0) for operation in called)
-    children: dict[str, Operation | Block] = {str(index): operation for index, operation in enumerate(called)}
-    return Work(tally(Block(children), "exact").macs, moved * ITEM_BYTES[dtype])
+def operations_work(operations: Sequence[Operation], dtype: str) -> Work:
+    """Return the work of some operations of a network's tree."""
+    children: dict[str, Operation | Block] = {str(index): operation for index, operation in enumerate(operations)}
+    return Work(tally(Block(children), "exact").macs, moved_elements(operations) * ITEM_BYTES[dtype])
 
 
-def operation_elements(operation: Operation, weights: int) -> int:
-    """Return how many numbers an operation reads and writes in all its calls: inputs, ``weights``, outputs.
-
-    Additions and products read two operands of their shape.
-    """
-    read, written = prod(operation.input_shape), prod(operation.output_shape)
-    if operation.kind in _TWO_OPERANDS:
-        read *= 2
-    elif operation.kind == "matmul":
-        # With b batched products (M, K)·(K, N): left bMK, written bMN, macs bMKN, so the right operand bKN is:
-        batched = prod(operation.input_shape[:-2])
-        read += batched * operation.macs**2 // (read * written)
-    return operation.calls * (read + weights + written)
+def moved_elements(operations: Iterable[Operation]) -> int:
+    """Return how many numbers all calls of ``operations`` read and write."""
+    return sum(operation.calls * (operation.elements_read + operation.elements_written) for operation in operations)
 
 
 def first_multiplication(tree: Block) -> Operation:

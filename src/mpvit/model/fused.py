@@ -4,6 +4,7 @@ Folded once: batch norms into the convolutions before them, the affine part of l
 them, the CPE's residual into its window's centre, the CRPE's windows into the widest. At run time: maps stay channels-last,
 so that a map *is* its tokens and no layout is copied; 1x1 convolutions are matrix products, and the fusion a sum of them;
 the softmax over tokens is divided out of the small context kᵀ·v; small stages run paths side by side, large ones in turn.
+Other devices than the CPU take whole batches and all paths at once; on CUDA a pass is replayed as one graph.
 
 Axes: b batch, h and w the grid, n = h·w tokens, rows = b·n, c channels of a path, g paths that run side by side (their
 channels concatenated, g·c), d channels per head.
@@ -18,6 +19,7 @@ from torch.nn import functional
 
 from mpvit.attention import factorized
 from mpvit.errors import UsageError
+from mpvit.model.cuda_graph import GraphedModule
 from mpvit.model.folding import fold_batch_norm, fold_layer_norm
 from mpvit.model.layers import (
     LAYER_NORM_EPS,
@@ -44,6 +46,8 @@ def fuse(model: MPViT, dtype: torch.dtype | None = None) -> "FusedMPViT":
     ``dtype`` is its weights' and outputs', by default the model's own. The tensors are copies on the model's device: the
     model is neither changed nor followed. In float32 outputs agree to 1e-4·(1 + |plain|), in float64 to 1e-9; in bfloat16
     they differ from float32 by 1 to 2 % of their standard deviation, and the processor should multiply matrices in it.
+    On CUDA the first call with a shape takes longer: it records the graph that later ones replay (``forward_features`` has
+    none), and TF32, on by default in convolutions, is less exact than float32.
     Raises ``UsageError`` for a dtype that is not floating point.
     """
     dtype = dtype or next(model.parameters()).dtype
@@ -228,7 +232,7 @@ class FusedStage(nn.Module):
         return functional.hardswish(fused, inplace=True).view(*x.shape[:-1], -1)
 
 
-class FusedMPViT(nn.Module):
+class FusedMPViT(GraphedModule):
     """What ``fuse`` returns: the plain network's calls and shapes, without gradients; training mode changes nothing."""
 
     def __init__(self, model: MPViT, dtype: torch.dtype) -> None:
@@ -253,7 +257,7 @@ class FusedMPViT(nn.Module):
         return tuple(pyramid)
 
     @torch.inference_mode()
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
         """Map (b, in_channels, h, w) -> (b, num_classes) logits; with 0 classes the (b, c) features before them."""
         pooled = self.forward_features(x)[-1].mean((2, 3))
         return pooled if self.head is None else self.head.one_by_one(pooled[None], slice(0, 1))[0]

@@ -22,7 +22,7 @@ from mpvit.config import ModelConfig, config_from_dict
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.files import write_atomically
 from mpvit.model.network import MPViT
-from mpvit.model.published import is_published, published_names
+from mpvit.published import is_published, published_names
 
 _SHOWN = 6
 """How many tensors of each complaint an error names."""

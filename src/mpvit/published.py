@@ -17,7 +17,9 @@ _NAMES = (
     (_PATH + r"\.embedding\.depthwise", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv.dwconv"),
     (_PATH + r"\.embedding\.pointwise", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv.pwconv"),
     (_PATH + r"\.embedding\.norm", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv.bn"),
+    (_PATH + r"\.cpe", _BLOCK + r".cpe"),
     (_PATH + r"\.cpe\.conv", _BLOCK + r".cpe.proj"),
+    (_PATH + r"\.crpe", _BLOCK + r".crpe"),
     (_PATH + r"\.crpe\.convs\.(\d+)", _BLOCK + r".crpe.conv_list.\3"),
     (_PATH + r"\.layers\.(\d+)\.attention_norm", _BLOCK + r".MHCA_layers.\3.norm1"),
     (_PATH + r"\.layers\.(\d+)\.attention\.qkv", _BLOCK + r".MHCA_layers.\3.factoratt_crpe.qkv"),
@@ -38,7 +40,10 @@ _NAMES = (
 """From a module's name here to its canonical published name."""
 
 _ALIASES = (
+    (_PATH + r"\.cpe", _BLOCK + r".MHCA_layers.{layer}.cpe"),
     (_PATH + r"\.cpe\.conv", _BLOCK + r".MHCA_layers.{layer}.cpe.proj"),
+    (_PATH + r"\.crpe", _BLOCK + r".MHCA_layers.{layer}.crpe"),
+    (_PATH + r"\.crpe", _BLOCK + r".MHCA_layers.{layer}.factoratt_crpe.crpe"),
     (_PATH + r"\.crpe\.convs\.(\d+)", _BLOCK + r".MHCA_layers.{layer}.crpe.conv_list.\3"),
     (_PATH + r"\.crpe\.convs\.(\d+)", _BLOCK + r".MHCA_layers.{layer}.factoratt_crpe.crpe.conv_list.\3"),
 )
@@ -53,11 +58,19 @@ def is_published(name: str) -> bool:
 def published_names(tensor: str, config: ModelConfig) -> tuple[str, ...]:
     """Return the published names of this network's ``tensor``: the canonical one, then its aliases."""
     module, _, word = tensor.rpartition(".")
-    canonical = next(re.sub(own, published, module) for own, published in _NAMES if re.fullmatch(own, module))
+    return tuple(f"{name}.{word}" for name in published_modules(module, config))
+
+
+def published_modules(module: str, config: ModelConfig) -> tuple[str, ...]:
+    """Return the published names of this network's ``module``: the canonical one, then its aliases.
+
+    A checkpoint does not name modules without tensors: those keep this project's name.
+    """
+    canonical = next((re.sub(own, published, module) for own, published in _NAMES if re.fullmatch(own, module)), module)
     aliases = [
         match.expand(alias).format(layer=layer)
         for own, alias in _ALIASES
         if (match := re.fullmatch(own, module))
         for layer in range(config.stages[int(match[1])].layers)
     ]
-    return tuple(f"{name}.{word}" for name in (canonical, *aliases))
+    return (canonical, *aliases)
