@@ -20,7 +20,7 @@ from mpvit.benchmark import measure as benchmark
 from mpvit.benchmark.layers import layer_cases
 from mpvit.benchmark.modes import forward_and_backward
 from mpvit.benchmark.results import LayerTime, NetworkTime
-from mpvit.benchmark.roofline import Ceilings, Timed, Work, network_work, operation_elements
+from mpvit.benchmark.roofline import Ceilings, Timed, Work, moved_elements, network_work
 from mpvit.config import VARIANTS, ModelConfig, StageConfig
 from mpvit.cost import network
 from mpvit.counting import count
@@ -95,11 +95,11 @@ def measurement(*samples: float, name: str = "case", error: str = "", stopped: s
 
 def test_bytes_of_one_operation() -> None:
     # 3x3 convolution of 8 maps of 4x4 to 16: 8·16 numbers read, 16·16 written, 16·8·9 weights
-    assert operation_elements(conv((1, 8, 4, 4), 16, 3), 16 * 8 * 9) == 128 + 256 + 1152
-    assert operation_elements(elementwise("add", (2, 3)), 0) == 6 + 6 + 6
+    assert moved_elements([conv((1, 8, 4, 4), 16, 3)]) == 128 + 256 + 1152
+    assert moved_elements([elementwise("add", (2, 3), (2, 3))]) == 6 + 6 + 6
     # (2, 5, 7)·(2, 7, 3): both operands and the product; and the transposed left operand of a context
-    assert operation_elements(matmul((2, 5, 7), (2, 5, 3), 7), 0) == 2 * (35 + 21 + 15)
-    assert operation_elements(matmul((2, 4, 9, 6), (2, 4, 6, 6), 9), 0) == 2 * 4 * (54 + 54 + 36)
+    assert moved_elements([matmul((2, 5, 7), (2, 7, 3), (2, 5, 3), 7)]) == 2 * (35 + 21 + 15)
+    assert moved_elements([matmul((2, 4, 9, 6), (2, 4, 9, 6), (2, 4, 6, 6), 9)]) == 2 * 4 * (54 + 54 + 36)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -104,6 +104,21 @@ def test_any_kind_of_attention(attention: str, windows: tuple[tuple[int, int], .
     assert_equivalent(randomised(config), torch.randn(2, 3, height, width, dtype=torch.float64), FLOAT64)
 
 
+@pytest.fixture
+def other_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run on the CPU what a device of another type would."""
+    monkeypatch.setattr(fused, "SIDE_BY_SIDE_ROWS", 10**9)
+    monkeypatch.setattr(fused, "CHANNEL_BYTES", 10**9)
+    monkeypatch.setattr(fused, "_attend_by_image", fused._attend_at_once)  # noqa: SLF001 - no such device is at hand
+
+
+@pytest.mark.usefixtures("other_device")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, FLOAT32), (torch.float64, FLOAT64)])
+def test_variants_as_other_devices_run_them(published: MPViT, dtype: torch.dtype, tolerance: float) -> None:
+    torch.manual_seed(0)
+    assert_equivalent(copy.deepcopy(published).to(dtype), torch.randn(2, 3, 64, 96, dtype=dtype), tolerance)
+
+
 @pytest.mark.parametrize("rows", [0, 10**9], ids=["in turn", "side by side"])
 @pytest.mark.parametrize("size", [0, 10**9], ids=["image by image", "at once"])
 def test_every_grouping_of_paths_and_images(monkeypatch: pytest.MonkeyPatch, rows: int, size: int) -> None:
@@ -112,8 +127,8 @@ def test_every_grouping_of_paths_and_images(monkeypatch: pytest.MonkeyPatch, row
     assert_equivalent(randomised(SMALL), torch.randn(3, 3, 61, 44, dtype=torch.float64), FLOAT64)
 
 
-def test_the_layout_for_other_devices_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "_attend_by_image", fused._attend_at_once)  # noqa: SLF001 - no such device is at hand
+@pytest.mark.usefixtures("other_device")
+def test_any_size_as_other_devices_run_it() -> None:
     assert_equivalent(randomised(SMALL), torch.randn(3, 3, 61, 44, dtype=torch.float64), FLOAT64)
 
 
@@ -143,6 +158,14 @@ def test_it_follows_the_model_to_its_device() -> None:
     with torch.device("meta"):
         model = build_model(SMALL)
     assert fuse(model)(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, 5)
+
+
+@pytest.mark.parametrize("attention", KINDS)
+def test_no_operation_waits_for_the_device(attention: str) -> None:
+    config = replace(SMALL, stages=tuple(replace(stage, attention=attention) for stage in SMALL.stages))
+    with torch.device("meta"):  # where whatever reads a value fails
+        model = build_model(config)
+    assert fuse(model).compute(torch.empty(2, 3, 224, 224, device="meta")).shape == (2, 5)
 
 
 def test_a_dtype_that_is_not_floating_point_is_refused() -> None:

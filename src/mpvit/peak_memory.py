@@ -1,6 +1,7 @@
 """The most memory that torch's allocator holds at once during a call.
 
-Libraries below torch that allocate for themselves (oneDNN's scratch on the CPU, for one) are not seen.
+Libraries below torch that allocate for themselves (oneDNN's scratch on the CPU, for one) are not seen; nor is the memory
+that a CUDA graph keeps from its recording, of which a replay takes only the output's copy.
 """
 
 import contextlib
