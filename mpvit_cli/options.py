@@ -1,4 +1,4 @@
-"""The options that several commands share, and what they are read as."""
+"""The options that several commands share, and what words are read as. A command's own options stand in its file."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -7,12 +7,9 @@ from typing import Annotated
 import typer
 
 from mpvit.attention import KINDS
-from mpvit.benchmark.modes import MODES, PARTS
 from mpvit.config import VARIANTS, ModelConfig, get_variant, load_config
-from mpvit.counting import COUNTERS, CUTS
 from mpvit.errors import UsageError
 from mpvit.measurement import DTYPES
-from mpvit.operations import CONVENTIONS
 from mpvit.render import FORMATS
 
 ALL = "all"
@@ -82,8 +79,6 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="Write there, whole or not at all.", show_default=False),
 ]
-
-
 Attention = Annotated[
     str | None,
     typer.Option(
@@ -93,85 +88,16 @@ Attention = Annotated[
         show_default=False,
     ),
 ]
-Counters = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--counter",
-        metavar="NAME|all",
-        help=f"Who counts: {', '.join(COUNTERS)} or all; repeatable. (default: analytic)",
-        autocompletion=complete([ALL, *COUNTERS]),
-        show_default=False,
-    ),
-]
-Convention = Annotated[
-    str | None,
-    typer.Option(
-        metavar="|".join(CONVENTIONS),
-        help="What the analytic counter adds up. (default: fvcore, the published one)",
-        autocompletion=complete(CONVENTIONS),
-        show_default=False,
-    ),
-]
-By = Annotated[str, typer.Option(metavar="|".join(CUTS), help="Show parts.", autocompletion=complete(CUTS))]
-Check = Annotated[bool, typer.Option("--check", help="Exit with 3 if a count differs from the published one.")]
-
-Tokens = Annotated[int, typer.Option(parser=whole, metavar="N", help="Number of tokens.")]
-Variant = Annotated[str, typer.Option(metavar="NAME", help="Published variant.", autocompletion=complete(VARIANTS))]
-Stage = Annotated[
-    int, typer.Option(parser=whole, metavar="2..5", help="Stage of the variant whose channels and heads are taken.")
-]
-Dim = Annotated[int | None, typer.Option(parser=whole, metavar="C", help="Channels, instead of a stage's.", show_default=False)]
-Heads = Annotated[int | None, typer.Option(parser=whole, metavar="H", help="Heads, instead of a stage's.", show_default=False)]
-Kinds = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--kind",
-        metavar="NAME|all",
-        help=f"Kinds of attention: {', '.join(KINDS)}; repeatable; a number as in linformer:128. (default: all)",
-        autocompletion=complete([ALL, *KINDS]),
-        show_default=False,
-    ),
-]
-Sweep = Annotated[
-    str | None,
-    typer.Option("--sweep", metavar="FIRST..LAST", help="Range of N. (default: N/64..64N)", show_default=False),
-]
-Measure = Annotated[bool, typer.Option("--measure", help="Time the kinds on this machine instead of counting.")]
 Backward = Annotated[bool, typer.Option("--backward", help="Time forward and backward together.")]
 Device = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where it runs.", envvar="MPVIT_DEVICE")]
 Dtype = Annotated[str, typer.Option(metavar="|".join(DTYPES), help="Numbers it runs in.", autocompletion=complete(DTYPES))]
-Budget = Annotated[float, typer.Option(parser=number, metavar="SECONDS", help="Longest time to measure for.")]
 Plot = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE", help="Write a figure: .svg, .png or .pdf.", show_default=False),
 ]
-Batches = Annotated[str, typer.Option("--batch", metavar="N,N,...", help="Images in the batch, each measured on its own.")]
-Modes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--mode",
-        metavar="NAME|all",
-        help=f"How networks run: {', '.join(MODES)} or all; repeatable, ratios are over the first. (default: eager)",
-        autocompletion=complete([ALL, *MODES]),
-        show_default=False,
-    ),
-]
 Threads = Annotated[
     int | None, typer.Option(parser=whole, metavar="N", help="CPU threads. (default: torch's choice)", show_default=False)
 ]
-MinTime = Annotated[float, typer.Option(parser=number, metavar="SECONDS", help="Samples of each network, mode and batch.")]
-TotalBudget = Annotated[
-    float | None,
-    typer.Option("--budget", parser=number, metavar="SECONDS", help="Longest time in all. (default: none)", show_default=False),
-]
-TimedParts = Annotated[
-    str, typer.Option("--by", metavar="|".join(PARTS), help="Time each layer too.", autocompletion=complete(PARTS))
-]
-BaselineFile = Annotated[
-    Path | None,
-    typer.Option("--compare", metavar="FILE.json", help="Speed-up over an earlier run's -o FILE.json.", show_default=False),
-]
-Numerics = Annotated[bool, typer.Option("--numerics", help="Errors in half precision and implied maps instead of costs.")]
 
 
 def check_plot(path: Path | None) -> None:

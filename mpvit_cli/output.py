@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-_ASCII = str.maketrans({"─": "-", "✓": "*", "✗": "!", "×": "x", "–": "-", "…": "...", "·": "."})
+_ASCII = str.maketrans(
+    {"─": "-", "│": "|", "├": "|", "└": "`", "✓": "*", "✗": "!", "×": "x", "–": "-", "…": "...", "·": "."}
+    | dict.fromkeys("█▉▊▋▌", "#")
+    | dict.fromkeys("▍▎▏", ".")
+)
 """What the tables' signs become where the terminal cannot show them."""
 
 _UNBOUNDED = 100_000

@@ -26,7 +26,7 @@ from mpvit.cost import network
 from mpvit.counting import count
 from mpvit.measurement import INTERRUPTED, OUT_OF_MEMORY, Measurement
 from mpvit.model.network import MPViT
-from mpvit.operations import Block, conv, elementwise, matmul, tally
+from mpvit.operations import Block, conv, einsum, elementwise, tally
 from mpvit.plots import save_figure
 from mpvit.plots.roofline import roofline_figure
 from mpvit.timing import Case
@@ -98,8 +98,8 @@ def test_bytes_of_one_operation() -> None:
     assert moved_elements([conv((1, 8, 4, 4), 16, 3)]) == 128 + 256 + 1152
     assert moved_elements([elementwise("add", (2, 3), (2, 3))]) == 6 + 6 + 6
     # (2, 5, 7)·(2, 7, 3): both operands and the product; and the transposed left operand of a context
-    assert moved_elements([matmul((2, 5, 7), (2, 7, 3), (2, 5, 3), 7)]) == 2 * (35 + 21 + 15)
-    assert moved_elements([matmul((2, 4, 9, 6), (2, 4, 9, 6), (2, 4, 6, 6), 9)]) == 2 * 4 * (54 + 54 + 36)
+    assert moved_elements([einsum("bnc,bcm->bnm", (2, 5, 7), (2, 7, 3))]) == 2 * (35 + 21 + 15)
+    assert moved_elements([einsum("bhnk,bhnv->bhkv", (2, 4, 9, 6), (2, 4, 9, 6))]) == 2 * 4 * (54 + 54 + 36)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -40,6 +40,13 @@ def heavy_after(code: str, *arguments: str) -> set[str]:
         ["flops", "--check", "--by", "layer"],
         ["flops", "--variant", "xsmal"],
         ["compare-attn", "--tokens", "3136"],
+        ["memory", "--budget", "24GiB"],
+        ["memory", "--variant", "tiny", "--dtype", "bfloat16", "--format", "json"],
+        ["reconcile", "--help"],
+        ["reconcile", "--variant", "all", "--layout", "published"],
+        ["layers", "--help"],
+        ["layers", "--backward", "--sort", "bytes"],
+        ["layers", "--variant", "tiny", "--format", "json"],
     ],
     ids=" ".join,
 )
@@ -52,6 +59,14 @@ def test_a_closed_form_answer_imports_nothing_heavy(arguments: list[str]) -> Non
 )
 def test_nor_does_the_library(code: str) -> None:
     assert heavy_after(code) == set()
+
+
+def test_a_command_imports_no_other() -> None:
+    code = (
+        COMMAND
+        + "assert [name for name in sys.modules if name.startswith('mpvit_cli.commands.')] == ['mpvit_cli.commands.flops']"
+    )
+    assert heavy_after(code, "flops") == set()
 
 
 def test_what_needs_a_network_does() -> None:

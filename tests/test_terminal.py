@@ -105,6 +105,8 @@ def test_colour(options: list[str], variables: dict[str, str], *, coloured: bool
 def test_help_has_no_colour_where_none_is_wanted() -> None:
     assert COLOR.search(run_on_terminal("flops", "--help", columns=80).out)
     assert not COLOR.search(run_on_terminal("flops", "--help", columns=80, variables={"NO_COLOR": "1"}).out)
+    assert not COLOR.search(run_on_terminal("--no-color", "flops", "--help", columns=80).out)
+    assert not COLOR.search(run_on_terminal("--no-color", "--help", columns=80).out)
 
 
 @pytest.mark.parametrize("arguments", [["flops"], ["flops", "--help"], ["flops", "--variant", "größe"]])
@@ -151,14 +153,15 @@ def test_a_stream_that_is_not_open(closed: str) -> None:
     assert "Traceback" not in "".join(outcome.err for outcome in wanted)
 
 
-def test_an_interrupt_ends_quietly_with_130() -> None:
-    """Python is told to say what it imports, so that the interrupt comes when fvcore is about to count."""
+@pytest.mark.parametrize("imported", ["mpvit.errors", "fvcore.nn.jit_analysis"])
+def test_an_interrupt_ends_quietly_with_130(imported: str) -> None:
+    """Python is told to say what it imports: the interrupt comes when it starts, or when fvcore is about to count."""
     arguments = [sys.executable, "-X", "importtime", "-m", "mpvit_cli", "flops", "--counter", "fvcore", "--variant", "base"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stdout
         assert process.stderr
         for line in process.stderr:
-            if "fvcore.nn.jit_analysis" in line:
+            if imported in line:
                 break
         process.send_signal(signal.SIGINT)
         said = [line for line in process.stderr if not line.startswith("import time:")]

@@ -121,15 +121,3 @@ def test_tied_weights_are_counted_once_and_unused_layers_too() -> None:
     make, shape = MODELS["unused_module"]
     found = trace_module(make().eval(), [torch.zeros(shape)])
     assert {name: module.params for name, module in found.modules.items()} == {"": 6, "used": 42, "tied": 0, "unused": 700}
-
-
-def test_in_the_published_layout_a_shared_module_has_the_names_of_the_checkpoint() -> None:
-    found = trace_config(VARIANTS["tiny"].config, 1, 224, 224, layout="published")
-    names = {name: module.names for name, module in found.modules.items()}
-    block = "mhca_stages.2.mhca_blks.1"
-    assert names["stages.2.paths.1.cpe.conv"] == (
-        f"{block}.cpe.proj",
-        *(f"{block}.MHCA_layers.{layer}.cpe.proj" for layer in range(4)),
-    )
-    assert len(names["stages.2.paths.1.crpe.convs.0"]) == 1 + 2 * 4
-    assert all(len(set(each)) == len(each) for each in names.values())

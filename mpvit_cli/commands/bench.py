@@ -1,15 +1,44 @@
 """``mpvit bench``: how fast networks run on this machine."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpvit.benchmark.modes import MODES
+from mpvit.benchmark.modes import MODES, PARTS
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
     from mpvit.benchmark.results import Result
+
+Batches = Annotated[str, typer.Option("--batch", metavar="N,N,...", help="Images in the batch, each measured on its own.")]
+Modes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mode",
+        metavar="NAME|all",
+        help=f"How networks run: {', '.join(MODES)} or all; repeatable, ratios are over the first. (default: eager)",
+        autocompletion=options.complete([options.ALL, *MODES]),
+        show_default=False,
+    ),
+]
+MinTime = Annotated[
+    float, typer.Option(parser=options.number, metavar="SECONDS", help="Samples of each network, mode and batch.")
+]
+Budget = Annotated[
+    float | None,
+    typer.Option(
+        "--budget", parser=options.number, metavar="SECONDS", help="Longest time in all. (default: none)", show_default=False
+    ),
+]
+By = Annotated[
+    str, typer.Option("--by", metavar="|".join(PARTS), help="Time each layer too.", autocompletion=options.complete(PARTS))
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option("--compare", metavar="FILE.json", help="Speed-up over an earlier run's -o FILE.json.", show_default=False),
+]
 
 
 def bench(
@@ -17,16 +46,16 @@ def bench(
     variant: options.Variants = None,
     config: options.Configs = None,
     size: options.Size = "224",
-    batch: options.Batches = "1,8,32",
+    batch: Batches = "1,8,32",
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
-    mode: options.Modes = None,
+    mode: Modes = None,
     backward: options.Backward = False,
     threads: options.Threads = None,
-    min_time: options.MinTime = 2.0,
-    budget: options.TotalBudget = None,
-    by: options.TimedParts = "network",
-    compare: options.BaselineFile = None,
+    min_time: MinTime = 2.0,
+    budget: Budget = None,
+    by: By = "network",
+    compare: Baseline = None,
     plot: options.Plot = None,
     form: options.Format = None,
     output: options.Output = None,

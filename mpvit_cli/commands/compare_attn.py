@@ -1,12 +1,12 @@
 """``mpvit compare-attn``: attention as the number of tokens grows."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from mpvit.attention import KINDS, Sizes
 from mpvit.compare_attention.costs import CROSSING, attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
-from mpvit.config import get_variant
+from mpvit.config import VARIANTS, get_variant
 from mpvit.errors import UsageError
 from mpvit.results import AttentionPoint
 from mpvit.tables import Document
@@ -20,23 +20,52 @@ if TYPE_CHECKING:
 _MEASURED_TOKENS = (64, 65_536)
 _NUMERICS_TOKENS = (64, 4096)
 
+Tokens = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Number of tokens.")]
+Variant = Annotated[str, typer.Option(metavar="NAME", help="Published variant.", autocompletion=options.complete(VARIANTS))]
+Stage = Annotated[
+    int, typer.Option(parser=options.whole, metavar="2..5", help="Stage of the variant whose channels and heads are taken.")
+]
+Dim = Annotated[
+    int | None, typer.Option(parser=options.whole, metavar="C", help="Channels, instead of a stage's.", show_default=False)
+]
+Heads = Annotated[
+    int | None, typer.Option(parser=options.whole, metavar="H", help="Heads, instead of a stage's.", show_default=False)
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--kind",
+        metavar="NAME|all",
+        help=f"Kinds of attention: {', '.join(KINDS)}; repeatable; a number as in linformer:128. (default: all)",
+        autocompletion=options.complete([options.ALL, *KINDS]),
+        show_default=False,
+    ),
+]
+Sweep = Annotated[
+    str | None,
+    typer.Option("--sweep", metavar="FIRST..LAST", help="Range of N. (default: N/64..64N)", show_default=False),
+]
+Measure = Annotated[bool, typer.Option("--measure", help="Time the kinds on this machine instead of counting.")]
+Budget = Annotated[float, typer.Option(parser=options.number, metavar="SECONDS", help="Longest time to measure for.")]
+Numerics = Annotated[bool, typer.Option("--numerics", help="Errors in half precision and implied maps instead of costs.")]
+
 
 def compare_attn(
     ctx: typer.Context,
-    tokens: options.Tokens = 3136,
-    variant: options.Variant = "xsmall",
-    stage: options.Stage = 2,
-    dim: options.Dim = None,
-    heads: options.Heads = None,
-    kind: options.Kinds = None,
-    swept: options.Sweep = None,
-    measure: options.Measure = False,
+    tokens: Tokens = 3136,
+    variant: Variant = "xsmall",
+    stage: Stage = 2,
+    dim: Dim = None,
+    heads: Heads = None,
+    kind: Kinds = None,
+    swept: Sweep = None,
+    measure: Measure = False,
     backward: options.Backward = False,
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
     threads: options.Threads = None,
-    budget: options.Budget = 60.0,
-    numerics: options.Numerics = False,
+    budget: Budget = 60.0,
+    numerics: Numerics = False,
     plot: options.Plot = None,
     form: options.Format = None,
     output: options.Output = None,

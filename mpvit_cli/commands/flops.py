@@ -1,11 +1,36 @@
 """``mpvit flops``: what networks cost."""
 
+from typing import Annotated
+
 import typer
 
-from mpvit.counting import COUNTERS, check, count_parts, require_cut, require_published, try_count
+from mpvit.counting import COUNTERS, CUTS, check, count_parts, require_cut, require_published, try_count
+from mpvit.operations import CONVENTIONS
 from mpvit.tables.counts import count_document, parts_document
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
+
+Counters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--counter",
+        metavar="NAME|all",
+        help=f"Who counts: {', '.join(COUNTERS)} or all; repeatable. (default: analytic)",
+        autocompletion=options.complete([options.ALL, *COUNTERS]),
+        show_default=False,
+    ),
+]
+Convention = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(CONVENTIONS),
+        help="What the analytic counter adds up. (default: fvcore, the published one)",
+        autocompletion=options.complete(CONVENTIONS),
+        show_default=False,
+    ),
+]
+By = Annotated[str, typer.Option(metavar="|".join(CUTS), help="Show parts.", autocompletion=options.complete(CUTS))]
+Check = Annotated[bool, typer.Option("--check", help="Exit with 3 if a count differs from the published one.")]
 
 
 def flops(
@@ -15,12 +40,12 @@ def flops(
     attention: options.Attention = None,
     size: options.Size = "224",
     batch: options.Batch = 1,
-    counter: options.Counters = None,
-    convention: options.Convention = None,
-    by: options.By = "total",
+    counter: Counters = None,
+    convention: Convention = None,
+    by: By = "total",
     form: options.Format = None,
     output: options.Output = None,
-    check_published: options.Check = False,
+    check_published: Check = False,
 ) -> None:
     """Count parameters, MACs, FLOPs and activations, beside the published figures.
 

@@ -150,6 +150,11 @@ class ModelConfig:
         """Return the same network with another attention in every layer; its position encodings stay."""
         return replace(self, stages=tuple(replace(stage, attention=kind) for stage in self.stages))
 
+    def drop_path_rates(self) -> list[float]:
+        """Return each layer's rate, in order: from 0 linearly to ``drop_path``; the paths of a stage share theirs."""
+        layers = sum(stage.layers for stage in self.stages)
+        return [self.drop_path * index / max(layers - 1, 1) for index in range(layers)]
+
     def trained_grid(self, stage: int) -> tuple[int, int]:
         """Return the (height, width) of stage ``stage``'s tokens in training, at stride 4 in the first and doubled after."""
         side = -(-TRAINED_SIZE // (4 * 2**stage))

@@ -27,7 +27,9 @@ class Operation(NamedTuple):
         shared: of such a call, the module's name below the enclosing ``Block(scope=True)``.
         others: the shapes of further activations that it reads, such as the second addend.
         weights: the shapes of the parameters and buffers that it reads, a weight before its bias.
+        weight_names: their names in the module that owns them.
         module: the class of the module that it is a call of, which hooks can see; empty for a bare function.
+        equation: of a matmul, in Einstein's notation.
     """
 
     kind: str
@@ -39,7 +41,9 @@ class Operation(NamedTuple):
     shared: str = ""
     others: tuple[Shape, ...] = ()
     weights: tuple[Shape, ...] = ()
+    weight_names: tuple[str, ...] = ("weight", "bias")
     module: str = ""
+    equation: str = ""
 
     @property
     def elements_read(self) -> int:
@@ -114,9 +118,12 @@ def linear(input_shape: Shape, out: int, *, bias: bool = True) -> Operation:
     )
 
 
-def matmul(left: Shape, right: Shape, output_shape: Shape, contracted: int) -> Operation:
-    """Batched product of two activations; ``contracted`` MACs for each element of the output."""
-    return Operation("matmul", left, output_shape, 0, prod(output_shape) * contracted, others=(right,))
+def einsum(equation: str, left: Shape, right: Shape) -> Operation:
+    """Product of two tensors in Einstein's notation, "bnk,bkm->bnm"; each output element sums over the letters it lacks."""
+    terms, result = equation.split("->")
+    sizes = dict(zip(terms.replace(",", ""), (*left, *right), strict=True))
+    output_shape = tuple(sizes[letter] for letter in result)
+    return Operation("matmul", left, output_shape, 0, prod(sizes.values()), others=(right,), equation=equation)
 
 
 def norm(kind: str, shape: Shape, channels: int) -> Operation:
@@ -211,8 +218,8 @@ def dispatched_macs(operation: Operation) -> int:
 
 
 def _fvcore_rounded(operation: Operation) -> int:
-    """Fvcore reads an einsum's cost from a printout with four significant digits, and halves that FLOP count."""
-    return int(float(f"{2 * operation.macs:.3e}") // 2)
+    """Fvcore halves the FLOPs that numpy prints of an einsum: one more than its cost, with four significant digits."""
+    return int(float(f"{2 * operation.macs + 1:.3e}") // 2)
 
 
 def _per_output(factor: int) -> Callable[[Operation], int]:

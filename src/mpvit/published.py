@@ -1,12 +1,13 @@
-"""The names that the authors' checkpoints give to the tensors of this network.
+"""The authors' checkpoints: their names of this network's tensors, and their arrangement of its modules.
 
 There, a path's two position encodings are registered again in each layer that shares them: the same tensor stands under
-one canonical name and its aliases.
+one canonical name and its aliases. Embeddings and transformer blocks stand in two lists of stages.
 """
 
 import re
 
 from mpvit.config import ModelConfig
+from mpvit.operations import Block, Node, Operation
 
 _BLOCK = r"mhca_stages.\1.mhca_blks.\2"
 _PATH = r"stages\.(\d+)\.paths\.(\d+)"
@@ -17,9 +18,7 @@ _NAMES = (
     (_PATH + r"\.embedding\.depthwise", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv.dwconv"),
     (_PATH + r"\.embedding\.pointwise", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv.pwconv"),
     (_PATH + r"\.embedding\.norm", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv.bn"),
-    (_PATH + r"\.cpe", _BLOCK + r".cpe"),
     (_PATH + r"\.cpe\.conv", _BLOCK + r".cpe.proj"),
-    (_PATH + r"\.crpe", _BLOCK + r".crpe"),
     (_PATH + r"\.crpe\.convs\.(\d+)", _BLOCK + r".crpe.conv_list.\3"),
     (_PATH + r"\.layers\.(\d+)\.attention_norm", _BLOCK + r".MHCA_layers.\3.norm1"),
     (_PATH + r"\.layers\.(\d+)\.attention\.qkv", _BLOCK + r".MHCA_layers.\3.factoratt_crpe.qkv"),
@@ -40,10 +39,7 @@ _NAMES = (
 """From a module's name here to its canonical published name."""
 
 _ALIASES = (
-    (_PATH + r"\.cpe", _BLOCK + r".MHCA_layers.{layer}.cpe"),
     (_PATH + r"\.cpe\.conv", _BLOCK + r".MHCA_layers.{layer}.cpe.proj"),
-    (_PATH + r"\.crpe", _BLOCK + r".MHCA_layers.{layer}.crpe"),
-    (_PATH + r"\.crpe", _BLOCK + r".MHCA_layers.{layer}.factoratt_crpe.crpe"),
     (_PATH + r"\.crpe\.convs\.(\d+)", _BLOCK + r".MHCA_layers.{layer}.crpe.conv_list.\3"),
     (_PATH + r"\.crpe\.convs\.(\d+)", _BLOCK + r".MHCA_layers.{layer}.factoratt_crpe.crpe.conv_list.\3"),
 )
@@ -58,19 +54,96 @@ def is_published(name: str) -> bool:
 def published_names(tensor: str, config: ModelConfig) -> tuple[str, ...]:
     """Return the published names of this network's ``tensor``: the canonical one, then its aliases."""
     module, _, word = tensor.rpartition(".")
-    return tuple(f"{name}.{word}" for name in published_modules(module, config))
-
-
-def published_modules(module: str, config: ModelConfig) -> tuple[str, ...]:
-    """Return the published names of this network's ``module``: the canonical one, then its aliases.
-
-    A checkpoint does not name modules without tensors: those keep this project's name.
-    """
-    canonical = next((re.sub(own, published, module) for own, published in _NAMES if re.fullmatch(own, module)), module)
+    canonical = next(re.sub(own, published, module) for own, published in _NAMES if re.fullmatch(own, module))
     aliases = [
         match.expand(alias).format(layer=layer)
         for own, alias in _ALIASES
         if (match := re.fullmatch(own, module))
         for layer in range(config.stages[int(match[1])].layers)
     ]
-    return (canonical, *aliases)
+    return tuple(f"{name}.{word}" for name in (canonical, *aliases))
+
+
+# ── modules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_CHILDREN = {
+    "ConvNormAct": {"norm": "bn"},
+    "PatchEmbedding": {"depthwise": "dwconv", "pointwise": "pwconv", "norm": "bn"},
+    "ConvPositionEncoding": {"conv": "proj"},
+    "ConvRelativePositionEncoding": {"convs": "conv_list"},
+    "Attention": {"projection": "proj"},
+    "Mlp": {"expand": "fc1", "contract": "fc2"},
+    "TransformerLayer": {"attention_norm": "norm1", "attention": "factoratt_crpe", "mlp_norm": "norm2"},
+    "LocalBranch": {"expand": "conv1", "contract": "conv2"},
+}
+"""By a module's class here, the published names of its children."""
+
+
+def published_tree(tree: Block) -> Block:
+    """Return a network's tree (``mpvit.cost.network``) as the published network arranges its modules."""
+    embeddings: dict[str, Node] = {}
+    stages: dict[str, Node] = {}
+    calls: dict[str, Node] = {}
+    for name, stage in tree.block("stages").children.items():
+        assert isinstance(stage, Block)  # noqa: S101 - an internal invariant
+        embeddings[name], stages[name] = _embeddings(stage), _blocks(stage)
+    first, last = {"stem": _renamed(tree.children["stem"])}, {}
+    if "head" in tree.children:
+        last["cls_head"] = Block({"cls": tree.children["head"]}, module="Head")
+    for name, stage in stages.items():
+        calls |= {f"patch_embed_stages.{name}": embeddings[name], f"mhca_stages.{name}": stage}
+    return Block({**first, **calls, "pool": tree.children["pool"], **last}, module=tree.module)
+
+
+def published_aliases(name: str, layers: int) -> tuple[str, ...]:
+    """Return all published names of the module ``name`` in a block of so many layers, its own first."""
+    shared = re.fullmatch(r"(.*\.mhca_blks\.\d+)\.(c(?:r?)pe(?:\..*)?)", name)
+    if not shared:
+        return (name,)
+    block, module = shared.groups()
+    homes = ("", "factoratt_crpe.") if module.startswith("crpe") else ("",)
+    return (name, *(f"{block}.MHCA_layers.{layer}.{home}{module}" for layer in range(layers) for home in homes))
+
+
+def _embeddings(stage: Block) -> Block:
+    paths = stage.block("paths").children
+    patches = {
+        name: Block({"patch_conv": _renamed(path.block("embedding"))})
+        for name, path in paths.items()
+        if isinstance(path, Block)
+    }
+    return Block({"patch_embeds": Block({**patches})}, module="PatchEmbeddings")
+
+
+def _blocks(stage: Block) -> Block:
+    blocks: dict[str, Node] = {}
+    for name, path in stage.block("paths").children.items():
+        assert isinstance(path, Block)  # noqa: S101 - an internal invariant
+        children = {"MHCA_layers" if key == "layers" else key: _renamed(child) for key, child in path.children.items()}
+        del children["embedding"]
+        blocks[name] = Block(children, scope=True, module="Block")
+    local = _renamed(stage.block("local"))
+    return Block(
+        {
+            "InvRes": local,
+            "mhca_blks": Block(blocks),
+            "cat": stage.children["cat"],
+            "aggregate": _renamed(stage.children["fusion"]),
+        },
+        module=stage.module,
+    )
+
+
+def _renamed(node: Node) -> Node:
+    """Return ``node`` with the published names of all below it."""
+    shared = re.sub(r"^cpe\.conv$", "cpe.proj", node.shared.replace("crpe.convs", "crpe.conv_list"))
+    if isinstance(node, Operation):
+        return node._replace(shared=shared)
+    names = _CHILDREN.get(node.module, {})
+    children: dict[str, Node] = {}
+    for name, child in node.children.items():
+        if node.module == "LocalBranch" and name == "depthwise" and isinstance(child, Block):
+            children |= {"dwconv": child.children["conv"], "norm": child.children["norm"], "act": child.children["act"]}
+        else:
+            children[names.get(name, name)] = _renamed(child)
+    return Block(children, node.scope, node.module, shared)

@@ -108,6 +108,14 @@ class Count:
         return row
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The multiply-adds and learned numbers that a tool counts of any module; ``params`` is None where it counts none."""
+
+    macs: int
+    params: int | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionCost:
     """What one kind of attention costs for one image, in closed form.

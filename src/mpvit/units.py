@@ -3,6 +3,12 @@
 FLOPS_PER_MAC = 2
 """A multiply-add (MAC) is one multiplication and one addition: two floating-point operations."""
 
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of one number of each dtype that networks run in."""
+
+BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+"""Bytes of each unit of memory."""
+
 
 def grouped(number: int, separator: str = " ") -> str:
     """Return an exact integer with its digits in groups of three: 2 971 396 560."""

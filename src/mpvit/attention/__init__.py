@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpvit.operations import Block, Shape
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 
 class Sizes(NamedTuple):
@@ -60,6 +62,7 @@ class Kind:
         formula: its multiply-adds for one image, as a formula in N, C, h and d.
         attend: (query, key, value, sizes, learned) -> (B, h, N, d), its scale included.
         cost: the operations of ``attend``; their multiply-adds are the formula.
+        record: the steps of ``attend`` on a tape: what autograd keeps of them.
         exponentials: how many exponentials one call takes.
         extra_elements: elements of the largest tensor beside queries, keys, values, their normalised forms and the output.
         learned: makes each further tensor that is learned, by name; drawn from torch's random state.
@@ -73,6 +76,7 @@ class Kind:
     formula: str
     attend: Callable[[Tensor, Tensor, Tensor, Sizes, Mapping[str, Tensor]], Tensor]
     cost: Callable[[Sizes], Block]
+    record: Callable[[Tape, Strided, Strided, Strided, Sizes], Strided]
     exponentials: Callable[[Sizes], int]
     extra_elements: Callable[[Sizes], int]
     learned: Callable[[Sizes], dict[str, Tensor]] = _nothing

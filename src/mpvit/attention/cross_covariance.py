@@ -9,12 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, factorized
-from mpvit.operations import Block, elementwise, matmul
+from mpvit.operations import Block, einsum, elementwise
+from mpvit.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
@@ -24,7 +28,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Map
 
     query, key = normalize(query, dim=-2), normalize(key, dim=-2)
     covariance = torch.einsum("bhnk,bhnq->bhqk", key, query)  # (B, h, d, d): row q over channels k
-    attention = (learned["temperature"] * covariance).softmax(dim=-1)
+    attention = (covariance * learned["temperature"]).softmax(dim=-1)
     return torch.einsum("bhnk,bhqk->bhnq", value, attention)
 
 
@@ -38,16 +42,26 @@ def learned(sizes: Sizes) -> dict[str, Tensor]:
 def cost(sizes: Sizes) -> Block:
     """Return the operations: 2·N·C·d multiply-adds."""
     contexts = factorized.contexts(sizes)
+    temperature = ((sizes.heads, 1, 1),)
+    scale = elementwise("mul", contexts)._replace(params=sizes.heads, weights=temperature, weight_names=("temperature",))
     return Block(
         {
             "query_norm": elementwise("normalize", sizes.per_head),
             "key_norm": elementwise("normalize", sizes.per_head),
-            "covariance": matmul(sizes.per_head, sizes.per_head, contexts, sizes.tokens),
-            "temperature": elementwise("mul", contexts)._replace(params=sizes.heads, weights=((sizes.heads, 1, 1),)),
+            "covariance": einsum("bhnk,bhnq->bhqk", sizes.per_head, sizes.per_head),
+            "temperature": scale,
             "softmax": elementwise("softmax", contexts),
-            "attended": matmul(sizes.per_head, contexts, sizes.per_head, sizes.head_dim),
+            "attended": einsum("bhnk,bhqk->bhnq", sizes.per_head, contexts),
         }
     )
+
+
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    query, key = tape.normalize(query, -2), tape.normalize(key, -2)
+    covariance = tape.einsum("bhnk,bhnq->bhqk", key, query)
+    attention = tape.softmax(tape.mul(parameter(1, sizes.heads, 1, 1), covariance))
+    return tape.einsum("bhnk,bhqk->bhnq", value, attention)
 
 
 KIND = Kind(
@@ -55,6 +69,7 @@ KIND = Kind(
     formula="2·N·C·d",
     attend=attend,
     cost=cost,
+    record=record,
     exponentials=factorized.context_elements,
     extra_elements=factorized.context_elements,
     learned=learned,

@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, factorized
-from mpvit.operations import Block, elementwise, matmul
+from mpvit.operations import Block, einsum, elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
@@ -30,11 +33,17 @@ def cost(sizes: Sizes) -> Block:
     return Block(
         {
             "key_softmax": elementwise("softmax", sizes.per_head),
-            "context": matmul(sizes.per_head, sizes.per_head, factorized.contexts(sizes), sizes.tokens),
+            "context": einsum("bhnk,bhnv->bhkv", sizes.per_head, sizes.per_head),
             "query_softmax": elementwise("softmax", sizes.per_head),
-            "attended": matmul(sizes.per_head, factorized.contexts(sizes), sizes.per_head, sizes.head_dim),
+            "attended": einsum("bhnk,bhkv->bhnv", sizes.per_head, factorized.contexts(sizes)),
         }
     )
+
+
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    context = tape.einsum("bhnk,bhnv->bhkv", tape.softmax(key), value)
+    return tape.einsum("bhnk,bhkv->bhnv", tape.softmax(query), context)
 
 
 KIND = Kind(
@@ -42,6 +51,7 @@ KIND = Kind(
     formula="2·N·C·d",
     attend=attend,
     cost=cost,
+    record=record,
     exponentials=lambda sizes: 2 * sizes.tokens * sizes.dim,
     extra_elements=factorized.context_elements,
 )

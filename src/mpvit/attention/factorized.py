@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, elementwise, matmul
+from mpvit.operations import Block, einsum, elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
@@ -30,11 +33,17 @@ def cost(sizes: Sizes) -> Block:
     return Block(
         {
             "softmax": elementwise("softmax", sizes.per_head),
-            "context": matmul(sizes.per_head, sizes.per_head, contexts(sizes), sizes.tokens),
-            "attended": matmul(sizes.per_head, contexts(sizes), sizes.per_head, sizes.head_dim),
+            "context": einsum("bhnk,bhnv->bhkv", sizes.per_head, sizes.per_head),
+            "attended": einsum("bhnk,bhkv->bhnv", sizes.per_head, contexts(sizes)),
             "scale": elementwise("mul", sizes.per_head),
         }
     )
+
+
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    context = tape.einsum("bhnk,bhnv->bhkv", tape.softmax(key), value)
+    return tape.add(tape.einsum("bhnk,bhkv->bhnv", query, context))
 
 
 def contexts(sizes: Sizes) -> tuple[int, int, int, int]:
@@ -52,6 +61,7 @@ KIND = Kind(
     formula="2·N·C·d",
     attend=attend,
     cost=cost,
+    record=record,
     exponentials=lambda sizes: sizes.tokens * sizes.dim,
     extra_elements=context_elements,
 )

@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, factorized
 from mpvit.operations import Block, Node, Operation, cat, conv, elementwise
+from mpvit.strided import new
+from mpvit.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import Tensor
+
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 Windows = tuple[tuple[int, int], ...]
 """Pairs (window, share): heads are split over the windows in proportion to the shares."""
@@ -117,11 +122,31 @@ def cost(sizes: Sizes) -> Block:
     )
 
 
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    weights = [
+        parameter(heads * sizes.head_dim, 1, window, window) for window, heads in split_heads(sizes.heads, PUBLISHED_WINDOWS)
+    ]
+    encoded = record_encoding(tape, query, value, (sizes.height, sizes.width), weights)
+    return tape.add(factorized.record(tape, query, key, value, sizes), encoded)
+
+
+def record_encoding(tape: Tape, query: Strided, value: Strided, grid: tuple[int, int], weights: Sequence[Strided]) -> Strided:
+    """Return the result of the steps of ``encode``, recorded on ``tape``; ``weights`` are its convolutions', (c, 1, w, w)."""
+    height, width = grid
+    on_grid = value.rearrange("b heads (h w) d -> b (heads d) h w", h=height, w=width)
+    for weight in weights:
+        tape.conv(on_grid.narrow((value.shape[0], weight.shape[0], height, width)), weight)
+    encoded = new(on_grid.shape, value.dtype)
+    return tape.mul(query, encoded.rearrange("b (heads d) h w -> b heads (h w) d", heads=value.shape[1]))
+
+
 KIND = Kind(
     label="factorized + CRPE",
     formula="2·N·C·d + 30·N·C",
     attend=attend,
     cost=cost,
+    record=record,
     exponentials=factorized.KIND.exponentials,
     extra_elements=lambda sizes: max(sizes.tokens * sizes.dim, factorized.context_elements(sizes)),
     learned=learned,

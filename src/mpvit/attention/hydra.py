@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, elementwise, matmul
+from mpvit.operations import Block, einsum, elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
@@ -40,10 +43,21 @@ def cost(sizes: Sizes) -> Block:
         {
             "query_norm": elementwise("normalize", (batch, tokens, dim)),
             "key_norm": elementwise("normalize", (batch, tokens, dim)),
-            "context": matmul(single, single, (batch, dim, 1, 1), tokens),
-            "attended": matmul(single, (batch, dim, 1, 1), single, 1),
+            "context": einsum("bcnk,bcnv->bckv", single, single),
+            "attended": einsum("bcnk,bckv->bcnv", single, (batch, dim, 1, 1)),
         }
     )
+
+
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    query, key, value = (x.rearrange("b heads n d -> b n (heads d)") for x in (query, key, value))
+    query, key, value = (
+        x.rearrange("b n (c one) -> b c n one", one=1) for x in (tape.normalize(query, -1), tape.normalize(key, -1), value)
+    )
+    context = tape.einsum("bcnk,bcnv->bckv", key, value)
+    attended = tape.einsum("bcnk,bckv->bcnv", query, context)
+    return attended.rearrange("b (heads d) n one -> b heads n (d one)", heads=sizes.heads)
 
 
 KIND = Kind(
@@ -51,6 +65,7 @@ KIND = Kind(
     formula="2·N·C",
     attend=attend,
     cost=cost,
+    record=record,
     exponentials=lambda _: 0,
     extra_elements=lambda sizes: sizes.dim,
 )

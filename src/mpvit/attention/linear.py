@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, factorized
-from mpvit.operations import Block, elementwise, matmul, reduction
+from mpvit.operations import Block, einsum, elementwise, reduction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
@@ -37,13 +40,27 @@ def cost(sizes: Sizes) -> Block:
             "query_add": elementwise("add", per_head),
             "key_elu": elementwise("elu", per_head),
             "key_add": elementwise("add", per_head),
-            "context": matmul(per_head, per_head, factorized.contexts(sizes), sizes.tokens),
+            "context": einsum("bhnk,bhnv->bhkv", per_head, per_head),
             "key_sum": reduction("sum", per_head, key_sum),
-            "row_sums": matmul(per_head, key_sum, per_head[:3], sizes.head_dim),
-            "attended": matmul(per_head, factorized.contexts(sizes), per_head, sizes.head_dim),
+            "row_sums": einsum("bhnk,bhk->bhn", per_head, key_sum),
+            "attended": einsum("bhnk,bhkv->bhnv", per_head, factorized.contexts(sizes)),
             "divide": elementwise("div", per_head, (*per_head[:3], 1)),
         }
     )
+
+
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    query, key = (tape.add(tape.activation(x)) for x in (query, key))
+    return record_normalised(tape, query, key, value)
+
+
+def record_normalised(tape: Tape, query: Strided, key: Strided, value: Strided) -> Strided:
+    """Return q·kᵀ·v over its rows' sums, recorded on ``tape``."""
+    context = tape.einsum("bhnk,bhnv->bhkv", key, value)
+    key_sum = tape.sum(key, -2).reshape((*key.shape[:2], key.shape[3]))
+    sums = tape.einsum("bhnk,bhk->bhn", query, key_sum)
+    return tape.div(tape.einsum("bhnk,bhkv->bhnv", query, context), sums.reshape((*sums.shape, 1)))
 
 
 KIND = Kind(
@@ -51,6 +68,7 @@ KIND = Kind(
     formula="2·N·C·d + N·C",
     attend=attend,
     cost=cost,
+    record=record,
     exponentials=lambda sizes: 2 * sizes.tokens * sizes.dim,  # at most: elu takes one of each negative number
     extra_elements=lambda sizes: factorized.context_elements(sizes) + sizes.dim,
 )

@@ -9,14 +9,18 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes
+from mpvit.attention import Kind, Sizes, softmax
 from mpvit.errors import UsageError
-from mpvit.operations import Block, elementwise, matmul
+from mpvit.operations import Block, einsum, elementwise
+from mpvit.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
@@ -29,7 +33,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Map
             f"linformer attention over {query.shape[2]} tokens: it was built for {projections[0].shape[1]}",
             hint="its projections are learned for one image size",
         )
-    key, value = (torch.einsum("kn,bhnd->bhkd", p, x) for p, x in zip(projections, (key, value), strict=True))
+    key, value = (torch.einsum("bhnd,kn->bhkd", x, p) for p, x in zip(projections, (key, value), strict=True))
     scores = torch.einsum("bhqd,bhkd->bhqk", sizes.head_dim**-0.5 * query, key)  # (B, h, N, k)
     return torch.einsum("bhqk,bhkd->bhqd", scores.softmax(dim=-1), value)
 
@@ -47,19 +51,23 @@ def cost(sizes: Sizes) -> Block:
     reduced = (sizes.batch, sizes.heads, sizes.option, sizes.head_dim)
     scores = (sizes.batch, sizes.heads, sizes.tokens, sizes.option)
     weight = (sizes.option, sizes.tokens)
-    projection = matmul(sizes.per_head, weight, reduced, sizes.tokens)._replace(
-        others=(), weights=(weight,), params=prod(weight)
-    )
+    projection = einsum("bhnd,kn->bhkd", sizes.per_head, weight)._replace(others=(), weights=(weight,), params=prod(weight))
     return Block(
         {
-            "key_projection": projection,
-            "value_projection": projection,
+            "key_projection": projection._replace(weight_names=("key_projection",)),
+            "value_projection": projection._replace(weight_names=("value_projection",)),
             "scale": elementwise("mul", sizes.per_head),
-            "scores": matmul(sizes.per_head, reduced, scores, sizes.head_dim),
+            "scores": einsum("bhqd,bhkd->bhqk", sizes.per_head, reduced),
             "softmax": elementwise("softmax", scores),
-            "attended": matmul(scores, reduced, sizes.per_head, sizes.option),
+            "attended": einsum("bhqk,bhkd->bhqd", scores, reduced),
         }
     )
+
+
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    key, value = (tape.einsum("kn,bhnd->bhkd", parameter(sizes.option, sizes.tokens), x) for x in (key, value))
+    return softmax.record(tape, query, key, value, sizes)
 
 
 def scores_elements(sizes: Sizes) -> int:
@@ -72,6 +80,7 @@ KIND = Kind(
     formula="2·2·N·k·C",
     attend=attend,
     cost=cost,
+    record=record,
     exponentials=scores_elements,
     extra_elements=scores_elements,
     learned=learned,

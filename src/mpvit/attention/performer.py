@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, Shape, elementwise, matmul, reduction
+from mpvit.attention import Kind, Sizes, linear
+from mpvit.operations import Block, Shape, einsum, elementwise, reduction
+from mpvit.tape import constant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 EPSILON = 1e-8
 """Added to every feature, so that no row sums to 0 (the ε of the paper, smaller)."""
@@ -49,7 +53,7 @@ def buffers(sizes: Sizes) -> dict[str, Tensor]:
 
     blocks = [torch.randn(sizes.head_dim, sizes.head_dim) for _ in range(-(-sizes.option // sizes.head_dim))]
     if blocks[0].is_meta:
-        return {"features": torch.cat(blocks)[: sizes.option]}
+        return {"features": torch.cat(blocks)[: sizes.option].clone()}
     orthogonal = torch.cat([torch.linalg.qr(block)[0] for block in blocks])[: sizes.option]
     lengths = torch.randn(sizes.option, sizes.head_dim).norm(dim=1, keepdim=True)
     return {"features": lengths * orthogonal}
@@ -65,20 +69,33 @@ def cost(sizes: Sizes) -> Block:
         {
             "query_features": _features_cost(sizes, (*per_head[:3], 1)),
             "key_features": _features_cost(sizes, (*per_head[:2], 1, 1)),
-            "context": matmul(mapped, sizes.per_head, context, sizes.tokens),
+            "context": einsum("bhnm,bhnv->bhmv", mapped, per_head),
             "key_sum": reduction("sum", mapped, key_sum),
-            "row_sums": matmul(mapped, key_sum, sums, features),
-            "attended": matmul(mapped, context, sizes.per_head, features),
+            "row_sums": einsum("bhnm,bhm->bhn", mapped, key_sum),
+            "attended": einsum("bhnm,bhmv->bhnv", mapped, context),
             "divide": elementwise("div", sizes.per_head, (*sums, 1)),
         }
     )
+
+
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    directions = constant(sizes.option, sizes.head_dim)
+    query, key = _record_features(tape, query, directions, -1), _record_features(tape, key, directions, -1, -2)
+    return linear.record_normalised(tape, query, key, value)
+
+
+def _record_features(tape: Tape, x: Strided, directions: Strided, *over: int) -> Strided:
+    x = tape.add(x)
+    exponents = tape.add(tape.einsum("bhnd,md->bhnm", x, directions), tape.sum(tape.square(x), -1))
+    return tape.add(tape.exp(tape.add(exponents, tape.amax(exponents, *over))))
 
 
 def _features_cost(sizes: Sizes, largest: Shape) -> Block:
     """Return the operations of ``_features``, whose largest exponents have the shape ``largest``."""
     mapped, row = (*sizes.per_head[:3], sizes.option), (*sizes.per_head[:3], 1)
     directions = (sizes.option, sizes.head_dim)
-    project = matmul(sizes.per_head, directions, mapped, sizes.head_dim)._replace(others=(), weights=(directions,))
+    project = einsum("bhnd,md->bhnm", sizes.per_head, directions)._replace(others=(), weights=(directions,))
     return Block(
         {
             "scale": elementwise("mul", sizes.per_head),
@@ -100,6 +117,7 @@ KIND = Kind(
     formula="2·2·N·m·C + N·m·h",
     attend=attend,
     cost=cost,
+    record=record,
     exponentials=lambda sizes: 2 * sizes.heads * sizes.tokens * sizes.option,
     extra_elements=lambda sizes: sizes.heads * sizes.option * sizes.head_dim,
     buffers=buffers,

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
     """Return softmax(q·kᵀ / √d)·v; (B, h, N, d) three times -> (B, h, N, d)."""
@@ -31,6 +34,11 @@ def cost(sizes: Sizes) -> Block:
     return Block({"attend": Operation("sdpa", per_head, per_head, macs=macs, others=(per_head, per_head))})
 
 
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    return tape.attention(query, key, value)
+
+
 def row_sums(sizes: Sizes) -> int:
     """Return h·N: the kernel keeps one log-sum-exp a row."""
     return sizes.heads * sizes.tokens
@@ -41,6 +49,7 @@ KIND = Kind(
     formula="2·N²·C",
     attend=attend,
     cost=cost,
+    record=record,
     exponentials=softmax.pairs,
     extra_elements=row_sums,
 )

@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, elementwise, matmul
+from mpvit.operations import Block, einsum, elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
@@ -30,11 +33,17 @@ def cost(sizes: Sizes) -> Block:
     return Block(
         {
             "scale": elementwise("mul", sizes.per_head),
-            "scores": matmul(sizes.per_head, sizes.per_head, scores, sizes.head_dim),
+            "scores": einsum("bhqd,bhkd->bhqk", sizes.per_head, sizes.per_head),
             "softmax": elementwise("softmax", scores),
-            "attended": matmul(scores, sizes.per_head, sizes.per_head, sizes.tokens),
+            "attended": einsum("bhqk,bhkd->bhqd", scores, sizes.per_head),
         }
     )
+
+
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    scores = tape.einsum("bhqd,bhkd->bhqk", tape.add(query), key)
+    return tape.einsum("bhqk,bhkd->bhqd", tape.softmax(scores), value)
 
 
 def pairs(sizes: Sizes) -> int:
@@ -42,4 +51,6 @@ def pairs(sizes: Sizes) -> int:
     return sizes.heads * sizes.tokens**2
 
 
-KIND = Kind(label="softmax (full)", formula="2·N²·C", attend=attend, cost=cost, exponentials=pairs, extra_elements=pairs)
+KIND = Kind(
+    label="softmax (full)", formula="2·N²·C", attend=attend, cost=cost, record=record, exponentials=pairs, extra_elements=pairs
+)

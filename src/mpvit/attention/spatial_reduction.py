@@ -9,12 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, Operation, conv, elementwise, function, matmul, norm
+from mpvit.operations import Block, Operation, conv, einsum, elementwise, function, norm
+from mpvit.strided import new
+from mpvit.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
@@ -66,20 +71,38 @@ def cost(sizes: Sizes) -> Block:
     merged = (batch, heads, rows * columns, sizes.head_dim)
     scores = (batch, heads, sizes.tokens, rows * columns)
     layer_norm = function(norm("layer_norm", (batch, rows * columns, dim), dim))
+    layer_norm = layer_norm._replace(weight_names=("norm_weight", "norm_bias"))
     return Block(
         {
             "scale": elementwise("mul", sizes.per_head),
             "key_pad": pad,
             "key_merge": merge,
             "key_norm": layer_norm,
-            "scores": matmul(sizes.per_head, merged, scores, sizes.head_dim),
+            "scores": einsum("bhqd,bhkd->bhqk", sizes.per_head, merged),
             "softmax": elementwise("softmax", scores),
             "value_pad": pad,
             "value_merge": merge._replace(params=0),
             "value_norm": layer_norm._replace(params=0),
-            "attended": matmul(scores, merged, sizes.per_head, merged[2]),
+            "attended": einsum("bhqk,bhkd->bhqd", scores, merged),
         }
     )
+
+
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    rows, columns = _reduced(sizes)
+    padded = (sizes.batch, sizes.dim, rows * sizes.option, columns * sizes.option)
+    weight = parameter(sizes.dim, sizes.dim, sizes.option, sizes.option)
+
+    def reduce(x: Strided) -> Strided:
+        grid = x.rearrange("b heads (h w) d -> b (heads d) h w", h=sizes.height)
+        grid = tape.add(grid) if grid.shape == padded else new(padded, x.dtype)
+        merged = tape.conv_to(grid, weight, (rows, columns))
+        tokens = tape.layer_norm(merged.rearrange("b c h w -> b (h w) c"))
+        return tokens.rearrange("b n (heads d) -> b heads n d", heads=sizes.heads)
+
+    scores = tape.einsum("bhqd,bhkd->bhqk", tape.add(query), reduce(key))
+    return tape.einsum("bhqk,bhkd->bhqd", tape.softmax(scores), reduce(value))
 
 
 def scores_elements(sizes: Sizes) -> int:
@@ -93,6 +116,7 @@ KIND = Kind(
     formula="2·N²·C / R² + 2·N·C²",
     attend=attend,
     cost=cost,
+    record=record,
     exponentials=scores_elements,
     extra_elements=scores_elements,
     learned=learned,

@@ -9,12 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, Node, Operation, elementwise, matmul
+from mpvit.operations import Block, Node, Operation, einsum, elementwise
+from mpvit.strided import new
+from mpvit.tape import constant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from mpvit.strided import Strided
+    from mpvit.tape import Tape
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
@@ -61,12 +66,32 @@ def cost(sizes: Sizes) -> Block:
         {
             "scale": elementwise("mul", sizes.per_head),
             **padding,
-            "scores": matmul(per_head, per_head, scores, sizes.head_dim),
+            "scores": einsum("bhqd,bhkd->bhqk", per_head, per_head),
             **mask,
             "softmax": elementwise("softmax", scores),
-            "attended": matmul(scores, per_head, per_head, area),
+            "attended": einsum("bhqk,bhkd->bhqd", scores, per_head),
         }
     )
+
+
+def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
+    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+    side, (rows, columns) = sizes.option, _windows(sizes)
+    padded = (sizes.batch, sizes.heads, rows * side, columns * side, sizes.head_dim)
+
+    def partition(x: Strided) -> Strided:
+        grid = x.rearrange("b heads (h w) d -> b heads h w d", h=sizes.height)
+        grid = tape.add(grid) if grid.shape == padded else new(padded, x.dtype)
+        return grid.rearrange("b heads (i h) (j w) d -> (b i j) heads (h w) d", i=rows, j=columns)
+
+    query, key, value = (partition(x) for x in (tape.add(query), key, value))
+    scores = tape.einsum("bhqd,bhkd->bhqk", query, key)
+    if rows * columns * side**2 != sizes.tokens:
+        scores = tape.masked_fill(scores, constant(sizes.batch * rows * columns, 1, 1, side**2, dtype="bool"))
+    attended = tape.einsum("bhqk,bhkd->bhqd", tape.softmax(scores), value)
+    grid = attended.rearrange("(b i j) heads (h w) d -> b heads (i h) (j w) d", i=rows, j=columns, h=side)
+    inside = grid.narrow((*padded[:2], sizes.height, sizes.width, sizes.head_dim))
+    return inside.rearrange("b heads h w d -> b heads (h w) d")
 
 
 def scores_elements(sizes: Sizes) -> int:
@@ -80,6 +105,7 @@ KIND = Kind(
     formula="2·M²·N·C",
     attend=attend,
     cost=cost,
+    record=record,
     exponentials=scores_elements,
     extra_elements=scores_elements,
     option="window side M",

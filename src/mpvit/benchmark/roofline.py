@@ -8,11 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
+from mpvit.backward import backward_macs
 from mpvit.measurement import Measurement
-from mpvit.operations import MULTIPLYING, Block, Operation, multiply_adds, tally, walk
-
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Bytes of one number of each dtype that is measured."""
+from mpvit.operations import Block, Operation, tally, walk
+from mpvit.units import ITEM_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +104,13 @@ class Timed:
 def network_work(tree: Block, dtype: str, *, backward: bool = False) -> Work:
     """Return the work of one pass through a network's tree (``mpvit.cost.network``) on its own batch and size.
 
-    ``backward`` adds the gradients: each convolution, linear layer and matmul twice more (the first convolution once:
-    images need none), moving twice what the forward pass moves. The backward pass of norms is left out of the MACs.
+    ``backward`` adds the gradients' multiply-adds (``mpvit.backward``), moving twice what the forward pass moves. The
+    backward pass of norms is left out of the MACs.
     """
     moved = moved_elements(operation for _, _, operation in walk(tree))
     macs = tally(tree, "exact").macs
     if backward:
-        macs += 2 * multiply_adds(tree) - first_multiplication(tree).macs
+        macs += sum(backward_macs([operation for _, _, operation in walk(tree) if operation.calls]))
         moved *= 3
     return Work(macs, moved * ITEM_BYTES[dtype])
 
@@ -137,11 +136,6 @@ def operations_work(operations: Sequence[Operation], dtype: str) -> Work:
 def moved_elements(operations: Iterable[Operation]) -> int:
     """Return how many numbers all calls of ``operations`` read and write."""
     return sum(operation.calls * (operation.elements_read + operation.elements_written) for operation in operations)
-
-
-def first_multiplication(tree: Block) -> Operation:
-    """Return the first operation that multiplies: the one that sees the images."""
-    return next(operation for _, _, operation in walk(tree) if operation.kind in MULTIPLYING)
 
 
 def _share(part: float | None, whole: float | None) -> float | None:

@@ -6,7 +6,6 @@ from math import isfinite
 
 from mpvit.benchmark.modes import INFERENCE_ONLY, MODES, PARTS
 from mpvit.benchmark.results import FORWARD, FORWARD_BACKWARD
-from mpvit.benchmark.roofline import ITEM_BYTES
 from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.counting import input_shape
@@ -14,6 +13,7 @@ from mpvit.errors import UsageError, unknown_name
 from mpvit.inference import parse_device
 from mpvit.measurement import MOST_THREADS
 from mpvit.operations import Shape
+from mpvit.units import ITEM_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

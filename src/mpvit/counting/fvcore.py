@@ -5,15 +5,17 @@ MAC, and it rounds an einsum's cost to four significant digits.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor, nn
 
 from mpvit.config import ModelConfig
 from mpvit.cost import network
-from mpvit.counting.isolation import fresh_model, isolated
+from mpvit.counting.isolation import fresh_model, isolated, throwaway
 from mpvit.memory import free_bytes
 from mpvit.operations import Shape, walk
-from mpvit.results import Count
+from mpvit.results import Count, Counted
 
 _KINDS = {"einsum": "matmul", "adaptive_avg_pool2d": "pool"}
 """fvcore's operator names where they are not this project's kinds."""
@@ -57,3 +59,13 @@ def _require_memory(config: ModelConfig, shape: Shape) -> None:
     free = free_bytes()
     if needed > free:
         raise MemoryError(f"its trace of {shape} holds about {needed / 1e9:.0f} GB, {free / 1e9:.0f} GB are free")
+
+
+def run(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:
+    """Count any module, on the CPU, with memory for every tensor that its forward pass makes."""
+    with isolated("fvcore"):
+        from fvcore.nn import FlopCountAnalysis, parameter_count
+
+        network, tensors = throwaway(model, inputs, "cpu")
+        with torch.no_grad():
+            return Counted(int(FlopCountAnalysis(network, tuple(tensors)).total()), parameter_count(network)[""])

@@ -1,14 +1,18 @@
-"""Running a third-party counter so that it leaves no trace: a fresh network, no output, the random state as it was."""
+"""Running a third-party counter so that it leaves no trace: a throwaway network, no output, the random state as it was."""
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from mpvit.config import ModelConfig
+from mpvit.devices import put
 from mpvit.errors import MpvitError
 from mpvit.model.network import MPViT
 
@@ -24,18 +28,49 @@ def fresh_model(config: ModelConfig, device: str) -> MPViT:
     return model
 
 
+def throwaway(model: nn.Module, inputs: Sequence[Tensor], device: str) -> tuple[nn.Module, list[Tensor]]:
+    """Return copies of a network and its inputs on ``device``, in evaluation mode; what has no values (meta) is zeros."""
+    network = put(copy.deepcopy(model).eval(), device)
+    return network, [_moved(each, device) for each in inputs]
+
+
+def _moved(tensor: Tensor, device: str) -> Tensor:
+    if tensor.is_meta or device == "meta":
+        return torch.zeros_like(tensor, device=device)
+    return tensor.detach().to(device, copy=True)
+
+
+@contextlib.contextmanager
+def _unpatched() -> Iterator[None]:
+    """Put back the functions of torch that a tool has replaced: some do not, above all where the network raises."""
+    homes = (functional, torch, Tensor)
+    before = [dict(vars(home)) for home in homes]
+    try:
+        yield
+    finally:
+        for home, names in zip(homes, before, strict=True):
+            for name, value in dict(vars(home)).items():
+                if name not in names:
+                    delattr(home, name)
+                elif names[name] is not value:
+                    setattr(home, name, names[name])
+
+
 @contextlib.contextmanager
 def isolated(tool: str) -> Iterator[None]:
     """Silence ``tool`` and turn what it raises into ``MpvitError``; an interrupt passes."""
     logging_disabled = logging.root.manager.disable
+    fast_path = torch.backends.mha.get_fastpath_enabled()
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
         torch.random.fork_rng(devices=[]),
+        _unpatched(),
     ):
         warnings.simplefilter("ignore")
         logging.disable(logging.ERROR)
+        torch.backends.mha.set_fastpath_enabled(False)  # one opaque call, in which no tool could see what is multiplied
         try:
             yield
         except Exception as error:
@@ -44,3 +79,4 @@ def isolated(tool: str) -> Iterator[None]:
             raise MpvitError(f"{tool} failed: {reason}", hint=hint) from error
         finally:
             logging.disable(logging_disabled)
+            torch.backends.mha.set_fastpath_enabled(fast_path)

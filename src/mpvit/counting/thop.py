@@ -4,16 +4,17 @@ It keeps hooks and buffers on the model that it is given, so it only ever gets a
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mpvit.config import ModelConfig
 from mpvit.cost import network
-from mpvit.counting.isolation import fresh_model, isolated
+from mpvit.counting.isolation import fresh_model, isolated, throwaway
 from mpvit.operations import Shape, walk
-from mpvit.results import Count
+from mpvit.results import Count, Counted
 
 _KINDS = {nn.Conv2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm", nn.LayerNorm: "layer_norm"}
 _FUNCTIONS = ("matmul", "softmax", "add", "mul", "pool")
@@ -56,3 +57,13 @@ def _leaf_macs(layers: dict[str, Any], prefix: str = "") -> list[tuple[str, floa
     for name, (macs, _, children) in layers.items():
         found += _leaf_macs(children, f"{prefix}{name}.") if children else [(prefix + name, macs)]
     return found
+
+
+def run(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:
+    """Count any module, on the CPU."""
+    with isolated("thop"):
+        from thop import profile
+
+        network, tensors = throwaway(model, inputs, "cpu")
+        macs, params = profile(network, tuple(tensors), verbose=False)
+        return Counted(int(macs), int(params))

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from mpvit.config import ModelConfig
-from mpvit.counting.isolation import fresh_model, isolated
+from mpvit.counting.isolation import fresh_model, isolated, throwaway
 from mpvit.operations import Shape
-from mpvit.results import Count
+from mpvit.results import Count, Counted
 from mpvit.units import FLOPS_PER_MAC
 
 _KINDS = {
@@ -64,3 +65,12 @@ def count(name: str, config: ModelConfig, shape: Shape, convention: str) -> Coun
         by_kind=dict(by_kind),
         not_counted=dict(passed_over.calls),
     )
+
+
+def run(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:
+    """Count any module, on the meta device; it leaves parameters to others."""
+    with isolated("torch"):
+        network, tensors = throwaway(model, inputs, "meta")
+        with torch.no_grad(), FlopCounterMode(display=False) as counter, torch.device("meta"):
+            network(*tensors)
+    return Counted(counter.get_total_flops() // FLOPS_PER_MAC, None)

@@ -22,7 +22,7 @@ class MPViT(nn.Module):
         self.stem = nn.Sequential(
             ConvNormAct(config.in_channels, first // 2, 3, stride=2), ConvNormAct(first // 2, first, 3, stride=2)
         )
-        rates = iter(_drop_path_rates(config))
+        rates = iter(config.drop_path_rates())
         self.stages = nn.ModuleList(
             Stage(
                 stage,
@@ -60,12 +60,6 @@ def build_model(model: str | ModelConfig) -> MPViT:
     Raises ``UsageError`` for an unknown name.
     """
     return MPViT(model if isinstance(model, ModelConfig) else get_variant(model).config)
-
-
-def _drop_path_rates(config: ModelConfig) -> list[float]:
-    """Grow linearly from 0 to the configured rate over all layers in order; the paths of a stage share theirs."""
-    layers = sum(stage.layers for stage in config.stages)
-    return [config.drop_path * index / max(layers - 1, 1) for index in range(layers)]
 
 
 def _initialise(module: nn.Module) -> None:

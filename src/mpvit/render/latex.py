@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mpvit.tables import Cell, Document, Table, cell_text
+from mpvit.tables import Branch, Cell, Document, Table, cell_text
 
 _MARKS = {"✓": r"$\checkmark$", "✗": r"$\times$", "–": "--"}
 _SPECIAL = {
@@ -37,6 +37,6 @@ def _line(cells: Sequence[Cell]) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    if isinstance(cell, str):
-        return "".join(_SPECIAL.get(sign, sign) for sign in cell)
+    if isinstance(cell, str | Branch):
+        return "".join(_SPECIAL.get(sign, sign) for sign in cell_text(cell))
     return "".join(_MARKS.get(sign, sign) for sign in cell_text(cell, r"\,"))

@@ -1,17 +1,18 @@
 """Tables for a terminal, by rich, as wide as its window or, where there is none, as they need.
 
 Nothing is cut: a window that is too narrow does without optional columns, by name, and folds text that is still too long.
-Where even that does not fit, each row becomes a block with one field a line.
+Where even that does not fit, each row becomes a block with one field a line. Trees and bars are drawn in windows alone.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from rich import box
 from rich.cells import cell_len
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mpvit.tables import Cell, Compared, Document, Table, cell_text
+from mpvit.tables import Branch, Cell, Compared, Document, Share, Table, cell_text
 
 _GAP = 2
 """Blanks between columns: one of padding, one that the box draws."""
@@ -19,16 +20,21 @@ _GAP = 2
 _FOLDED = 12
 """The least width in characters that a name is folded to; in a narrower column nobody can read it."""
 
+_BAR = 10
+"""Characters of a bar for the whole."""
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
 
 def render(document: Document, width: int | None = None) -> list[RichTable | Text]:
     """Return titles and tables in order, for a window of ``width`` characters; None has no limit."""
     parts: list[RichTable | Text] = []
-    for number, table in enumerate(document.tables):
+    for number, table in enumerate(document.tables if width else map(_flat, document.tables)):
         kept, dropped = _fitting(table, width)
         parts += [Text()] if number else []
         parts += [Text(table.title, style="italic")] if table.title else []
         widths = _widths(table, kept, width)
-        parts.append(_grid(table, widths) if width is None or _total(widths.values()) <= width else _blocks(table, kept))
+        parts.append(_grid(table, widths) if width is None or _total(widths.values()) <= width else _blocks(_flat(table), kept))
         if dropped:
             parts.append(Text(f"not shown in {width} columns: {', '.join(dropped)}", style="dim italic"))
     return parts
@@ -52,8 +58,15 @@ def _grid(table: Table, widths: Mapping[int, int]) -> RichTable:
             width=width,
         )
     for row in table.rows:
-        rich.add_row(*(_text(row[index]) for index in widths))
+        rich.add_row(*(_text(row[index], width) for index, width in widths.items()))
     return rich
+
+
+def _flat(table: Table) -> Table:
+    """Return the table without trees and bars."""
+    return replace(
+        table, rows=tuple(tuple(cell_text(c) if isinstance(c, Branch | Share) else c for c in row) for row in table.rows)
+    )
 
 
 def _blocks(table: Table, kept: Sequence[int]) -> RichTable:
@@ -91,15 +104,22 @@ def _widths(table: Table, kept: Sequence[int], window: int | None) -> dict[int, 
 
 
 def _least_width(table: Table, index: int) -> int:
-    """Return how narrow a column may be: its header and names go over several lines, numbers never."""
-    column = table.columns[index]
+    """Return how narrow a column may be: its header and names go over several lines, numbers and branches never."""
+    column, cells = table.columns[index], [row[index] for row in table.rows]
     if not column.numeric:
-        return min(_width(table, index), _FOLDED)
+        branches = [_needed(cell) for cell in cells if isinstance(cell, Branch) and cell.guide]
+        return min(_width(table, index), max([_FOLDED, *branches]))
     return max(cell_len(text) for text in (*column.header.split(), *_cells(table, index)))
 
 
 def _width(table: Table, index: int) -> int:
-    return max(cell_len(text) for text in (table.columns[index].header, *_cells(table, index)))
+    cells = [*(row[index] for row in table.rows), *([table.footer[index]] if table.footer else [])]
+    return max(cell_len(table.columns[index].header), *map(_needed, cells))
+
+
+def _needed(cell: Cell) -> int:
+    """Return the characters that a cell takes in a window."""
+    return cell_len(_text(cell, len(cell_text(cell)) + 1 + _BAR).plain)
 
 
 def _cells(table: Table, index: int) -> list[str]:
@@ -110,6 +130,20 @@ def _total(widths: Iterable[int]) -> int:
     return sum(width + _GAP for width in widths) - _GAP
 
 
-def _text(cell: Cell) -> Text:
+def _text(cell: Cell, width: int = 0) -> Text:
+    """Return a cell as a window shows it; a bar takes what its number leaves of ``width``."""
+    if isinstance(cell, Branch):
+        return Text.assemble((cell.guide, "dim"), cell.name)
+    if isinstance(cell, Share):
+        number = cell_text(cell).rjust(len(cell_text(Share(1))))
+        return Text.assemble((_bar(cell.value, width - len(number) - 1), "cyan"), number)
     style = ("green" if cell.agrees else "bold red") if isinstance(cell, Compared) else ""
     return Text(cell_text(cell), style=style)
+
+
+def _bar(share: float, width: int) -> str:
+    """Return a bar for ``share`` of ``width`` characters and a blank; anything above 0 is seen."""
+    if width < 1:
+        return ""
+    whole, eighths = divmod(max(round(8 * width * share), int(share > 0)), 8)
+    return f"{_EIGHTHS[8] * whole}{_EIGHTHS[eighths].strip()}".ljust(width + 1)

@@ -15,7 +15,23 @@ class Compared:
     agrees: bool
 
 
-Cell = int | float | str | Compared | None
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A node of a tree: its path, and for a terminal the lines that lead to it and its name below its parent."""
+
+    path: str
+    guide: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a whole, in [0, 1]; on a terminal with a bar."""
+
+    value: float
+
+
+Cell = int | float | str | Compared | Branch | Share | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +70,13 @@ class Document:
 
 
 def cell_text(cell: Cell, separator: str = " ") -> str:
-    """Return a cell as text: integers whole and grouped by ``separator``, fractions to 4 digits."""
+    """Return a cell as text: integers whole and grouped by ``separator``, fractions to 4 digits, shares in percent."""
     if cell is None:
         return "–"
+    if isinstance(cell, Branch):
+        return cell.path
+    if isinstance(cell, Share):
+        return f"{100 * cell.value:.1f}"
     if isinstance(cell, Compared):
         return grouped(cell.value, separator) + ("✓" if cell.agrees else "✗")
     if isinstance(cell, int):

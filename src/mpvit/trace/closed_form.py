@@ -6,23 +6,33 @@ from typing import NamedTuple
 
 from mpvit.config import ModelConfig
 from mpvit.cost import network
-from mpvit.operations import Node, Operation, Shape, dispatched_macs
-from mpvit.published import published_modules
-from mpvit.trace import Call, Module, Trace
+from mpvit.operations import Block, Node, Operation, Shape, dispatched_macs
+from mpvit.published import published_aliases, published_tree
+from mpvit.trace import Call, Module, ModuleCall, Trace, renamed
 
 LAYOUTS = ("project", "published")
 """Whose module names a trace has: this project's, or those of the published checkpoints, where each layer registers its
 path's position encodings again."""
 
-_OPERATORS = {"conv": "conv2d", "matmul": "einsum", "pool": "adaptive_avg_pool2d", "sdpa": "scaled_dot_product_attention"}
-"""Torch's names of operations, where they are not ours."""
+_OPERATORS = {
+    **{kind: ("functional", kind) for kind in ("linear", "batch_norm", "layer_norm", "gelu", "hardswish")},
+    **{kind: ("functional", kind) for kind in ("elu", "normalize", "pad")},
+    **{kind: ("method", kind) for kind in ("softmax", "sum", "amax", "exp", "square", "masked_fill")},
+    **{kind: ("sign", kind) for kind in ("add", "mul", "sub", "div")},
+    "cat": ("torch", "cat"),
+    "conv": ("functional", "conv2d"),
+    "matmul": ("torch", "einsum"),
+    "pool": ("functional", "adaptive_avg_pool2d"),
+    "sdpa": ("functional", "scaled_dot_product_attention"),
+}
+"""How the network spells each kind of operation, and torch's name for it."""
 
 _BYTES = 4
 """Of a number in float32."""
 
 
 class _Place(NamedTuple):
-    """Where an operation happens: the call's path, the module's name and class."""
+    """Where something happens: the call's path, the module's name and class."""
 
     path: str
     module: str
@@ -35,26 +45,44 @@ def trace_config(config: ModelConfig, batch: int, height: int, width: int, *, la
     Raises ``UsageError`` for a length below 1.
     """
     tree = network(config, batch, height, width)
+    if layout == "published":
+        tree = published_tree(tree)
     calls: list[Call] = []
-    types: dict[str, str] = {}
-    parameters: dict[str, list[Shape]] = {}
-    for place, operation in _walk(tree, "", "", _Place("", "", tree.module), ""):
-        types.setdefault(place.module, place.type)
-        if operation.calls:
-            calls.append(_call(operation, place))
-        if operation.params:
-            parameters.setdefault(place.module, []).extend(_parameters(operation))
+    module_calls: list[ModuleCall] = []
+    types: dict[str, tuple[str, bool]] = {}
+    parameters: dict[str, list[tuple[str, Shape]]] = {}
+    for place, node in _walk(tree, "", "", _Place("", "", ""), ""):
+        if isinstance(node, Block):
+            types.setdefault(place.module, (place.type, False))
+            module_calls.append(ModuleCall(place.path, place.module))
+            continue
+        types.setdefault(place.module, (place.type, bool(node.module)))
+        if node.calls:
+            calls.append(_call(node, place))
+            if node.module and node.weights:
+                module_calls.append(ModuleCall(place.path, place.module, (node.input_shape,), node.output_shape))
+        if node.params:
+            parameters.setdefault(place.module, []).extend(_parameters(node))
     modules = {
         name: Module(
-            published_modules(name, config) if layout == "published" else (name,), kind, tuple(parameters.get(name, ()))
+            names=_names(name, config) if layout == "published" else (name,),
+            type=kind,
+            leaf=leaf,
+            parameters=tuple(parameters.get(name, ())),
         )
-        for name, kind in types.items()
+        for name, (kind, leaf) in types.items()
     }
-    return Trace(((batch, config.in_channels, height, width),), tuple(calls), modules)
+    return Trace(((batch, config.in_channels, height, width),), tuple(calls), tuple(module_calls), modules)
 
 
-def _walk(node: Node, path: str, own: str, around: _Place, scope: str) -> Iterator[tuple[_Place, Operation]]:
-    """Yield each operation below ``node`` with its place.
+def _names(module: str, config: ModelConfig) -> tuple[str, ...]:
+    """Return the published names of a module of the published layout."""
+    stage = module.split(".")[1:2]
+    return published_aliases(module, config.stages[int(stage[0])].layers if module.startswith("mhca_stages") else 0)
+
+
+def _walk(node: Node, path: str, own: str, around: _Place, scope: str) -> Iterator[tuple[_Place, Node]]:
+    """Yield each module that is called and each operation below ``node``, in order, with its place.
 
     ``path`` is the call's, ``own`` the name under which the node is registered; ``around`` is the nearest module, ``scope``
     the name below which shared modules are.
@@ -66,33 +94,43 @@ def _walk(node: Node, path: str, own: str, around: _Place, scope: str) -> Iterat
     if isinstance(node, Operation):
         yield around, node
         return
+    if node.module and _is_called(node):
+        yield around, node
     if node.scope:
         scope = own
     for name, child in node.children.items():
         yield from _walk(child, f"{path}.{name}".lstrip("."), f"{own}.{name}".lstrip("."), around, scope)
 
 
+def _is_called(block: Block) -> bool:
+    """Tell whether a block is a call of its module, not the registration of one that others share."""
+    child = next(iter(block.children.values()))
+    return child.calls > 0 if isinstance(child, Operation) else _is_called(child)
+
+
 def _call(operation: Operation, place: _Place) -> Call:
-    multiplies_with_weights = operation.kind in ("conv", "linear")
+    spelling, operator = _OPERATORS[operation.kind]
+    activations = (operation.input_shape, *operation.others)
+    bias = operation.kind in ("conv", "linear") and len(operation.weights) > 1
     return Call(
-        operator=_OPERATORS.get(operation.kind, operation.kind),
+        operator=operator,
+        spelling=spelling,
         path=place.path,
         module=place.module,
-        inputs=(operation.input_shape, *operation.others),
-        weights=operation.weights,
+        operands=(*activations, *operation.weights),
+        learned=tuple(range(len(activations), len(activations) + len(operation.weights))),
         output=operation.output_shape,
         macs=operation.macs,
         dispatched_macs=dispatched_macs(operation) if operation.kind == "matmul" else operation.macs,
-        bias=multiplies_with_weights and len(operation.weights) > 1,
+        dispatched_biases=prod(operation.output_shape) if bias else 0,
+        bias=bias,
+        equation=renamed(operation.equation),
         bytes_read=_BYTES * operation.elements_read,
         bytes_written=_BYTES * operation.elements_written,
     )
 
 
-def _parameters(operation: Operation) -> list[Shape]:
-    """Return the shapes of what is learned; a batch norm's statistics, which it reads too, are not."""
-    shapes: list[Shape] = []
-    for shape in operation.weights:
-        if sum(map(prod, shapes)) < operation.params:
-            shapes.append(shape)
-    return shapes
+def _parameters(operation: Operation) -> list[tuple[str, Shape]]:
+    """Return what is learned, by name; a batch norm's statistics, which it reads too, are not."""
+    shapes = operation.weights[-len(operation.weight_names) :]
+    return list(zip(operation.weight_names, shapes, strict=False))

@@ -1,0 +1,98 @@
+"""``mpvit memory``: what training takes in memory."""
+
+import re
+import sys
+from contextlib import redirect_stdout
+from typing import Annotated
+
+import typer
+
+from mpvit.errors import UsageError
+from mpvit.tables.memory import memory_document
+from mpvit.training_memory import DTYPES, OPTIMIZERS, Setting, TrainingMemory
+from mpvit.training_memory.closed_form import training_memory
+from mpvit.units import BYTES
+from mpvit.user_model import load_model, parse_arguments, parse_input
+from mpvit_cli import options, user_model
+from mpvit_cli.output import Terminal, check_format
+
+Dtype = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(DTYPES),
+        help="What activations are in; bfloat16 by autocast, parameters stay float32.",
+        autocompletion=options.complete(DTYPES),
+    ),
+]
+Optimizer = Annotated[
+    str,
+    typer.Option(metavar="|".join(OPTIMIZERS), help="Whose state is kept.", autocompletion=options.complete(OPTIMIZERS)),
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(metavar="24GiB", help="Also find the largest batch that fits this much memory.", show_default=False),
+]
+
+
+def memory(
+    ctx: typer.Context,
+    variant: options.Variants = None,
+    config: options.Configs = None,
+    attention: options.Attention = None,
+    size: options.Size = "224",
+    batch: options.Batch = 1,
+    model: user_model.Model = None,
+    argument: user_model.Arguments = None,
+    inputs: user_model.Inputs = None,
+    dtype: Dtype = "float32",
+    optimizer: Optimizer = "adamw",
+    budget: Budget = None,
+    form: options.Format = None,
+    output: options.Output = None,
+) -> None:
+    """Predict the memory of a training step: parameters, gradients, optimizer state, saved activations and the peak.
+
+    All but the peak are exact to the byte. A network of --model runs once in training mode, its inputs' first length being
+    the batch.
+
+    Examples:
+      mpvit memory --variant small --batch 64 --budget 24GiB
+
+      mpvit memory --model my_models.vit:ViT --input 8x3x224x224 --optimizer sgd-momentum
+    """
+    terminal: Terminal = ctx.obj
+    check_format(form)
+    user_model.check_model_options(ctx, model)
+    setting = Setting(dtype, optimizer, parse_bytes(budget) if budget is not None else None)
+    predictions: list[TrainingMemory] = []
+    if model:
+        predictions.append(_of_model(model, argument, inputs, setting))
+    else:
+        networks, pixels = options.parse_models(variant, config, attention), options.parse_size(size)
+        for name, network in networks.items():
+            predictions.append(training_memory(network, pixels, batch=batch, setting=setting, name=name))
+    terminal.show(memory_document(predictions), form, output)
+    if any(prediction.error for prediction in predictions):
+        raise typer.Exit(1)
+
+
+def _of_model(target: str, arguments: list[str] | None, inputs: list[str] | None, setting: Setting) -> TrainingMemory:
+    """Return the prediction for a user's model, whose own words go to stderr."""
+    shapes = [parse_input(text) for text in inputs or [user_model.DEFAULT_INPUT]]
+    named = parse_arguments(arguments or [])
+    with redirect_stdout(sys.stderr):
+        from mpvit.training_memory import live
+
+        return live.training_memory(load_model(target, named, shapes), setting)
+
+
+def parse_bytes(text: str) -> int:
+    """Read "24GiB", "80 GB" or a number of bytes; raise ``UsageError`` for anything else."""
+    units = {name.lower(): factor for name, factor in BYTES.items()} | {"": 1, "bytes": 1}
+    found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-z]*)\s*", text.lower())
+    if not found or found[2] not in units:
+        raise UsageError(
+            f"--budget {text[:40]!r}: must be a number and a unit: {', '.join(BYTES)}", hint="for example --budget 24GiB"
+        )
+    whole, _, fraction = found[1].partition(".")
+    return int(whole + fraction) * units[found[2]] // 10 ** len(fraction)

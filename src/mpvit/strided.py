@@ -1,0 +1,173 @@
+"""Tensors that are a shape, strides and a storage, and hold no numbers: which of torch's steps copy, and which only view."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import prod
+from typing import Self
+
+from mpvit.operations import Shape
+from mpvit.units import ITEM_BYTES
+
+_ITEM_BYTES = {**ITEM_BYTES, "bool": 1}
+
+
+@dataclass(eq=False, slots=True)
+class Storage:
+    """Memory that tensors are views of; ``learned`` where it is a parameter's own."""
+
+    nbytes: int
+    learned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Strided:
+    """A view of a storage; strides are in numbers. ``differentiable``: whether a gradient flows back into it."""
+
+    shape: Shape
+    strides: Shape
+    storage: Storage
+    dtype: str
+    differentiable: bool
+
+    def permute(self, axes: Sequence[int]) -> Self:
+        """Return the view with its axes in another order."""
+        return replace(self, shape=tuple(self.shape[i] for i in axes), strides=tuple(self.strides[i] for i in axes))
+
+    def reshape(self, shape: Shape) -> "Strided":
+        """Return the same numbers under another shape: a view where the strides allow it, else a copy."""
+        strides = _view_strides(self, shape)
+        if strides is None:
+            return new(shape, self.dtype, differentiable=self.differentiable)
+        return replace(self, shape=shape, strides=strides)
+
+    def rearrange(self, pattern: str, **lengths: int) -> "Strided":
+        """Return what ``einops.rearrange`` does: split axes, permute them, join axes."""
+        given, order, joined = _parsed(pattern)
+        known = dict(lengths)
+        for group, length in zip(given, self.shape, strict=True):
+            rest = length // prod(known.get(name, 1) for name in group)
+            known |= {name: rest for name in group if name not in known}
+        split = self.reshape(tuple(known[name] for group in given for name in group))
+        return split.permute(order).reshape(tuple(prod(known[name] for name in group) for group in joined))
+
+    def unbind(self) -> list[Self]:
+        """Return the views along the first axis."""
+        return [replace(self, shape=self.shape[1:], strides=self.strides[1:])] * self.shape[0]
+
+    def narrow(self, shape: Shape) -> Self:
+        """Return the view of a part of it, or of groups of its channels."""
+        return replace(self, shape=shape)
+
+    def expand(self, shape: Shape) -> Self:
+        """Return the view that repeats what has length 1."""
+        strides = [0 if old < now else stride for old, now, stride in zip(self.shape, shape, self.strides, strict=True)]
+        return replace(self, shape=shape, strides=tuple(strides))
+
+    @property
+    def dense(self) -> bool:
+        """Whether it fills its memory without gaps or overlap, in whatever order of its axes."""
+        expected = 1
+        for stride, length in sorted(zip(self.strides, self.shape, strict=True)):
+            if length != 1:
+                if stride != expected:
+                    return False
+                expected *= length
+        return True
+
+
+def new(shape: Shape, dtype: str = "float32", *, differentiable: bool = True, learned: bool = False) -> Strided:
+    """Return a contiguous tensor in a storage of its own."""
+    return Strided(shape, _dense_strides(shape), Storage(prod(shape) * _ITEM_BYTES[dtype], learned), dtype, differentiable)
+
+
+def elementwise(*operands: Strided) -> Strided:
+    """Return the result of an elementwise function, laid out as ``at::TensorIterator`` does: its operands' order of axes."""
+    shape = tuple(max(lengths) for lengths in zip(*(x.shape for x in operands), strict=True))
+    dtype = "float32" if any(x.dtype == "float32" for x in operands) else operands[0].dtype
+    out = new(shape, dtype, differentiable=any(x.differentiable for x in operands))
+    if all(x.shape == shape and _is_contiguous(x) for x in operands):
+        return out
+    first = operands[0]
+    if all(x.shape == shape and x.strides == first.strides for x in operands) and first.dense:
+        return replace(out, strides=first.strides)
+    return replace(out, strides=_dense_strides(shape, _order(shape, operands)))
+
+
+def _order(shape: Shape, operands: Sequence[Strided]) -> list[int]:
+    """Return the axes from the fastest on: ``TensorIteratorBase::reorder_dimensions``, an insertion sort by strides."""
+    order = list(reversed(range(len(shape))))
+    for start in range(1, len(order)):
+        moving = start
+        for place in range(start - 1, -1, -1):
+            sign = _slower(order[place], order[moving], shape, operands)
+            if sign > 0:
+                order[place], order[moving] = order[moving], order[place]
+                moving = place
+            elif sign < 0:
+                break
+    return order
+
+
+def _slower(axis: int, other: int, shape: Shape, operands: Sequence[Strided]) -> int:
+    for x in operands:
+        a, b = (0 if x.shape[i] == 1 != shape[i] else x.strides[i] for i in (axis, other))
+        if a == 0 or b == 0:
+            continue
+        if a != b:
+            return 1 if a > b else -1
+        if shape[axis] > shape[other]:
+            return 1
+    return 0
+
+
+def _dense_strides(shape: Shape, order: Sequence[int] | None = None) -> Shape:
+    """Return the strides without gaps whose axes, from the fastest on, are ``order``; the last the fastest by default."""
+    strides, step = [0] * len(shape), 1
+    for axis in reversed(range(len(shape))) if order is None else order:
+        strides[axis] = step
+        step *= shape[axis]
+    return tuple(strides)
+
+
+def _is_contiguous(x: Strided) -> bool:
+    return all(n == 1 or a == b for n, a, b in zip(x.shape, x.strides, _dense_strides(x.shape), strict=True))
+
+
+def _view_strides(x: Strided, shape: Shape) -> Shape | None:
+    """Return the strides of ``x`` seen under ``shape``, None where no view can do that: ``at::detail::computeStride``."""
+    strides = [1] * len(shape)
+    axis, base, length = len(shape) - 1, x.strides[-1] if x.strides else 1, 1
+    seen = 1
+    for old in reversed(range(len(x.shape))):
+        length *= x.shape[old]
+        if old and (x.shape[old - 1] == 1 or x.strides[old - 1] == length * base):
+            continue
+        while axis >= 0 and (seen < length or shape[axis] == 1):
+            strides[axis] = seen * base
+            seen *= shape[axis]
+            axis -= 1
+        if seen != length:
+            return None
+        if old:
+            base, length, seen = x.strides[old - 1], 1, 1
+    return tuple(strides) if axis == -1 else None
+
+
+_Groups = tuple[tuple[str, ...], ...]
+
+
+@lru_cache(maxsize=64)
+def _parsed(pattern: str) -> tuple[_Groups, tuple[int, ...], _Groups]:
+    """Return the groups of axes on the left, where each axis of the right comes from, and the groups on the right."""
+    left, right = (_groups(side) for side in pattern.split("->"))
+    places = [name for group in left for name in group]
+    return left, tuple(places.index(name) for group in right for name in group), right
+
+
+def _groups(side: str) -> _Groups:
+    groups: list[tuple[str, ...]] = []
+    for index, part in enumerate(side.replace(")", "(").split("(")):
+        words = part.split()
+        groups += [tuple(words)] if index % 2 else [(word,) for word in words]
+    return tuple(groups)
