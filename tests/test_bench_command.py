@@ -6,12 +6,16 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from commandline import COMMAND, environment, run, run_on_terminal, shown
+from matplotlib.text import Annotation, Text
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpvit import timing
@@ -362,11 +366,29 @@ def test_the_roofline_is_drawn(tmp_path: Path, suffix: str) -> None:
 
 def test_the_roofline_names_what_it_shows() -> None:
     figure = roofline_figure(list(results()))
-    (axes,) = figure.axes
-    texts = [text.get_text() for text in axes.texts]
-    assert {"matrix product, 100 GMAC/s", "copy, 10 GB/s", "tiny, batch 1", "tiny, batch 8"} <= set(texts)
-    assert not [text for text in texts if "99" in text]
+    (axes,), (legend,) = figure.axes, figure.legends
+    assert {text.get_text() for text in axes.texts} == {"matrix product, 100 GMAC/s", "copy, 10 GB/s", "tiny"}
+    assert [text.get_text() for text in legend.get_texts()] == ["eager", "fused", "batch 1", "batch 8"]
     roofline_figure([])
+
+
+@pytest.mark.parametrize("layers", [False, True])
+def test_no_name_on_the_roofline_lies_over_another_or_over_a_point(*, layers: bool) -> None:
+    points: list[NetworkTime | LayerTime] = []
+    for number in range(6):
+        for result in results():
+            timed = replace(result.timed, work=replace(result.timed.work, macs=10**9 + number * 10**7))
+            work: dict[str, Any] = {"model": f"network{number}", "input_shape": result.input_shape, "timed": timed}
+            layer = LayerTime(part="stage 3 attention.qkv", kind="linear", layer_input_shape=(1, 4, 8), calls=1, **work)
+            points.append(layer if layers else NetworkTime(mode="eager", passes="forward", **work))
+    figure = roofline_figure(points)
+    (axes,) = figure.axes
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in axes.texts if isinstance(text, Annotation)]
+    places = [place for marks in axes.collections for place in axes.transData.transform(np.asarray(marks.get_offsets()))]
+    assert len(boxes) == (8 if layers else 6)
+    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
+    assert not [place for place in places for box in boxes if box.contains(*place)]
 
 
 def test_the_table_fits_80_columns(config: Path) -> None:

@@ -71,7 +71,7 @@ def assert_live_counters_agree(config: ModelConfig, shape: tuple[int, int, int])
                 assert live.not_counted[f"aten::{theirs}"] == closed.not_counted[ours]
 
 
-@settings(max_examples=24)
+@settings(max_examples=10)
 @given(configs(), shapes())
 def test_live_counters_agree_on_random_networks(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     assert_live_counters_agree(config, shape)

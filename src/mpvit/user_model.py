@@ -52,13 +52,14 @@ def load_model(target: str, arguments: Mapping[str, Any], inputs: Sequence[Input
     sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"--model {target!r}: cannot import {module_name}: {_reason(error)}") from error
     finally:
         sys.path.pop(0)
     factory = getattr(module, name, None)
     if factory is None:
-        raise unknown_name(f"name in {module_name}", name, [word for word in vars(module) if not word.startswith("_")])
+        names = [word for word, value in vars(module).items() if callable(value) and not word.startswith("_")]
+        raise unknown_name(f"class or function of {module_name}", name, names)
     if not callable(factory):
         raise UsageError(f"--model {target!r}: {name} is {type(factory).__name__}, must be a class or a function")
 
@@ -67,7 +68,7 @@ def load_model(target: str, arguments: Mapping[str, Any], inputs: Sequence[Input
 
         try:
             network = factory(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise MpvitError(
                 f"--model {target!r} failed: {_reason(error)}", hint="pass arguments as --arg name=value"
             ) from error
@@ -103,6 +104,6 @@ def parse_input(text: str) -> Input:
     return Input(tuple(int(length) for length in lengths), dtype or "float32")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     first = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

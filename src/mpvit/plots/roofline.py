@@ -3,8 +3,9 @@
 Source: Williams, Waterman and Patterson, "Roofline: An Insightful Visual Performance Model", CACM 52 (2009), figure 1.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from math import atan, degrees
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,6 +32,11 @@ _POINTS_PER_INCH = 72
 _WIDE = 50
 """The largest over the smallest value of an axis, from which on powers of ten are ticks enough."""
 
+_Place = tuple[float, float]
+"""MACs per byte and 10^9 MAC/s."""
+
+_Named = tuple[str, _Place]
+
 
 def roofline_figure(results: Sequence[Result]) -> Figure:
     """Return the roofline of the layers where there are any, of the networks else.
@@ -49,15 +55,17 @@ def roofline_figure(results: Sequence[Result]) -> Figure:
         ceilings = results[0].timed.ceilings
         _set_limits(axes, [result.timed for result in layers or networks], ceilings)
         _draw_roof(axes, ceilings)
-    if layers:
-        _draw_layers(axes, layers)
-    elif networks:
-        _draw_networks(axes, networks)
+    if named := _draw_layers(axes, layers) if layers else _draw_networks(axes, networks):
+        figure.legend(
+            loc="outside upper center", ncols=5, fontsize=_LETTERS, frameon=False, handletextpad=0.2, columnspacing=1.2
+        )
+        figure.draw_without_rendering()  # the layout decides how large the axes are
+        _write_names(axes, named, beside=bool(layers))
     return figure
 
 
-def _draw_networks(axes: Axes, networks: Sequence[NetworkTime]) -> None:
-    """Draw networks, their modes by colour and shape, their batches by size; a model's name stands below its points."""
+def _draw_networks(axes: Axes, networks: Sequence[NetworkTime]) -> list[_Named]:
+    """Draw networks, their modes by colour and shape, their batches by size; return each model's name and lowest point."""
     modes = list(dict.fromkeys(network.mode for network in networks))
     batches = sorted({network.input_shape[0] for network in networks})
     areas = {batch: 20.0 + 36 * rank for rank, batch in enumerate(batches)}
@@ -73,28 +81,29 @@ def _draw_networks(axes: Axes, networks: Sequence[NetworkTime]) -> None:
         _marks(axes, [], [], number, 36, mode)
     for batch in batches:
         axes.scatter([], [], s=areas[batch], color=_FAINT, label=f"batch {batch}")
-    _legend(axes)
-    lowest: dict[str, tuple[float, float]] = {}
+    lowest: dict[str, _Place] = {}
     for network in sorted(networks, key=lambda network: network.timed.macs_per_s or 0):
         lowest.setdefault(network.model, _place(network.timed))
-    _name(axes, lowest.items(), beside=False)
+    return list(lowest.items())
 
 
-def _draw_layers(axes: Axes, layers: Sequence[LayerTime]) -> None:
-    """Draw layers, their kinds by colour and shape; the names of those that take longest stand at the right."""
+def _draw_layers(axes: Axes, layers: Sequence[LayerTime]) -> list[_Named]:
+    """Draw layers, their kinds by colour and shape; return the names and points of those that take longest."""
     slowest = sorted(layers, key=lambda layer: -(layer.total_s or 0))  # drawn first: small marks lie above large ones
     sum_s = sum(layer.total_s or 0 for layer in layers)
     for number, kind in enumerate(dict.fromkeys(layer.kind for layer in slowest)):
         same = [layer for layer in slowest if layer.kind == kind]
         x, y = zip(*(_place(layer.timed) for layer in same), strict=True)
-        _marks(axes, x, y, number, [16 + 1500 * (layer.total_s or 0) / sum_s for layer in same])
+        _marks(axes, x, y, number, [20 + 1500 * (layer.total_s or 0) / sum_s for layer in same])
         _marks(axes, [], [], number, 36, kind)
-    _legend(axes)
-    _name(axes, [(layer.part, _place(layer.timed)) for layer in slowest[:_LABELLED]], beside=True)
+    several = len({(layer.model, layer.input_shape) for layer in layers}) > 1
+    return [
+        (f"{layer.model}, batch {layer.input_shape[0]}: {layer.part}" if several else layer.part, _place(layer.timed))
+        for layer in slowest[:_LABELLED]
+    ]
 
 
-def _place(timed: Timed) -> tuple[float, float]:
-    """Return MACs per byte and 10^9 MAC/s."""
+def _place(timed: Timed) -> _Place:
     return timed.work.intensity, (timed.macs_per_s or 0) / _GIGA
 
 
@@ -103,11 +112,6 @@ def _marks(
 ) -> None:
     color, marker = COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
     axes.scatter(x, y, s=areas, color=color, marker=marker, linewidth=0.5, edgecolor="white", label=label or None, zorder=3)
-
-
-def _legend(axes: Axes) -> None:
-    figure = axes.get_figure(root=True)
-    figure.legend(loc="outside upper center", ncols=5, fontsize=_LETTERS, frameon=False, handletextpad=0.2, columnspacing=1.2)
 
 
 def _set_limits(axes: Axes, shown: Sequence[Timed], ceilings: Ceilings) -> None:
@@ -130,7 +134,7 @@ def _draw_roof(axes: Axes, ceilings: Ceilings) -> None:
     left, right = axes.get_xlim()
     flat, slope = (ceilings.macs_per_s or 0) / _GIGA, (ceilings.bytes_per_s or 0) / _GIGA
     ridge = flat / slope if flat and slope else right if slope else left
-    style = {"fontsize": _LETTERS, "color": _GREY, "va": "bottom", "ha": "right", "rotation_mode": "anchor"}
+    style: dict[str, Any] = {"fontsize": _LETTERS, "color": _GREY, "va": "bottom", "ha": "right", "rotation_mode": "anchor"}
     if slope:
         axes.plot([left, ridge], [left * slope, ridge * slope], color=_GREY, linewidth=1.2)
         end = min(ridge, axes.get_ylim()[1] / slope) * 0.85
@@ -141,14 +145,13 @@ def _draw_roof(axes: Axes, ceilings: Ceilings) -> None:
         axes.text(right, 1.04 * flat, f"matrix product, {flat:.3g} GMAC/s", **style)
 
 
-def _name(axes: Axes, places: Iterable[tuple[str, tuple[float, float]]], *, beside: bool) -> None:
+def _write_names(axes: Axes, named: Sequence[_Named], *, beside: bool) -> None:
     """Write names in a column beside the axes or in a row under all points, each as near to its own as the others let it."""
-    axes.figure.draw_without_rendering()  # the layout decides how large the axes are
     box = axes.get_window_extent()
     letter = _LETTERS * axes.figure.dpi / _POINTS_PER_INCH
     taken = 0.0
-    wanted = [(text, place, axes.transData.transform(place)) for text, place in places]
-    for text, place, (x, y) in sorted(wanted, key=lambda each: -each[2][1] if beside else each[2][0]):
+    on_paper = [(text, place, axes.transData.transform(place)) for text, place in named]
+    for text, place, (x, y) in sorted(on_paper, key=lambda each: -each[2][1] if beside else each[2][0]):
         half = 0.7 * letter if beside else (_LETTER_WIDTH * len(text) + 1) * letter / 2
         middle = max(box.y1 - y if beside else x - box.x0, taken + half)
         taken = middle + half
@@ -160,5 +163,13 @@ def _name(axes: Axes, places: Iterable[tuple[str, tuple[float, float]]], *, besi
             ha="left" if beside else "center",
             va="center" if beside else "bottom",
             fontsize=_LETTERS,
-            arrowprops={"arrowstyle": "-", "color": _FAINT, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": _GREY,
+                "linewidth": 0.5,
+                "relpos": (0, 0.5) if beside else (0.5, 1),
+                "shrinkA": 1,
+                "shrinkB": 0 if beside else 4,
+            },
+            zorder=4,
         )

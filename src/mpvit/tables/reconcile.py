@@ -40,7 +40,8 @@ def reconcile_document(explanations: Sequence[Explanation], layout: str, *, live
         exact = f"exact: {grouped(own[0].macs)} MACs, {grouped(own[0].params)} parameters"
         title = f"{model}: input {shapes}, {layout} layout, {exact}"
         tables += [build(title, [*_SUMMARY, *(_LIVE if live else ())], own), _terms(own)]
-    tables.append(_reasons(explanations))
+    if any(each.terms or each.param_terms for each in explanations):
+        tables.append(_reasons(explanations))
     rows = tuple({**each.as_row(), "layout": layout} for each in explanations)
     return Document("reconcile", rows, tuple(tables), tuple(_notes(explanations, live=live)))
 
