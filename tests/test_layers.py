@@ -380,7 +380,7 @@ def nothing(): return 7
         (["--format", "yaml"], 2, "unknown format 'yaml'"),
         (["--model", "torch"], 2, "--model 'torch': must be package.module:name"),
         (["--model", "no_such_module:Net"], 2, "cannot import no_such_module"),
-        (["--model", "broken:Ne"], 2, "unknown name in broken 'Ne'"),
+        (["--model", "broken:Ne"], 2, "unknown class or function of broken 'Ne'"),
         (["--model", "broken:number"], 2, "number is int"),
         (["--model", "broken:nothing"], 2, "makes int, must be a torch.nn.Module"),
         (["--model", "broken:Net", "--arg", "fails=True", "--input", "2x4"], 1, "no such depth"),
