@@ -46,11 +46,16 @@ def _macs(trace: Trace) -> Iterator[Term]:
 
 
 def einsum_flops(call: Call) -> int:
-    """Return numpy's ``einsum_path`` FLOP count as it prints it, of an einsum of one or two operands.
+    """Return numpy's ``einsum_path`` FLOP count as it prints it, in whole numbers.
 
-    It is 2 an element of the product of all axes where one is summed over, else 1; what numpy prints is one more.
+    Of one or two operands it is 2 an element of the product of all axes where one is summed over, else 1; what numpy prints
+    is one more. More operands, and what an equation leaves out, are numpy's business.
     """
-    terms, result = call.equation.split("->")
+    terms, arrow, result = call.equation.partition("->")
+    if not call.equation:
+        return 2 * call.macs
+    if not arrow or "." in terms or len(call.operands) > 2:  # noqa: PLR2004
+        return _numpys_flops(call)
     sizes: dict[str, int] = {}
     for letter, size in zip(terms.replace(",", ""), (size for shape in call.operands for size in shape), strict=True):
         sizes[letter] = max(sizes.get(letter, 1), size)
@@ -58,6 +63,15 @@ def einsum_flops(call: Call) -> int:
     if call.equation in _EXACT_EQUATIONS:
         return flops
     return int(float(f"{flops + 1:.3e}"))
+
+
+def _numpys_flops(call: Call) -> int:
+    import numpy as np
+
+    operands = [np.broadcast_to(0.0, shape) for shape in call.operands]  # shapes without memory
+    printed = np.einsum_path(call.equation, *operands, optimize="optimal")[1]
+    (line,) = [line for line in printed.splitlines() if "optimized flop" in line.lower()]
+    return int(float(line.partition(":")[2]))
 
 
 RULE = Rule(_macs, right, "fvcore/nn/flop_count.py and jit_handles.py")

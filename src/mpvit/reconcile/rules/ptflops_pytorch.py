@@ -100,6 +100,8 @@ def _broadcast(call: Call) -> int:
 
 
 def _attention(call: ModuleCall, module: Module) -> int:
+    if [len(shape) for shape in call.inputs[:3]] != [3, 3, 3]:
+        return 0  # the tool fails on anything but (query, key, value) with a batch
     settings = dict(module.settings)
     heads, first = int(settings["num_heads"]), bool(settings.get("batch_first"))
     (query, key, value) = call.inputs[:3]

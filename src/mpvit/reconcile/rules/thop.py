@@ -41,11 +41,12 @@ def _extra(call: Call, module: Module) -> Term | None:
         amount = (4 if module.parameters else 2) * read
         return Term("norms", amount, "4 an element with learned scale and shift, 2 without")
     if module.type.startswith("ConvTranspose"):
-        groups = call.output[1] // call.weights[0][1]
-        amount = call.elements * (call.operands[0][1] // groups) * prod(call.weights[0][2:])
+        data, weight = call.operands[:2]
+        groups = call.output[1] // weight[1]
+        amount = call.elements * (data[1] // groups) * prod(weight[2:])
         return Term("transposed convolutions", amount - call.macs, "output elements times taps: the inputs' are fewer")
-    if module.type == "Softmax":
-        length = call.operands[0][int(dict(module.settings)["dim"])]
+    if module.type == "Softmax" and "dim" in (settings := dict(module.settings)):
+        length = call.operands[0][int(settings["dim"])]
         return Term("softmax", read // length * (3 * length - 1), "n exponentials, n - 1 additions, n divisions a row")
     if module.type == "PReLU":
         return Term("activations", read, "1 an element")
