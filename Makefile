@@ -5,12 +5,13 @@ READY := .venv/.ready
 
 .PHONY: report test slow check bench clean
 
-report: $(READY)  ## count all four variants, print the table, write it and what attention costs to reports/
+report: $(READY)  ## count all four variants, print the table, write it, what attention costs and the whole page to reports/
 	$(BIN)/mpvit flops --check
 	$(BIN)/mpvit --quiet flops --check -o reports/flops.md
 	$(BIN)/mpvit --quiet flops --check -o reports/flops.json
 	$(BIN)/mpvit --quiet compare-attn -o reports/attention.md
 	$(BIN)/mpvit --quiet compare-attn -o reports/attention.json
+	$(BIN)/mpvit --quiet report --variant all --measure -o reports/report
 
 test: $(READY)  ## the normal tests: under three minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile

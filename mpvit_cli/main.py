@@ -6,6 +6,9 @@ COMMANDS = {
     "reconcile": ("mpvit_cli.commands.reconcile:reconcile", "Count"),
     "compare-attn": ("mpvit_cli.commands.compare_attn:compare_attn", "Count"),
     "memory": ("mpvit_cli.commands.memory:memory", "Count"),
+    "ablate": ("mpvit_cli.commands.ablate:ablate", "Count"),
+    "search": ("mpvit_cli.commands.search:search", "Count"),
+    "report": ("mpvit_cli.commands.report:report", "Count"),
     "bench": ("mpvit_cli.commands.bench:bench", "Measure"),
     "predict": ("mpvit_cli.commands.predict:predict", "Use"),
 }

@@ -1,5 +1,6 @@
 """The options that several commands share, and what words are read as. A command's own options stand in its file."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mpvit.attention import KINDS
-from mpvit.config import VARIANTS, ModelConfig, get_variant, load_config
+from mpvit.config import DEFAULT_VARIANT, VARIANTS, ModelConfig, get_variant, load_config
 from mpvit.errors import UsageError
 from mpvit.measurement import DTYPES
 from mpvit.render import FORMATS
@@ -61,6 +62,18 @@ Variants = Annotated[
 Configs = Annotated[
     list[Path] | None,
     typer.Option("--config", metavar="FILE.toml", help="A network of your own; repeatable.", show_default=False),
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"Published variant: {', '.join(VARIANTS)}. (default: {DEFAULT_VARIANT})",
+        autocompletion=complete(VARIANTS),
+        show_default=False,
+    ),
+]
+Config = Annotated[
+    Path | None, typer.Option(metavar="FILE.toml", help="A network of your own instead of a variant.", show_default=False)
 ]
 Size = Annotated[str, typer.Option(metavar="PIXELS", help="Image size: one side, or HEIGHTxWIDTH.", envvar="MPVIT_SIZE")]
 Batch = Annotated[int, typer.Option(parser=whole, metavar="N", help="Images in the batch.")]
@@ -128,6 +141,22 @@ def parse_wholes(option: str, text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(word) for word in words))
 
 
+AMOUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+"""What the letters behind a number of MACs or parameters stand for."""
+
+
+def parse_amount(option: str, text: str) -> int:
+    """Read "3G", "2.5G", "11M" or "300000" as a whole number of at least 1; raise ``UsageError`` for anything else."""
+    found = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,12})?)\s*([kmgt]?)\s*", text.lower())
+    whole, _, fraction = found[1].partition(".") if found else ("0", "", "")
+    amount = int(whole + fraction) * AMOUNTS[found[2]] // 10 ** len(fraction) if found else 0
+    if amount < 1:
+        raise UsageError(
+            f"{option} {text[:40]!r}: must be a number of at least 1, with k, M, G or T", hint=f"for example {option} 2.5G"
+        )
+    return amount
+
+
 def parse_range(text: str) -> tuple[int, int]:
     """Read "49..65536" as (first, last); raise ``UsageError`` for anything else."""
     ends = text.split("..")
@@ -143,6 +172,17 @@ def parse_names(given: Sequence[str] | None, every: Iterable[str], default: Sequ
     """Read repeated or comma-joined names, ``all`` standing for ``every`` one; each once, in the order given."""
     names = [name.strip() for text in given or default for name in text.split(",")]
     return list(dict.fromkeys(name for given in names for name in (every if given == ALL else [given])))
+
+
+def parse_model(variant: str | None, config: Path | None) -> tuple[str, ModelConfig]:
+    """Return the one network asked for with its name; raise ``UsageError`` for both a variant and a file."""
+    if variant and config:
+        raise UsageError(f"--variant {variant} with --config {config}: must be one of them")
+    return (
+        (config.stem, load_config(config))
+        if config
+        else (variant or DEFAULT_VARIANT, get_variant(variant or DEFAULT_VARIANT).config)
+    )
 
 
 def parse_models(

@@ -1,8 +1,15 @@
 """Random networks and images, small enough to run dozens of a test."""
 
+from typing import Any
+
 from hypothesis import strategies as st
 
-from mpvit.config import ModelConfig, StageConfig
+from mpvit.config import ALTERNATIVES, ModelConfig, StageConfig
+
+
+def alternatives() -> st.SearchStrategy[dict[str, Any]]:
+    """What an ablation switches off or exchanges in a stage."""
+    return st.fixed_dictionaries({field: st.sampled_from(choices) for field, choices in ALTERNATIVES.items()})
 
 
 @st.composite
@@ -17,6 +24,7 @@ def stages(draw: st.DrawFn, *, even: bool = False) -> StageConfig:
         heads=heads,
         mlp_ratio=draw(st.sampled_from([1, 2, 3, 4])),
         crpe_windows=tuple(windows),
+        **draw(st.just({}) | alternatives()),
     )
 
 

@@ -41,6 +41,12 @@ def test_heads_are_split_over_the_windows_in_the_published_proportion(heads: int
         ("crpe_windows", ((3, 0),), "share of the heads of at least 1"),
         ("crpe_windows", (3, 5, 7), "pairs"),
         ("attention", 3, "must be a name"),
+        ("local", 1, "must be True or False"),
+        ("cpe", "off", "must be True or False"),
+        ("fusion", "add", "must be 'concat' or 'sum'"),
+        ("fusion", True, "must be 'concat' or 'sum'"),
+        ("patch_embed", "serial", "must be 'series' or 'parallel'"),
+        ("patch_embed", ("series",), "must be 'series' or 'parallel'"),
     ],
 )
 def test_a_wrong_stage_names_the_field_the_value_and_the_rule(field: str, value: Any, rule: str) -> None:  # noqa: ANN401
@@ -125,6 +131,14 @@ def test_the_same_fields_make_a_toml_file(tmp_path: Path) -> None:
     assert load_config(file) == ModelConfig(
         (StageConfig(2, 3, 32, 4, 2), StageConfig(4, 1, 30, 3, 1.5, ((3, 1), (9, 2)))), 1, 10, 0.1
     )
+
+
+def test_parts_are_switched_off_and_exchanged_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "network.toml"
+    file.write_text(TOML + 'local = false\ncpe = false\nfusion = "sum"\npatch_embed = "parallel"\n')
+    first, second = load_config(file).stages
+    assert (first.local, first.cpe, first.fusion, first.patch_embed) == (True, True, "concat", "series")  # as published
+    assert (second.local, second.cpe, second.fusion, second.patch_embed) == (False, False, "sum", "parallel")
 
 
 @pytest.mark.parametrize("name", VARIANTS)

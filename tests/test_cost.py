@@ -1,6 +1,8 @@
 """The closed form's tree against the network: the same modules, shapes, parameters and calls, seen by hooks."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from mpvit import VARIANTS, ModelConfig, build_model
 from mpvit.cost import network, parts
 from mpvit.errors import UsageError
-from mpvit.operations import CONVENTIONS, tally, walk
+from mpvit.operations import CONVENTIONS, Node, tally, walk
 
 LEAVES = {nn.Conv2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm", nn.LayerNorm: "layer_norm"}
 LEAVES |= {nn.Hardswish: "hardswish", nn.GELU: "gelu"}
@@ -92,6 +94,43 @@ def test_a_length_below_one_is_refused(what: str) -> None:
     lengths = {"batch": 1, "height": 1, "width": 1, what: 0}
     with pytest.raises(UsageError, match=f"{what} = 0"):
         network(VARIANTS["tiny"].config, **lengths)
+
+
+def changed(**fields: Any) -> dict[str, Node]:  # noqa: ANN401
+    """The parts of tiny at 224x224, by path, with fields of each stage changed."""
+    config = VARIANTS["tiny"].config
+    stages = tuple(replace(stage, **fields) for stage in config.stages)
+    return parts(network(replace(config, stages=stages), 1, 224, 224), "path")
+
+
+PUBLISHED = changed()
+NEW_PARAMS = [  # in stage 4: 176 channels, 3 paths, 4 layers, 14x14 tokens; 216 channels behind its fusion
+    ({"local": False}, "fusion", -176 * 216),
+    ({"cpe": False}, "path 2", -(9 + 1) * 176),
+    ({"crpe_windows": ()}, "path 2", -22 * (2 * (9 + 1) + 3 * (25 + 1) + 3 * (49 + 1))),
+    ({"fusion": "sum"}, "fusion", -3 * 176 * 216),
+    ({"fusion": "sum"}, "local", 0),
+    ({"patch_embed": "parallel"}, "path 1", 0),
+    ({"patch_embed": "parallel"}, "path 2", (25 - 9) * 176),
+    ({"patch_embed": "parallel"}, "path 3", (49 - 9) * 176),
+]
+
+
+@pytest.mark.parametrize(("fields", "part", "more"), NEW_PARAMS)
+def test_what_a_switched_off_or_exchanged_part_holds(fields: dict[str, Any], part: str, more: int) -> None:
+    name = f"stage 4 {part}"
+    assert tally(changed(**fields)[name], "exact").params == tally(PUBLISHED[name], "exact").params + more
+
+
+def test_without_a_local_branch_there_is_no_such_part() -> None:
+    assert [name for name in PUBLISHED if name not in changed(local=False)] == [f"stage {n} local" for n in (2, 3, 4, 5)]
+
+
+def test_a_sum_of_maps_multiplies_one_in_the_fusion() -> None:
+    """Of 4 maps in stage 4, 14x14 positions each: 3 products less, and 3 sums for one concatenation."""
+    sums, concatenated = (tally(found["stage 4 fusion"], "matmul") for found in (changed(fusion="sum"), PUBLISHED))
+    assert concatenated.macs - sums.macs == 3 * 176 * 216 * 14 * 14
+    assert (sums.not_counted["add"], concatenated.not_counted["cat"]) == (3, 1)
 
 
 def test_deeper_paths_do_not_take_more_operations_in_memory() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
 from mpvit.attention import KINDS
+from mpvit.config import ALTERNATIVES
 from mpvit.errors import UsageError
 from mpvit.model import fused
 from mpvit.model.fused import fuse
@@ -102,6 +104,18 @@ def test_any_kind_of_attention(attention: str, windows: tuple[tuple[int, int], .
     config = replace(SMALL, stages=tuple(replace(stage, attention=attention, crpe_windows=windows) for stage in SMALL.stages))
     height, width = (224, 224) if attention == "linformer" else (40, 56)  # linformer is built for one size
     assert_equivalent(randomised(config), torch.randn(2, 3, height, width, dtype=torch.float64), FLOAT64)
+
+
+CHANGES: list[dict[str, Any]] = [{field: choices[1]} for field, choices in ALTERNATIVES.items()]
+CHANGES += [{"local": False, "fusion": "sum", "paths": 1}, {"local": False, "cpe": False, "crpe_windows": ()}]
+
+
+@pytest.mark.parametrize("rows", [0, 10**9], ids=["in turn", "side by side"])
+@pytest.mark.parametrize("fields", CHANGES, ids=str)
+def test_parts_switched_off_or_exchanged(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], rows: int) -> None:
+    monkeypatch.setattr(fused, "SIDE_BY_SIDE_ROWS", rows)
+    config = replace(SMALL, stages=tuple(replace(stage, **fields) for stage in SMALL.stages))
+    assert_equivalent(randomised(config), torch.randn(2, 3, 61, 44, dtype=torch.float64), FLOAT64)
 
 
 @pytest.fixture

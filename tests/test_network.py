@@ -1,4 +1,7 @@
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from torch import Tensor, nn
 
 import mpvit
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
+from mpvit.config import ALTERNATIVES
 from mpvit.errors import UsageError
 from mpvit.model.layers import DropPath
 from mpvit.model.network import MPViT
@@ -65,11 +69,75 @@ def test_any_checked_configuration_builds_and_runs(config: ModelConfig, shape: t
     assert output.isfinite().all()
 
 
-def test_in_training_every_parameter_gets_a_gradient() -> None:
-    model = build_model(SMALL).train()
+CHANGES: list[dict[str, Any]] = [{}, *({field: choices[1]} for field, choices in ALTERNATIVES.items())]
+CHANGES += [{"crpe_windows": ()}, {field: choices[1] for field, choices in ALTERNATIVES.items()}]
+
+
+def changed(**fields: Any) -> ModelConfig:  # noqa: ANN401
+    return replace(SMALL, stages=tuple(replace(stage, **fields) for stage in SMALL.stages))
+
+
+@pytest.mark.parametrize("fields", CHANGES, ids=str)
+def test_in_training_every_parameter_gets_a_gradient(fields: dict[str, Any]) -> None:
+    model = build_model(changed(**fields)).train()
     model(torch.randn(2, 3, 64, 64)).square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
     without = [name for name, parameter in model.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert without == []
+
+
+def without_local(name: str, tensor: Tensor) -> Tensor:
+    """The fusion's columns of the local branch are the first, as many as the stage has channels."""
+    dims = {"stages.0.fusion.conv.weight": 8, "stages.1.fusion.conv.weight": 12}
+    return torch.cat([torch.zeros_like(tensor[:, : dims[name]]), tensor], dim=1) if name in dims else tensor
+
+
+def of_each_map(name: str, tensor: Tensor) -> Tensor:
+    maps = {"stages.0.fusion.conv.weight": 3, "stages.1.fusion.conv.weight": 4}
+    return tensor.repeat(1, maps[name], 1, 1) if name in maps else tensor
+
+
+def unchanged(_: str, tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@pytest.mark.parametrize(
+    ("fields", "as_published"),
+    [
+        ({"local": False}, without_local),  # a branch that nothing takes
+        ({"cpe": False}, unchanged),  # a convolution of zeros, added
+        ({"crpe_windows": ()}, unchanged),
+        ({"fusion": "sum"}, of_each_map),  # the same product of each map
+        ({"patch_embed": "parallel", "paths": 1}, unchanged),  # a single path has none before it
+    ],
+    ids=["local", "cpe", "crpe", "fusion", "patch_embed"],
+)
+def test_an_alternative_is_the_published_network_with_certain_weights(
+    fields: dict[str, Any], as_published: Callable[[str, Tensor], Tensor]
+) -> None:
+    torch.manual_seed(0)
+    other = build_model(changed(**fields)).double().eval()
+    model = build_model(changed(paths=fields["paths"]) if "paths" in fields else SMALL).double().eval()
+    for name in (name for name in model.state_dict() if "cpe" in name or "crpe" in name):
+        model.state_dict()[name].zero_()
+        if name in other.state_dict():
+            other.state_dict()[name].zero_()
+    given = {name: as_published(name, tensor) for name, tensor in other.state_dict().items()}
+    missing, unexpected = model.load_state_dict(given, strict=False)
+    assert unexpected == []
+    assert all(".local." in name or "cpe" in name or "crpe" in name for name in missing)
+    image = torch.randn(2, 3, 50, 44, dtype=torch.float64)
+    with torch.inference_mode():
+        assert_close(other(image), model(image), 1e-12)
+
+
+def test_parallel_embeddings_see_the_stages_input() -> None:
+    """Windows of 3x3, 5x5 and 7x7, each as far apart as the stage's."""
+    paths = build_model(changed(patch_embed="parallel")).get_submodule("stages.1.paths")
+    convs = [convolution for name, convolution in paths.named_modules() if name.endswith("embedding.depthwise")]
+    assert [(conv.kernel_size, conv.stride, conv.padding) for conv in convs if isinstance(conv, nn.Conv2d)] == [
+        ((kernel, kernel), (2, 2), (kernel // 2, kernel // 2)) for kernel in (3, 5, 7)
+    ]
 
 
 def test_position_encodings_are_registered_once() -> None:

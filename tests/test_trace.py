@@ -1,7 +1,8 @@
 """Both traces of a network are equal; the trace of any module is what its shapes say."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,9 +15,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mpvit import VARIANTS, ModelConfig, build_model
 from mpvit.attention import KINDS
+from mpvit.config import ALTERNATIVES
 from mpvit.trace import Trace
 from mpvit.trace.closed_form import trace_config
 from mpvit.trace.live import trace_module
+
+CHANGES = [{field: choices[1]} for field, choices in ALTERNATIVES.items()]
 
 KINDS_OF_A_NETWORK = [kind for kind in KINDS if kind != "factorized_crpe"]
 """Inside a network, factorized attention has the path's position encoding."""
@@ -36,6 +40,13 @@ def test_the_closed_form_is_what_the_network_does(config: ModelConfig, shape: tu
 @pytest.mark.parametrize("kind", KINDS_OF_A_NETWORK)
 def test_it_is_under_every_kind_of_attention(kind: str) -> None:
     config = VARIANTS["tiny"].config.with_attention(kind)
+    assert trace_config(config, 1, 224, 224) == live(config, 1, 224, 224)
+
+
+@pytest.mark.parametrize("fields", CHANGES, ids=str)
+def test_it_is_with_parts_switched_off_or_exchanged(fields: dict[str, Any]) -> None:
+    config = VARIANTS["tiny"].config
+    config = replace(config, stages=tuple(replace(stage, **fields) for stage in config.stages))
     assert trace_config(config, 1, 224, 224) == live(config, 1, 224, 224)
 
 

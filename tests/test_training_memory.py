@@ -1,6 +1,7 @@
 """Training memory: the closed form is, to the byte, what autograd keeps on the meta device and on the CPU."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch import nn
 
 from mpvit import VARIANTS, ModelConfig, build_model
 from mpvit.attention import KINDS
+from mpvit.config import ALTERNATIVES
 from mpvit.errors import MpvitError, UsageError
 from mpvit.peak_memory import peak_bytes
 from mpvit.training_memory import OPTIMIZERS, Setting, TrainingMemory
@@ -22,6 +24,9 @@ from mpvit.user_model import Input, UserModel
 
 NETWORK_KINDS = [kind for kind in KINDS if kind != "factorized_crpe"]
 """Inside a network, factorized attention has the path's position encoding."""
+
+CHANGES: list[dict[str, Any]] = [{field: choices[1]} for field, choices in ALTERNATIVES.items()]
+CHANGES += [{"local": False, "fusion": "sum"}, {"local": False, "cpe": False, "crpe_windows": ()}]
 
 META_KINDS = [kind for kind in NETWORK_KINDS if kind != "sdpa"]
 """On the meta device torch has no fused attention, so that it keeps the N x N matrices there and nowhere else."""
@@ -70,6 +75,15 @@ def test_and_on_the_cpu_in_both_dtypes(kind: str, autocast: bool) -> None:  # no
     config = ModelConfig((stage,), num_classes=5, drop_path=0.1).with_attention(kind)
     shape = (2, 224, 224) if kind == "linformer" else (2, 37, 50)
     assert closed(config, shape, autocast=autocast) == kept(config, shape, "cpu", autocast=autocast)
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("fields", CHANGES, ids=str)
+def test_with_parts_switched_off_or_exchanged(fields: dict[str, Any], autocast: bool) -> None:  # noqa: FBT001
+    stages = tuple(replace(stage, **fields) for stage in VARIANTS["tiny"].config.stages[:2])
+    config, shape = ModelConfig(stages, num_classes=5, drop_path=0.1), (2, 65, 49)
+    assert closed(config, shape, autocast=autocast) == kept(config, shape, "cpu", autocast=autocast)
+    assert closed(config, shape) == kept(config, shape, "meta")
 
 
 @settings(max_examples=25, deadline=None)

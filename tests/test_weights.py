@@ -14,6 +14,7 @@ from strategies import configs
 from torch import Tensor
 
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model, load_weights, save_weights
+from mpvit.config import ALTERNATIVES
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.model.network import MPViT
 from mpvit.model.weights import read_weights
@@ -159,6 +160,25 @@ def test_weights_of_another_variant_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="misshapen") as caught:
         load_weights(build_model("xsmall"), path)
     assert "another variant" in caught.value.hint
+
+
+@pytest.mark.parametrize(("field", "other"), [(field, choices[1]) for field, choices in ALTERNATIVES.items()])
+def test_published_weights_fit_no_alternative(checkpoint: Path, field: str, other: Any) -> None:  # noqa: ANN401
+    first, second = SMALL.stages
+    with pytest.raises(WeightsError, match="does not fit the network") as caught:
+        load_weights(build_model(replace(SMALL, stages=(replace(first, **{field: other}), second))), checkpoint)
+    assert f"stages[0].{field} = {other!r}" in caught.value.hint
+
+
+@pytest.mark.parametrize(("field", "other"), [(field, choices[1]) for field, choices in ALTERNATIVES.items()])
+def test_a_project_file_says_which_alternative_it_is_of(tmp_path: Path, field: str, other: Any) -> None:  # noqa: ANN401
+    path, first = tmp_path / "weights.safetensors", SMALL.stages[0]
+    changed = replace(SMALL, stages=(replace(first, **{field: other}), SMALL.stages[1]))
+    save_weights(build_model(changed), path)
+    assert read_weights(path).config == changed
+    with pytest.raises(WeightsError) as caught:
+        load_weights(build_model(SMALL), path)
+    assert f"stages[0].{field} = {other!r}, the model has {getattr(first, field)!r}" in str(caught.value)
 
 
 def test_weights_of_another_configuration_are_refused_by_the_field_that_differs(tmp_path: Path) -> None:

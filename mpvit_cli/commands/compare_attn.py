@@ -6,7 +6,6 @@ import typer
 
 from mpvit.attention import KINDS, Sizes
 from mpvit.compare_attention.costs import CROSSING, attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
-from mpvit.config import VARIANTS, get_variant
 from mpvit.errors import UsageError
 from mpvit.results import AttentionPoint
 from mpvit.tables import Document
@@ -21,9 +20,8 @@ _MEASURED_TOKENS = (64, 65_536)
 _NUMERICS_TOKENS = (64, 4096)
 
 Tokens = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Number of tokens.")]
-Variant = Annotated[str, typer.Option(metavar="NAME", help="Published variant.", autocompletion=options.complete(VARIANTS))]
 Stage = Annotated[
-    int, typer.Option(parser=options.whole, metavar="2..5", help="Stage of the variant whose channels and heads are taken.")
+    int, typer.Option(parser=options.whole, metavar="2..5", help="Stage of the network whose channels and heads are taken.")
 ]
 Dim = Annotated[
     int | None, typer.Option(parser=options.whole, metavar="C", help="Channels, instead of a stage's.", show_default=False)
@@ -53,7 +51,8 @@ Numerics = Annotated[bool, typer.Option("--numerics", help="Errors in half preci
 def compare_attn(
     ctx: typer.Context,
     tokens: Tokens = 3136,
-    variant: Variant = "xsmall",
+    variant: options.Variant = None,
+    config: options.Config = None,
     stage: Stage = 2,
     dim: Dim = None,
     heads: Heads = None,
@@ -84,7 +83,7 @@ def compare_attn(
     options.check_plot(plot)
     if measure and numerics:
         raise UsageError("--measure with --numerics: must be one of them")
-    network = get_variant(variant).config
+    name, network = options.parse_model(variant, config)
     sizes = stage_sizes(network, stage, tokens, dim=dim, heads=heads)
     chosen = options.parse_names(kind, KINDS, [options.ALL])
     ends = options.parse_range(swept) if swept else _MEASURED_TOKENS if measure else _NUMERICS_TOKENS if numerics else ()
@@ -101,7 +100,7 @@ def compare_attn(
     else:
         met = met_tokens(network) if dim is None else []
         growing = sweep(chosen if kind else CROSSING, sizes, asked.tokens)
-        document = attention_document(attention_costs(chosen, sizes), growing, met, variant)
+        document = attention_document(attention_costs(chosen, sizes), growing, met, name)
     terminal.show(document, form, output)
     if plot:
         from mpvit.plots.attention import attention_figure

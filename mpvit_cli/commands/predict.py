@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mpvit.config import VARIANTS
+from mpvit.config import DEFAULT_VARIANT, VARIANTS
 from mpvit.errors import UsageError
 from mpvit.tables.predictions import UNTRAINED, prediction_document
 from mpvit_cli import options
@@ -25,7 +25,7 @@ Variant = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"Published variant: {', '.join(VARIANTS)}. (default: what the weights say, else xsmall)",
+        help=f"Published variant: {', '.join(VARIANTS)}. (default: what the weights say, else {DEFAULT_VARIANT})",
         autocompletion=options.complete(VARIANTS),
         envvar="MPVIT_VARIANT",
         show_default=False,
@@ -97,7 +97,7 @@ def predict(
         terminal.note(UNTRAINED)
         network = inference.random_network(variant, classes, place)
     else:
-        file = weights or find_weights(variant or inference.DEFAULT_VARIANT, cache, terminal.track)
+        file = weights or find_weights(variant or DEFAULT_VARIANT, cache, terminal.track)
         network = inference.load_network(file, variant, classes, place)
     answers = inference.predict(network.model, network.classes, paths, config)
     predictions = list(terminal.track(answers, "Looking", len(paths)))

@@ -3,16 +3,18 @@
 The paper (Lee et al., CVPR 2022, arXiv:2112.11010) counts the stem as stage 1, so ``ModelConfig.stages[0]`` is its stage 2.
 """
 
+import json
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
 from mpvit.attention import get_kind
 from mpvit.attention.factorized_crpe import PUBLISHED_WINDOWS, Windows, split_heads
 from mpvit.errors import UsageError, unknown_name
+from mpvit.files import write_atomically
 
 TRAINED_SIZE = 224
 """The side in pixels of the images that the published networks were trained on."""
@@ -25,6 +27,14 @@ DEEPEST = 1000
 
 FIRST_STAGE = 2
 """The paper's number of ``ModelConfig.stages[0]``."""
+
+ALTERNATIVES: dict[str, tuple[bool, bool] | tuple[str, str]] = {
+    "local": (True, False),
+    "cpe": (True, False),
+    "fusion": ("concat", "sum"),
+    "patch_embed": ("series", "parallel"),
+}
+"""What each of these fields of a stage may be, the published network's first."""
 
 
 def _require(condition: bool, field: str, value: object, rule: str) -> None:  # noqa: FBT001 - reads as a sentence
@@ -47,7 +57,12 @@ class StageConfig:
 
     ``mlp_ratio`` times ``dim`` is the width of the MLP's hidden layer. ``crpe_windows`` are pairs (window, share) of the
     convolutional relative position encoding: the published 2, 3 and 3 of 8 heads see 3x3, 5x5 and 7x7 windows, and any
-    other head count is split in the same proportion. Raises ``UsageError`` naming the field, the value and the rule.
+    other head count is split in the same proportion; without windows there is none.
+
+    The published network has the defaults of what follows. ``local`` is the convolutional branch, ``cpe`` the paths'
+    convolutional position encoding; ``fusion`` joins the branch and the paths by concatenation or as their ``sum``.
+    ``patch_embed`` is ``series`` where each path embeds what the one before has embedded, ``parallel`` where each embeds the
+    stage's input, with a window that is wider by 2. Raises ``UsageError`` naming the field, the value and the rule.
     """
 
     paths: int
@@ -57,6 +72,10 @@ class StageConfig:
     mlp_ratio: float
     crpe_windows: Windows = PUBLISHED_WINDOWS
     attention: str = "factorized"
+    local: bool = True
+    cpe: bool = True
+    fusion: str = "concat"
+    patch_embed: str = "series"
 
     def __post_init__(self) -> None:
         """Check every field once."""
@@ -76,6 +95,8 @@ class StageConfig:
             self.mlp_ratio,
             f"times dim = {self.dim} must be a whole number of hidden channels",
         )
+        if float(self.mlp_ratio).is_integer():
+            object.__setattr__(self, "mlp_ratio", int(self.mlp_ratio))
         windows = self.crpe_windows
         pairs = isinstance(windows, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in windows)  # noqa: PLR2004
         _require(
@@ -89,6 +110,10 @@ class StageConfig:
             _require(len(windows) > 0, "attention", self.attention, "must have crpe_windows")
             object.__setattr__(self, "attention", "factorized")
         get_kind(self.attention)
+        for name, choices in ALTERNATIVES.items():
+            value = getattr(self, name)
+            fits = type(value) is type(choices[0]) and value in choices
+            _require(fits, name, value, f"must be {' or '.join(map(repr, choices))}")
 
     @property
     def head_dim(self) -> int:
@@ -99,6 +124,17 @@ class StageConfig:
     def hidden_dim(self) -> int:
         """Channels of the MLP's hidden layer."""
         return int(self.mlp_ratio * self.dim)
+
+    @property
+    def joined_dim(self) -> int:
+        """Channels that the fusion takes."""
+        return self.dim * (self.paths + self.local) if self.fusion == "concat" else self.dim
+
+    def embedding(self, path: int, stride: int) -> tuple[int, int]:
+        """Return the (kernel, stride) of a path's patch embedding, ``path`` 0 the first, in a stage of stride ``stride``."""
+        if self.patch_embed == "parallel":
+            return 3 + 2 * path, stride
+        return 3, 1 if path else stride
 
     def head_windows(self) -> Windows:
         """Return pairs (window, heads) of the relative position encoding, whose heads sum to ``heads``."""
@@ -171,11 +207,21 @@ class PublishedCount:
 
 
 @dataclass(frozen=True, slots=True)
+class PublishedAccuracy:
+    """Percent of ImageNet-1K's validation images whose class is the first, or among the first five, at 224x224 pixels."""
+
+    top1: float
+    top5: float
+    source: str = "the authors' released ImageNet-1K evaluation (Lee et al., CVPR 2022, arXiv:2112.11010)"
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
-    """A published network: its configuration, its published counts, and where its ImageNet-1K weights stood."""
+    """A published network: its configuration, its published counts and accuracy, where its ImageNet-1K weights stood."""
 
     config: ModelConfig
     published: PublishedCount
+    accuracy: PublishedAccuracy
     weights_url: str
 
 
@@ -185,11 +231,13 @@ def _variant(
     mlp_ratio: int,
     drop_path: float,
     counts: tuple[int, int, int],
+    accuracy: tuple[float, float],
     file: str,
 ) -> Variant:
     paths = (2, 3, 3, 3)
     stages = tuple(StageConfig(p, n, dim, 8, mlp_ratio) for p, n, dim in zip(paths, layers, dims, strict=True))
-    return Variant(ModelConfig(stages, drop_path=drop_path), PublishedCount(*counts), f"https://dl.dropbox.com/s/{file}")
+    config, url = ModelConfig(stages, drop_path=drop_path), f"https://dl.dropbox.com/s/{file}"
+    return Variant(config, PublishedCount(*counts), PublishedAccuracy(*accuracy), url)
 
 
 VARIANTS: dict[str, Variant] = {
@@ -199,6 +247,7 @@ VARIANTS: dict[str, Variant] = {
         2,
         0.0,
         (5_843_736, 1_654_163_812, 16_641_952),
+        (78.210, 94.270),
         "1cmquqyjmaeeg1n/mpvit_tiny.pth",
     ),
     "xsmall": _variant(
@@ -207,6 +256,7 @@ VARIANTS: dict[str, Variant] = {
         4,
         0.0,
         (10_573_448, 2_971_396_560, 21_983_464),
+        (80.896, 95.352),
         "vvpq2m474g8tvyq/mpvit_xsmall.pth",
     ),
     "small": _variant(
@@ -215,6 +265,7 @@ VARIANTS: dict[str, Variant] = {
         4,
         0.05,
         (22_892_400, 4_799_650_824, 30_601_880),
+        (82.960, 96.154),
         "y3dnmmy8h4npz7a/mpvit_small.pth",
     ),
     "base": _variant(
@@ -223,10 +274,15 @@ VARIANTS: dict[str, Variant] = {
         4,
         0.3,
         (74_845_976, 16_445_326_240, 60_204_392),
+        (84.292, 96.820),
         "la8w31m0apj2830/mpvit_base.pth",
     ),
 }
 """The published variants; layers, channels and MLP ratio from Table 1 of the paper, always 2, 3, 3, 3 paths and 8 heads."""
+
+
+DEFAULT_VARIANT = "xsmall"
+"""Taken where one is meant and none is named: the paper's running example."""
 
 
 def get_variant(name: str) -> Variant:
@@ -281,3 +337,27 @@ def load_config(path: Path) -> ModelConfig:
         return config_from_dict(data)
     except UsageError as error:
         raise UsageError(f"{path}: {error}", hint=error.hint) from None
+
+
+def config_to_toml(config: ModelConfig) -> str:
+    """Return the TOML file that ``load_config`` reads ``config`` from; what has its default is left out."""
+    tables = [_toml_lines(config), *(["[[stages]]", *_toml_lines(stage)] for stage in config.stages)]
+    return "\n".join("".join(f"{line}\n" for line in lines) for lines in tables if lines)
+
+
+def _toml_lines(part: ModelConfig | StageConfig) -> list[str]:
+    own = {field.name: getattr(part, field.name) for field in fields(part) if field.default is MISSING}
+    changed = {f.name: getattr(part, f.name) for f in fields(part) if f.default not in (MISSING, getattr(part, f.name))}
+    return [f"{name} = {_toml_value(value)}" for name, value in (own | changed).items() if name != "stages"]
+
+
+def _toml_value(value: object) -> str:
+    """Return a number, truth value, plain string or tuple of those as TOML writes it."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return json.dumps(value)
+
+
+def save_config(config: ModelConfig, path: Path) -> None:
+    """Write ``config`` to a TOML file, whole or not at all; raise ``MpvitError`` where it cannot be written."""
+    write_atomically(path, config_to_toml(config).encode())

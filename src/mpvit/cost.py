@@ -59,7 +59,7 @@ def require_lengths(batch: int, height: int, width: int) -> None:
 def parts(tree: Block, by: str) -> dict[str, Node]:
     """Cut a network's tree into named parts that sum to it: by ``stage`` or by ``path``, in the paper's numbering.
 
-    A path's patch embedding is charged to the path.
+    A path's patch embedding is charged to the path, and joining the paths to the fusion.
     """
     result: dict[str, Node] = {"stem": tree.children["stem"]}
     for index, stage in tree.block("stages").children.items():
@@ -68,8 +68,10 @@ def parts(tree: Block, by: str) -> dict[str, Node]:
             result[name] = stage
             continue
         result |= {f"{name} path {int(path) + 1}": child for path, child in stage.block("paths").children.items()}
-        result[f"{name} local"] = stage.children["local"]
-        result[f"{name} fusion"] = Block({part: stage.children[part] for part in ("cat", "fusion")})
+        if "local" in stage.children:
+            result[f"{name} local"] = stage.children["local"]
+        fusion = {part: child for part, child in stage.children.items() if part not in ("paths", "local")}
+        result[f"{name} fusion"] = Block(fusion)
     result["head"] = Block({name: tree.children[name] for name in ("pool", "head") if name in tree.children})
     return result
 
@@ -95,9 +97,9 @@ def _stem(shape: Shape, dim: int) -> Block:
     return Block({"0": first, "1": _conv_norm_act(output_shape(first), dim, 3, stride=2)}, module="Sequential")
 
 
-def _patch_embedding(shape: Shape, stride: int) -> Block:
+def _patch_embedding(shape: Shape, kernel: int, stride: int) -> Block:
     dim = shape[1]
-    depthwise = conv(shape, dim, 3, stride=stride, groups=dim)
+    depthwise = conv(shape, dim, kernel, stride=stride, groups=dim)
     pointwise = conv(depthwise.output_shape, dim, 1)
     shape = pointwise.output_shape
     return Block(
@@ -112,39 +114,51 @@ def _patch_embedding(shape: Shape, stride: int) -> Block:
 
 
 def _stage(stage: StageConfig, shape: Shape, out: int, *, stride: int) -> Block:
-    embedding = _patch_embedding(shape, stride)
-    shape = output_shape(embedding)
-    encoder = _encoder(stage, shape)
-    first = Block({"embedding": embedding, **encoder}, scope=True, module="Path")
-    other = Block({"embedding": _patch_embedding(shape, 1), **encoder}, scope=True, module="Path")
-    paths: dict[str, Node] = {str(i): other if i else first for i in range(stage.paths)}
     batch, dim, height, width = shape
-    joined = (batch, (stage.paths + 1) * dim, height, width)
+    embedded = (batch, dim, strided(height, stride), strided(width, stride))
+    encoder = _encoder(stage, embedded)
+    distinct: dict[tuple[Shape, int, int], Node] = {}
+    paths: dict[str, Node] = {}
+    for path in range(stage.paths):
+        source = embedded if path and stage.patch_embed == "series" else shape
+        patches = (source, *stage.embedding(path, stride))
+        if patches not in distinct:
+            distinct[patches] = Block({"embedding": _patch_embedding(*patches), **encoder}, scope=True, module="Path")
+        paths[str(path)] = distinct[patches]
+    local: dict[str, Node] = {"local": _local_branch(embedded)} if stage.local else {}
+    joined = (batch, stage.joined_dim, *embedded[2:])
     return Block(
-        {
-            "paths": Block(paths),
-            "local": _local_branch(shape),
-            "cat": cat([shape] * (stage.paths + 1), joined),
-            "fusion": _conv_norm_act(joined, out, 1),
-        },
+        {"paths": Block(paths), **local, **_joined(stage, embedded, joined), "fusion": _conv_norm_act(joined, out, 1)},
         module="Stage",
     )
 
 
+def _joined(stage: StageConfig, shape: Shape, joined: Shape) -> dict[str, Node]:
+    """Return what makes one map of shape ``joined`` of the local branch's and each path's."""
+    maps = stage.paths + stage.local
+    if stage.fusion == "concat":
+        return {"cat": cat([shape] * maps, joined)}
+    return {"sum": Block(dict.fromkeys(map(str, range(maps - 1)), elementwise("add", shape, shape)))} if maps > 1 else {}
+
+
 def _encoder(stage: StageConfig, shape: Shape) -> dict[str, Node]:
-    """Return one path behind its embedding: two position encodings, registered once, and the layers that call them."""
-    batch, dim, height, width = shape
-    conv_encoding = Block(
-        {"conv": conv(shape, dim, 3, groups=dim, bias=True), "add": elementwise("add", shape, shape)},
-        module="ConvPositionEncoding",
-    )
+    """Return one path behind its embedding: its position encodings, registered once, and the layers that call them."""
+    batch, _, height, width = shape
+    conv_encoding = _conv_encoding(shape) if stage.cpe else None
     sizes = Sizes(batch, stage.heads, stage.head_dim, height, width)
     relative_encoding = encoding_cost(sizes, stage.crpe_windows) if stage.crpe_windows else None
     layer = _layer(stage, sizes, conv_encoding, relative_encoding)
-    encodings: dict[str, Node] = {"cpe": registered(conv_encoding)}
-    if relative_encoding:
-        encodings["crpe"] = registered(relative_encoding)
-    return {**encodings, "layers": Block({str(i): layer for i in range(stage.layers)})}
+    encodings = {"cpe": conv_encoding, "crpe": relative_encoding}
+    own = {name: registered(encoding) for name, encoding in encodings.items() if encoding}
+    return {**own, "layers": Block({str(i): layer for i in range(stage.layers)})}
+
+
+def _conv_encoding(shape: Shape) -> Block:
+    dim = shape[1]
+    return Block(
+        {"conv": conv(shape, dim, 3, groups=dim, bias=True), "add": elementwise("add", shape, shape)},
+        module="ConvPositionEncoding",
+    )
 
 
 def _require_tokens(config: ModelConfig, index: int, shape: Shape) -> None:
@@ -170,7 +184,7 @@ def _attention(stage: StageConfig, sizes: Sizes, relative_encoding: Block | None
     return Block({**children, "projection": linear(tokens, sizes.dim)}, module="Attention")
 
 
-def _layer(stage: StageConfig, sizes: Sizes, conv_encoding: Block, relative_encoding: Block | None) -> Block:
+def _layer(stage: StageConfig, sizes: Sizes, conv_encoding: Block | None, relative_encoding: Block | None) -> Block:
     tokens = (sizes.batch, sizes.tokens, sizes.dim)
     expand = linear(tokens, stage.hidden_dim)
     mlp = Block(
@@ -181,9 +195,10 @@ def _layer(stage: StageConfig, sizes: Sizes, conv_encoding: Block, relative_enco
         },
         module="Mlp",
     )
+    encoding: dict[str, Node] = {"cpe": called(conv_encoding, "cpe")} if conv_encoding else {}
     return Block(
         {
-            "cpe": called(conv_encoding, "cpe"),
+            **encoding,
             "attention_norm": norm("layer_norm", tokens, sizes.dim),
             "attention": _attention(stage, sizes, relative_encoding),
             "attention_add": elementwise("add", tokens, tokens),

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpvit.errors import UsageError
+from mpvit.measurement import CONFIDENCE, Interval
 
 Floats = NDArray[np.float64]
 
-CONFIDENCE = 0.95
 RESAMPLES = 2000
 
 FEWEST_POINTS = 3
@@ -29,16 +29,6 @@ _EXPONENTS = np.arange(0.1, 3.01, 0.05)
 """Tried for the growth of latency above its fixed overhead."""
 
 _SEED = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """An estimate and its confidence interval, as a share of repetitions of the measurement that ``confidence`` names."""
-
-    estimate: float
-    low: float
-    high: float
-    confidence: float = CONFIDENCE
 
 
 @dataclass(frozen=True, slots=True)

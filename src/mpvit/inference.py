@@ -12,15 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpvit.config import VARIANTS, ModelConfig, get_variant
+from mpvit.config import DEFAULT_VARIANT, VARIANTS, ModelConfig, get_variant
 from mpvit.counting.isolation import fresh_model
 from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError
 from mpvit.images import preprocess, read_image
 from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, fill, read_weights
 from mpvit.results import Classifier, ClassScore, Prediction
-
-DEFAULT_VARIANT = "xsmall"
 
 IMAGENET_CLASSES = 1000
 

@@ -25,6 +25,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 MOST_THREADS = 1024
 """More CPU threads than any machine has are a slip of the hand."""
 
+CONFIDENCE = 0.95
+"""Of the intervals."""
+
 FEW_SAMPLES = 5
 SHORTEST_SAMPLE_S = 1e-4
 """A thousand times what reading the clock costs."""
@@ -37,6 +40,16 @@ _NORMAL_QUARTILE = 0.6745
 """Median absolute deviation of the standard normal distribution."""
 
 _SLOW_START = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate and its confidence interval, as a share of repetitions of the measurement that ``confidence`` names."""
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float = CONFIDENCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

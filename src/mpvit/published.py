@@ -122,16 +122,10 @@ def _blocks(stage: Block) -> Block:
         children = {"MHCA_layers" if key == "layers" else key: _renamed(child) for key, child in path.children.items()}
         del children["embedding"]
         blocks[name] = Block(children, scope=True, module="Block")
-    local = _renamed(stage.block("local"))
-    return Block(
-        {
-            "InvRes": local,
-            "mhca_blks": Block(blocks),
-            "cat": stage.children["cat"],
-            "aggregate": _renamed(stage.children["fusion"]),
-        },
-        module=stage.module,
-    )
+    local: dict[str, Node] = {"InvRes": _renamed(stage.block("local"))} if "local" in stage.children else {}
+    join: dict[str, Node] = {name: stage.children[name] for name in ("cat", "sum") if name in stage.children}
+    fusion = _renamed(stage.children["fusion"])
+    return Block({**local, "mhca_blks": Block(blocks), **join, "aggregate": fusion}, module=stage.module)
 
 
 def _renamed(node: Node) -> Node:

@@ -9,6 +9,12 @@ from typing import Self
 from mpvit.operations import Shape
 from mpvit.units import ITEM_BYTES
 
+Layout = tuple[Shape, Shape]
+"""A tensor's shape and strides."""
+
+_LAYOUTS = 4096
+"""That are remembered: the layers of a network have few, over and over."""
+
 _ITEM_BYTES = {**ITEM_BYTES, "bool": 1}
 
 
@@ -30,30 +36,27 @@ class Strided:
     dtype: str
     differentiable: bool
 
-    def permute(self, axes: Sequence[int]) -> Self:
+    def permute(self, axes: Sequence[int]) -> "Strided":
         """Return the view with its axes in another order."""
-        return replace(self, shape=tuple(self.shape[i] for i in axes), strides=tuple(self.strides[i] for i in axes))
+        return self._view(tuple([self.shape[i] for i in axes]), tuple([self.strides[i] for i in axes]))
 
     def reshape(self, shape: Shape) -> "Strided":
         """Return the same numbers under another shape: a view where the strides allow it, else a copy."""
-        strides = _view_strides(self, shape)
+        strides = _view_strides(self.shape, self.strides, shape)
         if strides is None:
             return new(shape, self.dtype, differentiable=self.differentiable)
-        return replace(self, shape=shape, strides=strides)
+        return self._view(shape, strides)
 
     def rearrange(self, pattern: str, **lengths: int) -> "Strided":
         """Return what ``einops.rearrange`` does: split axes, permute them, join axes."""
-        given, order, joined = _parsed(pattern)
-        known = dict(lengths)
-        for group, length in zip(given, self.shape, strict=True):
-            rest = length // prod(known.get(name, 1) for name in group)
-            known |= {name: rest for name in group if name not in known}
-        split = self.reshape(tuple(known[name] for group in given for name in group))
-        return split.permute(order).reshape(tuple(prod(known[name] for name in group) for group in joined))
+        shape, strides = _rearranged(self.shape, self.strides, pattern, tuple(lengths.items()))
+        if strides is None:
+            return new(shape, self.dtype, differentiable=self.differentiable)
+        return self._view(shape, strides)
 
-    def unbind(self) -> list[Self]:
+    def unbind(self) -> "list[Strided]":
         """Return the views along the first axis."""
-        return [replace(self, shape=self.shape[1:], strides=self.strides[1:])] * self.shape[0]
+        return [self._view(self.shape[1:], self.strides[1:])] * self.shape[0]
 
     def narrow(self, shape: Shape) -> Self:
         """Return the view of a part of it, or of groups of its channels."""
@@ -64,16 +67,8 @@ class Strided:
         strides = [0 if old < now else stride for old, now, stride in zip(self.shape, shape, self.strides, strict=True)]
         return replace(self, shape=shape, strides=tuple(strides))
 
-    @property
-    def dense(self) -> bool:
-        """Whether it fills its memory without gaps or overlap, in whatever order of its axes."""
-        expected = 1
-        for stride, length in sorted(zip(self.strides, self.shape, strict=True)):
-            if length != 1:
-                if stride != expected:
-                    return False
-                expected *= length
-        return True
+    def _view(self, shape: Shape, strides: Shape) -> "Strided":
+        return Strided(shape, strides, self.storage, self.dtype, self.differentiable)
 
 
 def new(shape: Shape, dtype: str = "float32", *, differentiable: bool = True, learned: bool = False) -> Strided:
@@ -83,18 +78,24 @@ def new(shape: Shape, dtype: str = "float32", *, differentiable: bool = True, le
 
 def elementwise(*operands: Strided) -> Strided:
     """Return the result of an elementwise function, laid out as ``at::TensorIterator`` does: its operands' order of axes."""
-    shape = tuple(max(lengths) for lengths in zip(*(x.shape for x in operands), strict=True))
+    shape, strides = _elementwise_layout(tuple([(x.shape, x.strides) for x in operands]))
     dtype = "float32" if any(x.dtype == "float32" for x in operands) else operands[0].dtype
-    out = new(shape, dtype, differentiable=any(x.differentiable for x in operands))
-    if all(x.shape == shape and _is_contiguous(x) for x in operands):
-        return out
-    first = operands[0]
-    if all(x.shape == shape and x.strides == first.strides for x in operands) and first.dense:
-        return replace(out, strides=first.strides)
-    return replace(out, strides=_dense_strides(shape, _order(shape, operands)))
+    storage = Storage(prod(shape) * _ITEM_BYTES[dtype])
+    return Strided(shape, strides, storage, dtype, any(x.differentiable for x in operands))
 
 
-def _order(shape: Shape, operands: Sequence[Strided]) -> list[int]:
+@lru_cache(maxsize=_LAYOUTS)
+def _elementwise_layout(operands: tuple[Layout, ...]) -> Layout:
+    shape = tuple(max(lengths) for lengths in zip(*(own for own, _ in operands), strict=True))
+    if all(own == shape and _is_contiguous(own, strides) for own, strides in operands):
+        return shape, _dense_strides(shape)
+    first = operands[0][1]
+    if all(layout == (shape, first) for layout in operands) and _is_dense(shape, first):
+        return shape, first
+    return shape, _dense_strides(shape, _order(shape, operands))
+
+
+def _order(shape: Shape, operands: Sequence[Layout]) -> tuple[int, ...]:
     """Return the axes from the fastest on: ``TensorIteratorBase::reorder_dimensions``, an insertion sort by strides."""
     order = list(reversed(range(len(shape))))
     for start in range(1, len(order)):
@@ -106,12 +107,12 @@ def _order(shape: Shape, operands: Sequence[Strided]) -> list[int]:
                 moving = place
             elif sign < 0:
                 break
-    return order
+    return tuple(order)
 
 
-def _slower(axis: int, other: int, shape: Shape, operands: Sequence[Strided]) -> int:
-    for x in operands:
-        a, b = (0 if x.shape[i] == 1 != shape[i] else x.strides[i] for i in (axis, other))
+def _slower(axis: int, other: int, shape: Shape, operands: Sequence[Layout]) -> int:
+    for own, strides in operands:
+        a, b = (0 if own[i] == 1 != shape[i] else strides[i] for i in (axis, other))
         if a == 0 or b == 0:
             continue
         if a != b:
@@ -121,7 +122,8 @@ def _slower(axis: int, other: int, shape: Shape, operands: Sequence[Strided]) ->
     return 0
 
 
-def _dense_strides(shape: Shape, order: Sequence[int] | None = None) -> Shape:
+@lru_cache(maxsize=_LAYOUTS)
+def _dense_strides(shape: Shape, order: tuple[int, ...] | None = None) -> Shape:
     """Return the strides without gaps whose axes, from the fastest on, are ``order``; the last the fastest by default."""
     strides, step = [0] * len(shape), 1
     for axis in reversed(range(len(shape))) if order is None else order:
@@ -130,18 +132,30 @@ def _dense_strides(shape: Shape, order: Sequence[int] | None = None) -> Shape:
     return tuple(strides)
 
 
-def _is_contiguous(x: Strided) -> bool:
-    return all(n == 1 or a == b for n, a, b in zip(x.shape, x.strides, _dense_strides(x.shape), strict=True))
+def _is_contiguous(shape: Shape, strides: Shape) -> bool:
+    return all(n == 1 or a == b for n, a, b in zip(shape, strides, _dense_strides(shape), strict=True))
 
 
-def _view_strides(x: Strided, shape: Shape) -> Shape | None:
-    """Return the strides of ``x`` seen under ``shape``, None where no view can do that: ``at::detail::computeStride``."""
+def _is_dense(shape: Shape, strides: Shape) -> bool:
+    """Tell whether a tensor fills its memory without gaps or overlap, in whatever order of its axes."""
+    expected = 1
+    for stride, length in sorted(zip(strides, shape, strict=True)):
+        if length != 1:
+            if stride != expected:
+                return False
+            expected *= length
+    return True
+
+
+@lru_cache(maxsize=_LAYOUTS)
+def _view_strides(own: Shape, own_strides: Shape, shape: Shape) -> Shape | None:
+    """Return the strides of a tensor seen under ``shape``, None where no view can do that: ``at::detail::computeStride``."""
     strides = [1] * len(shape)
-    axis, base, length = len(shape) - 1, x.strides[-1] if x.strides else 1, 1
+    axis, base, length = len(shape) - 1, own_strides[-1] if own_strides else 1, 1
     seen = 1
-    for old in reversed(range(len(x.shape))):
-        length *= x.shape[old]
-        if old and (x.shape[old - 1] == 1 or x.strides[old - 1] == length * base):
+    for old in reversed(range(len(own))):
+        length *= own[old]
+        if old and (own[old - 1] == 1 or own_strides[old - 1] == length * base):
             continue
         while axis >= 0 and (seen < length or shape[axis] == 1):
             strides[axis] = seen * base
@@ -150,8 +164,23 @@ def _view_strides(x: Strided, shape: Shape) -> Shape | None:
         if seen != length:
             return None
         if old:
-            base, length, seen = x.strides[old - 1], 1, 1
+            base, length, seen = own_strides[old - 1], 1, 1
     return tuple(strides) if axis == -1 else None
+
+
+@lru_cache(maxsize=_LAYOUTS)
+def _rearranged(shape: Shape, strides: Shape, pattern: str, lengths: tuple[tuple[str, int], ...]) -> tuple[Shape, Shape | None]:
+    """Return the shape and strides of a rearranged tensor, None for strides where it is a copy."""
+    given, order, joined = _parsed(pattern)
+    known = dict(lengths)
+    for group, length in zip(given, shape, strict=True):
+        rest = length // prod(known.get(name, 1) for name in group)
+        known |= {name: rest for name in group if name not in known}
+    split = tuple(known[name] for group in given for name in group)
+    at = _view_strides(shape, strides, split)
+    assert at is not None, "an axis that is split is a view"  # noqa: S101 - an internal invariant
+    out = tuple(prod(known[name] for name in group) for group in joined)
+    return out, _view_strides(tuple(split[i] for i in order), tuple(at[i] for i in order), out)
 
 
 _Groups = tuple[tuple[str, ...], ...]

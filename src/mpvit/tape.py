@@ -5,6 +5,7 @@ A ``Tape`` has one method an operation, which says which of its tensors its back
 is a view or a copy decides whether another storage is kept. A view keeps its whole storage; a storage counts once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -121,6 +122,11 @@ class Tape:
         """Fill where the mask is set: keeps the mask."""
         self.save(mask)
         return elementwise(x)
+
+    def cat(self, maps: Sequence[Strided]) -> Strided:
+        """Concatenation along the channels: keeps nothing."""
+        batch, _, height, width = maps[0].shape
+        return new((batch, sum(x.shape[1] for x in maps), height, width), maps[0].dtype)
 
     # ── reductions and products ─────────────────────────────────────────────────────────────────────────────────────
 

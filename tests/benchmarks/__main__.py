@@ -15,6 +15,8 @@ from .report import Measured, document
 BENCHMARKS: dict[str, Callable[[], Benchmark]] = {
     "closed_form": closed_form.variants,
     "image_size": closed_form.sizes,
+    "ablation_grid": closed_form.grid,
+    "search": closed_form.search,
     "against_fvcore": processes.against_fvcore,
     "start": processes.start,
     "fused": networks.fused,

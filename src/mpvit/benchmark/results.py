@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpvit.benchmark.roofline import Ceilings, Timed
-from mpvit.estimates import Interval
+from mpvit.measurement import Interval
 from mpvit.operations import Shape
 
 FORWARD, FORWARD_BACKWARD = "forward", "forward+backward"

@@ -10,6 +10,7 @@ Axes: b batch, h and w the grid, n = h·w tokens, rows = b·n, c channels of a p
 channels concatenated, g·c), d channels per head.
 """
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -20,17 +21,19 @@ from torch.nn import functional
 from mpvit.attention import factorized
 from mpvit.errors import UsageError
 from mpvit.model.cuda_graph import GraphedModule
+from mpvit.model.folded import FusedConv, FusedFusion, FusedPointwise, PathLinears
 from mpvit.model.folding import fold_batch_norm, fold_layer_norm
 from mpvit.model.layers import (
     LAYER_NORM_EPS,
     Attention,
     ConvNormAct,
+    ConvPositionEncoding,
     ConvRelativePositionEncoding,
     PatchEmbedding,
     TransformerLayer,
 )
 from mpvit.model.network import MPViT
-from mpvit.model.stages import Path, Stage
+from mpvit.model.stages import LocalBranch, Path, Stage
 
 CHANNEL_BYTES = 12_800
 """On a CPU a stage takes as many images at once as hold at most so many bytes a channel (one image of 224² in the first
@@ -55,71 +58,6 @@ def fuse(model: MPViT, dtype: torch.dtype | None = None) -> "FusedMPViT":
         raise UsageError(f"dtype = {dtype}: must be a floating-point dtype", hint="torch.float32 or torch.bfloat16")
     with torch.no_grad():
         return FusedMPViT(model, dtype)
-
-
-class Folded(nn.Module):
-    """A weight and a bias, kept as buffers: they follow the network to a device, and nothing trains them."""
-
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        """Keep both as they are."""
-        super().__init__()
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-
-
-class FusedConv(Folded):
-    """Convolution of a channels-last map, padded to "same"; dense or depthwise by the shape of its weight."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, stride: int = 1) -> None:
-        """Take ``weight`` (out, in / groups, k, k), k odd, and ``bias`` (out,)."""
-        super().__init__(weight.to(dtype, copy=True, memory_format=torch.channels_last), bias.to(dtype))
-        self.stride = stride
-
-    def forward(self, x: Tensor, channels: slice = slice(None)) -> Tensor:
-        """Map (b, h, w, in) -> (b, h/stride, w/stride, out), fresh; ``channels`` are those out of a depthwise weight."""
-        weight, groups = self.weight[channels], x.shape[-1] // self.weight.shape[1]
-        on_grid, padding = x.permute(0, 3, 1, 2), weight.shape[-1] // 2  # (b, in, h, w)
-        y = functional.conv2d(on_grid, weight, self.bias[channels], self.stride, padding, groups=groups)
-        return y.permute(0, 2, 3, 1).contiguous()  # a view of what a channels-last convolution wrote
-
-
-class FusedPointwise(Folded):
-    """1x1 convolution of a channels-last map, as a matrix product."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
-        """Take ``weight`` (out, in, 1, 1), kept as (in, out), and ``bias`` (out,)."""
-        super().__init__(weight.flatten(1).t().to(dtype).contiguous(), bias.to(dtype))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (b, h, w, in) -> (b, h, w, out), fresh."""
-        return torch.addmm(self.bias, x.view(-1, x.shape[-1]), self.weight).view(*x.shape[:-1], -1)
-
-
-class PathLinears(Folded):
-    """The same linear layer of each path of a stage; ``paths`` says which of them run."""
-
-    def __init__(self, paths: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None:
-        """Take a weight (out, in) and a bias (out,) from each path; keep (paths, in, out) and (paths, out)."""
-        weights, biases = zip(*paths, strict=True)
-        super().__init__(torch.stack([weight.t() for weight in weights]).to(dtype), torch.stack(biases).to(dtype))
-
-    def side_by_side(self, x: Tensor, paths: slice) -> Tensor:
-        """Map (g, rows, in) -> (rows, g, out)."""
-        bias = self.bias[paths]
-        y = x.new_empty(x.shape[1], *bias.shape).copy_(bias)  # never a view of the bias, as expand() is at one row
-        y.transpose(0, 1).baddbmm_(x, self.weight[paths])
-        return y
-
-    def one_by_one(self, x: Tensor, paths: slice) -> Tensor:
-        """Map (g, rows, in) -> (g, rows, out)."""
-        return torch.baddbmm(self.bias[paths].unsqueeze(1), x, self.weight[paths])
-
-    def add_to(self, stream: Tensor, x: Tensor, paths: slice) -> None:
-        """Add the map of ``x``, (g, rows, in), to ``stream``, (rows, g, out)."""
-        stream.add_(self.bias[paths]).transpose(0, 1).baddbmm_(x, self.weight[paths])
 
 
 class AnyAttention(nn.Module):
@@ -184,26 +122,39 @@ class FusedLayer(nn.Module):
             part.add_(attention(q, k, v, (height, width)))
 
 
+class FusedLocalBranch(nn.Module):
+    """The bottleneck of convolutions beside the paths."""
+
+    def __init__(self, local: LocalBranch, dtype: torch.dtype) -> None:
+        """Fold ``local``."""
+        super().__init__()
+        self.expand = FusedPointwise(*fold_batch_norm(local.expand.conv, local.expand.norm), dtype)
+        self.depthwise = FusedConv(*fold_batch_norm(local.depthwise.conv, local.depthwise.norm), dtype)
+        self.contract = FusedPointwise(*fold_batch_norm(local.contract.conv, local.contract.norm), dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, h, w, c) -> (b, h, w, c), fresh."""
+        y = functional.hardswish(self.depthwise(functional.hardswish(self.expand(x), inplace=True)), inplace=True)
+        return self.contract(y).add_(x)
+
+
 class FusedStage(nn.Module):
-    """A stage: embeddings in series, paths side by side or in turn, local branch, fusion."""
+    """A stage: embeddings in series or parallel, paths side by side or in turn, local branch, fusion."""
 
     def __init__(self, stage: Stage, dtype: torch.dtype) -> None:
         """Fold ``stage``."""
         super().__init__()
         paths = cast("list[Path]", list(stage.paths))
+        self.series = stage.config.patch_embed == "series"
         self.stride = paths[0].embedding.depthwise.stride[0]
         self.embeddings = nn.ModuleList(_fold_embedding(path.embedding, dtype) for path in paths)
-        cpe = torch.cat([path.cpe.conv.weight.double() for path in paths])
-        cpe[:, :, 1, 1] += 1  # the residual: x + conv(x)
-        self.cpe = FusedConv(cpe, torch.cat([cast("Tensor", path.cpe.conv.bias) for path in paths]), dtype)
+        self.cpe = _merge_encodings([path.cpe for path in paths if path.cpe is not None], dtype)
         self.crpe = _merge_windows([path.crpe for path in paths if path.crpe is not None], dtype)
         layers = zip(*(cast("list[TransformerLayer]", list(path.layers)) for path in paths), strict=True)
         self.layers = nn.ModuleList(FusedLayer(layer, dtype) for layer in layers)
-        local = stage.local
-        self.expand = FusedPointwise(*fold_batch_norm(local.expand.conv, local.expand.norm), dtype)
-        self.depthwise = FusedConv(*fold_batch_norm(local.depthwise.conv, local.depthwise.norm), dtype)
-        self.contract = FusedPointwise(*fold_batch_norm(local.contract.conv, local.contract.norm), dtype)
-        self.fusion = FusedPointwise(*fold_batch_norm(stage.fusion.conv, stage.fusion.norm), dtype)
+        self.local = None if stage.local is None else FusedLocalBranch(stage.local, dtype)
+        fusion = fold_batch_norm(stage.fusion.conv, stage.fusion.norm)
+        self.fusion = FusedFusion(*fusion, dtype, summed=stage.config.fusion == "sum")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, h, w, c) -> (b, h/stride, w/stride, out), as many images at once as the processor likes."""
@@ -214,22 +165,23 @@ class FusedStage(nn.Module):
     def _run(self, x: Tensor) -> Tensor:
         maps = []
         for embedding in self.embeddings:
-            x = functional.hardswish(embedding(x), inplace=True)
-            maps.append(x)
-        local = functional.hardswish(self.depthwise(functional.hardswish(self.expand(maps[0]), inplace=True)), inplace=True)
-        local = self.contract(local).add_(maps[0])
-        dim, rows = x.shape[-1], x.shape[:-1].numel()
-        weight = self.fusion.weight  # of the local branch and of each path, (c, out) each
-        fused = torch.addmm(self.fusion.bias, local.view(rows, dim), weight[:dim])
+            embedded = functional.hardswish(embedding(x), inplace=True)
+            x = embedded if self.series else x
+            maps.append(embedded)
+        *grid, dim = maps[0].shape
+        rows = math.prod(grid)
+        total = None if self.local is None else self.fusion.add(None, self.local(maps[0]).view(rows, dim), 0)
+        of_paths = 0 if self.local is None else dim  # the first channel of the paths' in the fusion
         count = len(maps) if x.device.type != "cpu" or rows <= SIDE_BY_SIDE_ROWS else 1
         for first in range(0, len(maps), count):
             paths, channels = slice(first, first + count), slice(first * dim, (first + count) * dim)
             x = torch.cat(maps[paths], dim=-1) if count > 1 else maps[first]  # (b, h, w, g·c)
             for layer in self.layers:
-                x = self.cpe(x, channels)
+                x = x if self.cpe is None else self.cpe(x, channels)
                 layer(x, self.crpe, paths)
-            fused.addmm_(x.view(rows, -1), weight[dim:][channels])
-        return functional.hardswish(fused, inplace=True).view(*x.shape[:-1], -1)
+            total = self.fusion.add(total, x.view(rows, -1), of_paths + channels.start)
+        assert total is not None  # noqa: S101 - a stage has a path
+        return functional.hardswish(self.fusion.finish(total), inplace=True).view(*grid, -1)
 
 
 class FusedMPViT(GraphedModule):
@@ -287,6 +239,15 @@ def _fold_embedding(patches: PatchEmbedding, dtype: torch.dtype) -> nn.Sequentia
     first = patches.depthwise
     depthwise = FusedConv(first.weight, torch.zeros_like(patches.norm.bias), dtype, first.stride[0])
     return nn.Sequential(depthwise, FusedPointwise(*fold_batch_norm(patches.pointwise, patches.norm), dtype))
+
+
+def _merge_encodings(paths: Sequence[ConvPositionEncoding], dtype: torch.dtype) -> FusedConv | None:
+    """Return the position encoding of all paths, with its residual: x + conv(x)."""
+    if not paths:
+        return None
+    weight = torch.cat([path.conv.weight.double() for path in paths])
+    weight[:, :, 1, 1] += 1
+    return FusedConv(weight, torch.cat([cast("Tensor", path.conv.bias) for path in paths]), dtype)
 
 
 def _merge_windows(paths: Sequence[ConvRelativePositionEncoding], dtype: torch.dtype) -> FusedConv | None:

@@ -31,12 +31,12 @@ class ConvNormAct(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """One of a stage's embeddings: depthwise 3x3, pointwise 1x1, batch norm, Hardswish; channels kept."""
+    """One of a stage's embeddings: depthwise convolution, pointwise 1x1, batch norm, Hardswish; channels kept."""
 
-    def __init__(self, dim: int, stride: int) -> None:
-        """Embed with overlapping patches, ``stride`` apart."""
+    def __init__(self, dim: int, kernel: int, stride: int) -> None:
+        """Embed with overlapping patches of side ``kernel``, odd, ``stride`` apart."""
         super().__init__()
-        self.depthwise = nn.Conv2d(dim, dim, 3, stride, 1, groups=dim, bias=False)
+        self.depthwise = nn.Conv2d(dim, dim, kernel, stride, kernel // 2, groups=dim, bias=False)
         self.pointwise = nn.Conv2d(dim, dim, 1, bias=False)
         self.norm = nn.BatchNorm2d(dim)
         self.act = nn.Hardswish()
@@ -155,10 +155,11 @@ class TransformerLayer(nn.Module):
         self,
         tokens: Tensor,
         grid: tuple[int, int],
-        cpe: ConvPositionEncoding,
+        cpe: ConvPositionEncoding | None,
         crpe: ConvRelativePositionEncoding | None,
     ) -> Tensor:
-        """Map (b, n, c) -> (b, n, c); both position encodings are the path's."""
-        tokens = cpe(tokens, grid)
+        """Map (b, n, c) -> (b, n, c); both position encodings are the path's, or None for none."""
+        if cpe is not None:
+            tokens = cpe(tokens, grid)
         tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens), grid, crpe))
         return tokens + self.drop_path(self.mlp(self.mlp_norm(tokens)))

@@ -6,13 +6,12 @@ each layer of a path registers the path's position encodings again.
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mpvit.model.layers import TransformerLayer
 from mpvit.model.network import MPViT
-from mpvit.model.stages import Path, Stage
+from mpvit.model.stages import Path, Stage, join
 
 
 class PublishedLayout(nn.Module):
@@ -39,13 +38,15 @@ class PublishedLayout(nn.Module):
 class _PatchEmbeddings(nn.Module):
     def __init__(self, stage: Stage) -> None:
         super().__init__()
+        self.series = stage.config.patch_embed == "series"
         self.patch_embeds = nn.ModuleList(nn.ModuleDict({"patch_conv": path.embedding}) for path in _paths(stage))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         scales = []
         for patches in cast("list[nn.ModuleDict]", list(self.patch_embeds)):
-            x = patches["patch_conv"](x)
-            scales.append(x)
+            embedded = patches["patch_conv"](x)
+            scales.append(embedded)
+            x = embedded if self.series else x
         return scales
 
 
@@ -53,13 +54,14 @@ class _Stage(nn.Module):
     def __init__(self, stage: Stage) -> None:
         super().__init__()
         self.mhca_blks = nn.ModuleList(_Block(path) for path in _paths(stage))
+        self.fusion = stage.config.fusion
         self.InvRes = stage.local
         self.aggregate = stage.fusion
 
     def forward(self, scales: list[Tensor]) -> Tensor:
-        outputs = [self.InvRes(scales[0])]
+        outputs = [] if self.InvRes is None else [self.InvRes(scales[0])]
         outputs += [block(scale) for block, scale in zip(self.mhca_blks, scales, strict=True)]
-        return self.aggregate(torch.cat(outputs, dim=1))
+        return self.aggregate(join(outputs, self.fusion))
 
 
 class _Block(nn.Module):
@@ -95,7 +97,8 @@ def _share(layer: TransformerLayer, path: Path) -> TransformerLayer:
     own = dict(layer.named_children())
     for name in own:
         delattr(layer, name)
-    layer.cpe = path.cpe
+    if path.cpe is not None:
+        layer.cpe = path.cpe
     if path.crpe is not None:
         layer.crpe = path.crpe
         own["attention"].crpe = path.crpe

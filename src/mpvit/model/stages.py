@@ -1,6 +1,7 @@
 """A stage: paths in parallel, each at its own patch scale, a local branch, and their fusion (Lee et al., figure 3)."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from einops import rearrange
@@ -19,11 +20,13 @@ from mpvit.model.layers import (
 class Path(nn.Module):
     """One path: its patch embedding, and the transformer layers that share its two position encodings."""
 
-    def __init__(self, stage: StageConfig, *, stride: int, drop_path: Sequence[float], trained_grid: tuple[int, int]) -> None:
-        """Take one layer's drop rate from ``drop_path`` each; ``stride`` is the embedding's."""
+    def __init__(
+        self, stage: StageConfig, embedding: PatchEmbedding, drop_path: Sequence[float], trained_grid: tuple[int, int]
+    ) -> None:
+        """Take one layer's drop rate from ``drop_path`` each."""
         super().__init__()
-        self.embedding = PatchEmbedding(stage.dim, stride)
-        self.cpe = ConvPositionEncoding(stage.dim)
+        self.embedding = embedding
+        self.cpe = ConvPositionEncoding(stage.dim) if stage.cpe else None
         self.crpe = ConvRelativePositionEncoding(stage.head_dim, stage.head_windows()) if stage.crpe_windows else None
         self.layers = nn.ModuleList(TransformerLayer(stage, rate, trained_grid) for rate in drop_path)
 
@@ -53,25 +56,33 @@ class LocalBranch(nn.Module):
 
 
 class Stage(nn.Module):
-    """Multi-scale patch embedding *in series*, paths in parallel, local branch, global-to-local interaction."""
+    """Multi-scale patch embedding, *in series* as published, paths in parallel, local branch, global-to-local interaction."""
 
     def __init__(
         self, stage: StageConfig, out: int, *, stride: int, drop_path: Sequence[float], trained_grid: tuple[int, int]
     ) -> None:
-        """Hand on ``out`` channels; only the first embedding has ``stride``."""
+        """Hand on ``out`` channels, ``stride`` times as far apart."""
         super().__init__()
-        self.paths = nn.ModuleList(
-            Path(stage, stride=stride if i == 0 else 1, drop_path=drop_path, trained_grid=trained_grid)
-            for i in range(stage.paths)
-        )
-        self.local = LocalBranch(stage.dim)
-        self.fusion = ConvNormAct((stage.paths + 1) * stage.dim, out, 1)
+        self.config = stage
+        embeddings = (PatchEmbedding(stage.dim, *stage.embedding(path, stride)) for path in range(stage.paths))
+        self.paths = nn.ModuleList(Path(stage, embedding, drop_path, trained_grid) for embedding in embeddings)
+        self.local = LocalBranch(stage.dim) if stage.local else None
+        self.fusion = ConvNormAct(stage.joined_dim, out, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) -> (b, out, h/stride, w/stride)."""
-        scales, encoded = [], []
+        scales, maps = [], []
         for path in self.paths:
-            x, tokens = path(x)  # the next path embeds what this one has embedded: its window is wider
-            scales.append(x)
-            encoded.append(tokens)
-        return self.fusion(torch.cat([self.local(scales[0]), *encoded], dim=1))
+            embedded, encoded = path(x)
+            if self.config.patch_embed == "series":
+                x = embedded  # which the next path embeds: its window is wider
+            scales.append(embedded)
+            maps.append(encoded)
+        if self.local is not None:
+            maps.insert(0, self.local(scales[0]))
+        return self.fusion(join(maps, self.config.fusion))
+
+
+def join(maps: Sequence[Tensor], fusion: str) -> Tensor:
+    """Map (b, c, h, w) each -> (b, joined_dim, h, w), all side by side or summed; ``fusion`` is the stage's."""
+    return torch.cat(list(maps), dim=1) if fusion == "concat" else reduce(lambda x, y: x + y, maps)

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mpvit.config import ModelConfig, config_from_dict
+from mpvit.config import ALTERNATIVES, ModelConfig, config_from_dict
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.files import write_atomically
 from mpvit.model.network import MPViT
@@ -90,7 +90,9 @@ def fill(model: MPViT, weights: WeightsFile) -> None:
     names = {name: published_names(name, model.config) if published else (name,) for name in wanted}
     misfit = _compare(wanted, names, weights.tensors)
     if complaint := str(misfit):
-        raise WeightsError(f"{weights.path} does not fit the network: {complaint}", hint=_advice(misfit))
+        raise WeightsError(
+            f"{weights.path} does not fit the network: {complaint}", hint=_advice(misfit, model.config, published=published)
+        )
     found = {name: weights.tensors.get(aliases[0], wanted[name]) for name, aliases in names.items()}
     model.load_state_dict(found)
 
@@ -172,13 +174,27 @@ def _compare(wanted: Mapping[str, Tensor], names: Mapping[str, Sequence[str]], f
     return misfit
 
 
-def _advice(misfit: _Misfit) -> str:
+def _advice(misfit: _Misfit, config: ModelConfig, *, published: bool) -> str:
     heads = ("cls_head.", "head.")
     if misfit.missing and not misfit.misshapen and all(name.startswith(heads) for name in misfit.missing):
         return "a dense-prediction file has no classifier: build the model with num_classes=0"
+    if published and (alternative := _first_alternative(config)):
+        return f"a published checkpoint fits the published network, not one with {alternative}"
     if misfit.misshapen or misfit.left_over:
         return "is it the weights of another variant or number of classes?"
     return "the model was left as it was"
+
+
+def _first_alternative(config: ModelConfig) -> str:
+    return next(
+        (
+            f"stages[{index}].{name} = {value!r}"
+            for index, stage in enumerate(config.stages)
+            for name, (own, _) in ALTERNATIVES.items()
+            if (value := getattr(stage, name)) != own
+        ),
+        "",
+    )
 
 
 def _first_difference(saved: ModelConfig, wanted: ModelConfig) -> str:

@@ -8,8 +8,7 @@ from mpvit.benchmark.results import LayerTime, NetworkTime, Result, ceiling_rows
 from mpvit.benchmark.roofline import Ceilings
 from mpvit.benchmark.study import Study
 from mpvit.environment import environment
-from mpvit.estimates import Interval
-from mpvit.measurement import WARNINGS, Measurement
+from mpvit.measurement import WARNINGS, Interval, Measurement
 from mpvit.tables import Document, Field, Table, build
 from mpvit.units import times
 

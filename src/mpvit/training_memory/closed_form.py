@@ -4,22 +4,18 @@ The steps are those of ``mpvit.model``, on a tape.
 """
 
 from dataclasses import dataclass
+from functools import reduce
+from math import prod
 
 from mpvit.attention import Sizes, get_kind
 from mpvit.attention.factorized_crpe import record_encoding
 from mpvit.config import ModelConfig, StageConfig
+from mpvit.cost import network
 from mpvit.errors import UsageError
+from mpvit.operations import Block, Operation, walk
 from mpvit.strided import Strided, new
 from mpvit.tape import Tape, constant, parameter
-from mpvit.trace.closed_form import trace_config
-from mpvit.training_memory import (
-    Activations,
-    Learned,
-    Setting,
-    TrainingMemory,
-    transient_bytes,
-    with_largest_batch,
-)
+from mpvit.training_memory import Activations, Learned, Setting, TrainingMemory, with_largest_batch
 from mpvit.units import ITEM_BYTES
 
 
@@ -29,22 +25,43 @@ def training_memory(config: ModelConfig, size: tuple[int, int], *, batch: int, s
     Raises ``UsageError`` for a length below 1, and where batch norm would see one value a channel.
     """
 
-    def measure(samples: int) -> Activations:
-        calls = trace_config(config, samples, *size).calls
-        saved = record_network(config, samples, *size, autocast=setting.autocast).saved_bytes
-        return Activations(saved, transient_bytes(calls, setting.dtype))
+    def step(samples: int) -> TrainingMemory:
+        shape = samples, config.in_channels, *size
+        return training_step(config, network(config, samples, *size), shape, setting=setting, name=name)
 
-    trace = trace_config(config, batch, *size)
-    nbytes = ITEM_BYTES["float32"] * trace.params
-    tensors = sum(len(module.parameters) for module in trace.modules.values())
-    found = TrainingMemory(
+    return with_largest_batch(step(batch), lambda samples: step(samples).activations)
+
+
+def training_step(
+    config: ModelConfig, tree: Block, shape: tuple[int, int, int, int], *, setting: Setting, name: str
+) -> TrainingMemory:
+    """Return what a step on an input of ``shape`` takes, ``tree`` being what ``network`` gives for it; no largest batch.
+
+    Raises ``UsageError`` where batch norm would see one value a channel.
+    """
+    batch, _, height, width = shape
+    operations = [operation for _, _, operation in walk(tree)]
+    params = sum(operation.params for operation in operations)
+    nbytes = ITEM_BYTES["float32"] * params
+    saved = record_network(config, batch, height, width, autocast=setting.autocast).saved_bytes
+    transient = ITEM_BYTES[setting.dtype] * max(_held(operation) for operation in operations if operation.calls)
+    return TrainingMemory(
         model=name,
-        input_shapes=trace.input_shapes,
+        input_shapes=(shape,),
         setting=setting,
-        learned=Learned(trace.params, nbytes, nbytes, tensors),
-        activations=measure(batch),
+        learned=Learned(params, nbytes, nbytes, sum(map(_tensors, operations))),
+        activations=Activations(saved, transient),
     )
-    return with_largest_batch(found, measure)
+
+
+def _held(operation: Operation) -> int:
+    """Return the elements of a call's operands and result, parameters left out."""
+    return sum(map(prod, (operation.input_shape, *operation.others, operation.output_shape)))
+
+
+def _tensors(operation: Operation) -> int:
+    """Return how many parameter tensors it owns; a batch norm's statistics, which stand first, are none."""
+    return min(len(operation.weights), len(operation.weight_names)) if operation.params else 0
 
 
 def record_network(config: ModelConfig, batch: int, height: int, width: int, *, autocast: bool = False) -> Tape:
@@ -81,38 +98,43 @@ def _conv_norm_act(
 
 
 def _stage(tape: Tape, x: Strided, stage: StageConfig, out: int, *, stride: int, dropped: list[bool]) -> Strided:
-    embedded: list[Strided] = []
+    scales: list[Strided] = []
+    maps: list[Strided] = []
     for path in range(stage.paths):
-        x = tape.conv(x, parameter(stage.dim, 1, 3, 3), 1 if path else stride)
-        x = _conv_norm_act(tape, x, stage.dim, 1)
-        embedded.append(x)
-        _layers(tape, x, stage, dropped)
-    local = _conv_norm_act(tape, embedded[0], stage.dim, 1)
-    local = _conv_norm_act(tape, local, stage.dim, 3, depthwise=True)
-    _conv_norm_act(tape, local, stage.dim, 1, act=False)
-    batch, dim, height, width = x.shape
-    return _conv_norm_act(tape, new((batch, (stage.paths + 1) * dim, height, width), x.dtype), out, 1)
+        kernel, step = stage.embedding(path, stride)
+        embedded = tape.conv(x, parameter(stage.dim, 1, kernel, kernel), step)
+        embedded = _conv_norm_act(tape, embedded, stage.dim, 1)
+        if stage.patch_embed == "series":
+            x = embedded
+        scales.append(embedded)
+        maps.append(_layers(tape, embedded, stage, dropped))
+    if stage.local:
+        local = _conv_norm_act(tape, scales[0], stage.dim, 1)
+        local = _conv_norm_act(tape, local, stage.dim, 3, depthwise=True)
+        maps.insert(0, tape.add(scales[0], _conv_norm_act(tape, local, stage.dim, 1, act=False)))
+    return _conv_norm_act(tape, tape.cat(maps) if stage.fusion == "concat" else reduce(tape.add, maps), out, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Encodings:
     """The weights of a path's position encodings, which its layers share."""
 
-    cpe: Strided
+    cpe: Strided | None
     crpe: tuple[Strided, ...]
 
 
-def _layers(tape: Tape, embedded: Strided, stage: StageConfig, dropped: list[bool]) -> None:
-    """Record a path's layers; what they give is copied where the paths are joined."""
+def _layers(tape: Tape, embedded: Strided, stage: StageConfig, dropped: list[bool]) -> Strided:
+    """Record a path's layers and return the map that they give."""
     windows = stage.head_windows() if stage.crpe_windows else ()
     encodings = _Encodings(
-        parameter(stage.dim, 1, 3, 3),
+        parameter(stage.dim, 1, 3, 3) if stage.cpe else None,
         tuple(parameter(heads * stage.head_dim, 1, window, window) for window, heads in windows),
     )
     grid = embedded.shape[2], embedded.shape[3]
     tokens = embedded.rearrange("b c h w -> b (h w) c")
     for drop in dropped:
         tokens = _layer(tape, tokens, stage, grid, encodings, drop=drop)
+    return tokens.rearrange("b (h w) c -> b c h w", h=grid[0], w=grid[1])
 
 
 def _layer(
@@ -121,9 +143,10 @@ def _layer(
     def residual(x: Strided, branch: Strided) -> Strided:
         return tape.add(x, tape.mul(branch, constant(x.shape[0], 1, 1, dtype=x.dtype)) if drop else branch)
 
-    on_grid = tokens.rearrange("b (h w) c -> b c h w", h=grid[0], w=grid[1])
-    encoded = tape.add(tape.conv(on_grid, encodings.cpe), on_grid)
-    tokens = encoded.rearrange("b c h w -> b (h w) c")
+    if encodings.cpe:
+        on_grid = tokens.rearrange("b (h w) c -> b c h w", h=grid[0], w=grid[1])
+        encoded = tape.add(tape.conv(on_grid, encodings.cpe), on_grid)
+        tokens = encoded.rearrange("b c h w -> b (h w) c")
     tokens = residual(tokens, _attention(tape, tape.layer_norm(tokens), stage, grid, encodings))
     hidden = tape.activation(tape.linear(tape.layer_norm(tokens), parameter(stage.hidden_dim, stage.dim)))
     return residual(tokens, tape.linear(hidden, parameter(stage.dim, stage.hidden_dim)))

@@ -1,0 +1,97 @@
+"""``mpvit report``: everything about networks on one page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mpvit.errors import UsageError
+from mpvit_cli import options
+from mpvit_cli.output import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mpvit.benchmark.results import Result
+    from mpvit.config import ModelConfig
+    from mpvit.report.results import Report
+
+FOLDER = "mpvit-report"
+
+Measure = Annotated[bool, typer.Option("--measure", help="Time the networks on this machine too: some 20 seconds.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="DIR", help=f"Write there. (default: {FOLDER}, with --from DIR itself)", show_default=False
+    ),
+]
+From = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="DIR", help="Draw an earlier report again from its JSON.", show_default=False),
+]
+
+
+def report(
+    ctx: typer.Context,
+    variant: options.Variants = None,
+    config: options.Configs = None,
+    size: options.Size = "224",
+    measure: Measure = False,
+    output: Folder = None,
+    source: From = None,
+) -> None:
+    """Write one page about networks: what they cost, why tools disagree, attention, paths and layers.
+
+    The folder gets report.html, which needs nothing else, report.md with its figures, and report.json with every number.
+    A report is drawn from its JSON alone: --from counts and measures nothing again.
+
+    Examples:
+      mpvit report --variant all -o report
+
+      mpvit report --variant tiny,xsmall --size 800x1280 --measure -o report
+    """
+    from mpvit.report.saved import read_report
+    from mpvit.report.write import check_folder, write_report
+
+    terminal: Terminal = ctx.obj
+    folder = output or source or Path(FOLDER)
+    interrupted = False
+    if source:
+        _check_alone(ctx)
+        found = read_report(source)
+        check_folder(folder)
+    else:
+        check_folder(folder)
+        found, interrupted = _collect(
+            terminal, options.parse_models(variant, config), options.parse_size(size), measure=measure
+        )
+    for path in write_report(found, folder):
+        terminal.note(f"wrote {path}")
+    if interrupted:
+        raise typer.Exit(130)
+
+
+def _check_alone(ctx: typer.Context) -> None:
+    """Raise ``UsageError`` for an option that asks for other numbers than those of ``--from``."""
+    for name in ("variant", "config", "size", "measure"):
+        found = ctx.get_parameter_source(name)
+        if found and found.name == "COMMANDLINE":
+            raise UsageError(f"--{name} with --from: must be one of them", hint="--from draws the numbers that are there")
+
+
+def _collect(
+    terminal: Terminal, models: "Mapping[str, ModelConfig]", size: tuple[int, int], *, measure: bool
+) -> "tuple[Report, bool]":
+    """Count, and measure if asked for; tell whether Ctrl-C ended that, which keeps what there was."""
+    from mpvit.report.collect import benchmark, collect, with_times
+
+    found = collect(models, size)
+    if not measure:
+        return found, False
+    from mpvit.benchmark.measure import measure as run
+    from mpvit.benchmark.results import NetworkTime
+
+    study = benchmark(models, size)
+    groups: list[tuple[Result, ...]] = []
+    interrupted = terminal.collect(run(study), "Measuring", len(study.groups), into=groups)
+    return with_times(found, [time for group in groups for time in group if isinstance(time, NetworkTime)]), interrupted

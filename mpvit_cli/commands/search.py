@@ -1,0 +1,210 @@
+"""``mpvit search``: the networks of a stated space that are within limits."""
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mpvit.config import VARIANTS, save_config
+from mpvit.errors import UsageError
+from mpvit.operations import CONVENTIONS
+from mpvit.search.criteria import CRITERIA, Limits
+from mpvit.search.examine import Batch, approach, examine
+from mpvit.search.outcome import Outcome
+from mpvit.search.space import DEFAULT, Space, choices_text, parse_choices
+from mpvit.search.study import Found, Study, gather, nothing_found, shape_text
+from mpvit.tables.search import search_document
+from mpvit_cli import options
+from mpvit_cli.output import Terminal, check_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mpvit.benchmark.results import Result
+    from mpvit.benchmark.study import Study as Timing
+    from mpvit.measurement import Measurement
+
+_SHOWN_NETWORKS = 2_000_000
+"""From which on a search takes long enough for a progress bar."""
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+MaxMacs = Annotated[
+    str | None, typer.Option(metavar="3G", help="Most multiply-adds for one image; k, M, G and T are read.", show_default=False)
+]
+MaxParams = Annotated[str | None, typer.Option(metavar="11M", help="Most parameters, likewise.", show_default=False)]
+MaxLatency = Annotated[
+    str | None,
+    typer.Option(
+        metavar="20ms",
+        help="Time the --top candidates at batch 1 on this machine and say which are within this; in us, ms or s.",
+        show_default=False,
+    ),
+]
+RankBy = Annotated[
+    str,
+    typer.Option(
+        "--criterion",
+        metavar="|".join(CRITERIA),
+        help="What they are ranked by: " + "; ".join(f"{name}: {each.what}" for name, each in CRITERIA.items()) + ".",
+        autocompletion=options.complete(CRITERIA),
+    ),
+]
+Top = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Candidates kept.")]
+Convention = Annotated[
+    str,
+    typer.Option(
+        metavar="|".join(CONVENTIONS), help="What MACs add up, as in flops.", autocompletion=options.complete(CONVENTIONS)
+    ),
+]
+MinTime = Annotated[
+    float, typer.Option(parser=options.number, metavar="SECONDS", help="Samples of each candidate that is timed.")
+]
+Save = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.toml", help="Write the best candidate there, for --config of any command.", show_default=False),
+]
+Pick = Annotated[
+    int | None,
+    typer.Option(parser=options.whole, metavar="N", help="Save the candidate #N instead of the best.", show_default=False),
+]
+
+
+def _choices(option: str, field: str, what: str) -> object:
+    text = choices_text(DEFAULT.choices()[field])
+    help_text = f"{what}: choices joined by commas, for each stage the same or its own, joined by /. (default: {text})"
+    return typer.Option(option, metavar="CHOICES", help=help_text, show_default=False)
+
+
+Paths = Annotated[str | None, _choices("--paths", "paths", "Parallel paths")]
+Layers = Annotated[str | None, _choices("--layers", "layers", "Layers of each path")]
+Width = Annotated[str | None, _choices("--width", "dim", "Channels")]
+MlpRatio = Annotated[str | None, _choices("--mlp-ratio", "mlp_ratio", "MLP's hidden channels over channels")]
+Heads = Annotated[str | None, _choices("--heads", "heads", "Attention heads")]
+
+
+def search(
+    ctx: typer.Context,
+    max_macs: MaxMacs = None,
+    max_params: MaxParams = None,
+    max_latency: MaxLatency = None,
+    paths: Paths = None,
+    layers: Layers = None,
+    width: Width = None,
+    mlp_ratio: MlpRatio = None,
+    heads: Heads = None,
+    criterion: RankBy = "budget",
+    top: Top = 20,
+    size: options.Size = "224",
+    convention: Convention = "fvcore",
+    save: Save = None,
+    pick: Pick = None,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = None,
+    min_time: MinTime = 1.0,
+    plot: options.Plot = None,
+    form: options.Format = None,
+    output: options.Output = None,
+) -> None:
+    """Count every network of a stated space, keep those within the limits and rank them; beside the published variants.
+
+    No row says how accurate a network would be: ranked is how it uses the limits. Each stage takes its choices by itself,
+    but none is narrower than the one before.
+
+    Examples:
+      mpvit search --max-macs 3G --max-params 11M --plot front.svg
+
+      mpvit search --max-macs 2G --paths 1/2/2,3/3 --width 64/96,128/192,224/256 --criterion params --save found.toml
+    """
+    terminal: Terminal = ctx.obj
+    check_format(form)
+    options.check_plot(plot)
+    if pick is not None and not save:
+        raise UsageError(f"--pick {pick}: must go with --save", hint="--save FILE.toml")
+    if pick is not None and not 1 <= pick <= top:
+        raise UsageError(f"--pick {pick}: must be from 1 to --top {top}")
+    study = Study(
+        space=_space(paths=paths, layers=layers, dim=width, mlp_ratio=mlp_ratio, heads=heads),
+        limits=Limits(_amount("--max-macs", max_macs), _amount("--max-params", max_params)),
+        criterion=criterion,
+        top=top,
+        size=options.parse_size(size),
+        convention=convention,
+    )
+    limit_s = None if max_latency is None else parse_seconds(max_latency)
+    timing = None
+    if limit_s is not None:
+        from mpvit.benchmark import study as benchmark
+
+        timing = partial(benchmark.Study, size=study.size, device=device, dtype=dtype, threads=threads, min_time_s=min_time)
+        timing(models={"tiny": VARIANTS["tiny"].config})  # a wrong device or dtype is found before the search
+    found = _found(terminal, study)
+    times, interrupted = _timed(terminal, found, timing) if timing and found.finished else ((), not found.finished)
+    outcome = Outcome(found, limit_s, times)
+    terminal.show(search_document(outcome), form, output)
+    if plot:
+        from mpvit.plots.search import search_figure
+
+        terminal.save(search_figure(found), plot)
+    if save and found.best and (picked := outcome.best if pick is None else outcome.pick(pick)):
+        save_config(picked.candidate.config, save)
+        terminal.note(f"wrote {save}: #{picked.rank}, {shape_text(picked.candidate.config)}")
+    if interrupted:
+        raise typer.Exit(130)
+    if limit_s is not None and not any(row.within for row in outcome.ranked):
+        raise outcome.too_slow()
+
+
+def _space(**given: str | None) -> Space:
+    """Return the space with the choices that are given of each field of a stage."""
+    options_of = {"dim": "--width", "mlp_ratio": "--mlp-ratio"}
+    choices = {
+        name: parse_choices(options_of.get(name, f"--{name}"), text, whole=name != "mlp_ratio")
+        for name, text in given.items()
+        if text is not None
+    }
+    return Space(**choices)
+
+
+def _found(terminal: Terminal, study: Study) -> Found:
+    """Return what there is within the limits, so far as Ctrl-C lets it; raise ``MpvitError`` where there is nothing."""
+    shown, terminal.progress = terminal.progress, terminal.progress and study.networks >= _SHOWN_NETWORKS
+    batches: list[Batch] = []
+    interrupted = terminal.collect(examine(study), "Searching", study.batches, into=batches)
+    if not interrupted and not any(batch.kept for batch in batches):
+        batches.clear()
+        terminal.collect(approach(study), "Looking for the nearest", study.batches, into=batches)
+        raise nothing_found(study, batches)
+    terminal.progress = shown
+    return gather(study, batches)
+
+
+def _timed(terminal: Terminal, found: Found, timing: "Callable[..., Timing]") -> "tuple[list[Measurement], bool]":
+    """Return the times of the candidates, the best first, and whether Ctrl-C ended that."""
+    from mpvit.benchmark.measure import measure
+
+    study = timing(models={f"#{number}": candidate.config for number, candidate in enumerate(found.best, start=1)})
+    groups: list[tuple[Result, ...]] = []
+    try:
+        interrupted = terminal.collect(measure(study), "Measuring", len(study.groups), into=groups)
+    except KeyboardInterrupt:  # before the first was timed: what was searched is still there
+        interrupted = True
+    return [group[0].timed.measurement for group in groups], interrupted
+
+
+def _amount(option: str, text: str | None) -> int | None:
+    return None if text is None else options.parse_amount(option, text)
+
+
+def parse_seconds(text: str) -> float:
+    """Read "20ms", "1.5s" or "800us" as seconds; raise ``UsageError`` for anything else."""
+    found = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(us|ms|s)\s*", text.lower())
+    if not found or not float(found[1]):
+        units = ", ".join(_SECONDS)
+        raise UsageError(
+            f"--max-latency {text[:40]!r}: must be a number above 0 and a unit: {units}", hint="for example --max-latency 20ms"
+        )
+    return float(found[1]) * _SECONDS[found[2]]

@@ -1,0 +1,100 @@
+"""Every study of a report in closed form, and what it takes to measure the rest."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mpvit.ablation.study import Study as Ablated
+from mpvit.ablation.study import ablate
+from mpvit.attention import KINDS
+from mpvit.compare_attention.costs import attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
+from mpvit.config import FIRST_STAGE, ModelConfig
+from mpvit.counting import count
+from mpvit.environment import environment
+from mpvit.layer_tree import Layer, LayerTree, layer_tree
+from mpvit.operations import strided
+from mpvit.reconcile.explain import explain
+from mpvit.reconcile.tools import TOOLS
+from mpvit.report.results import Report, featured
+from mpvit.trace.closed_form import trace_config
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mpvit.benchmark.results import NetworkTime
+    from mpvit.benchmark.study import Study
+
+LAYOUT = "published"
+"""Whose modules the tools are explained on: those of the checkpoints that people count."""
+
+DEPTH = 2
+"""Levels of the layers that a report keeps."""
+
+PATHS = ("1", "2", "3", "4")
+"""Path counts, the same in every stage."""
+
+BATCH = 1
+MODES = ("eager", "fused")
+THREADS = 1
+"""Threads that wait for each other on a busy machine would be most of what is measured."""
+
+MIN_TIME_S = 1.0
+BUDGET_S = 20.0
+"""Of all measurements together; what that cuts short says so."""
+
+
+def collect(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> Report:
+    """Return the report of some networks on one image of ``size`` pixels, nothing measured.
+
+    Raises ``UsageError`` for a size that a network cannot have.
+    """
+    counts = tuple(count(config, size, name=name) for name, config in models.items())
+    name_shown = featured(tuple(models))
+    shown = models[name_shown]
+    tokens = first_tokens(size)
+    sizes = stage_sizes(shown, FIRST_STAGE, tokens)
+    traces = {name: trace_config(config, BATCH, *size) for name, config in models.items()}
+    published = {name: trace_config(config, BATCH, *size, layout=LAYOUT) for name, config in models.items()}
+    return Report(
+        environment=environment(),
+        counts=counts,
+        paths=tuple(
+            ablate(Ablated(model=name, config=config, axes={"paths": PATHS}, size=size)) for name, config in models.items()
+        ),
+        matched=(ablate(Ablated(model=name_shown, config=shown, axes={"paths": PATHS}, size=size, match="macs")),),
+        explanations=tuple(explain(trace, name, tool) for name, trace in published.items() for tool in TOOLS),
+        attention=tuple(attention_costs(list(KINDS), sizes)),
+        sweep=tuple(sweep(list(KINDS), sizes, sweep_tokens(tokens))),
+        met=tuple(met_tokens(shown)),
+        layers=tuple(_cut(layer_tree(trace, name)) for name, trace in traces.items()),
+    )
+
+
+def first_tokens(size: tuple[int, int]) -> int:
+    """Return the number of tokens that each path of the first stage meets on an image of ``size`` pixels, at stride 4."""
+    height, width = (strided(strided(side, 2), 2) for side in size)
+    return height * width
+
+
+def benchmark(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> "Study":
+    """Return what a report measures of its networks, on the CPU."""
+    from mpvit.benchmark.study import Study
+
+    return Study(
+        models=models, size=size, batches=(BATCH,), modes=MODES, threads=THREADS, min_time_s=MIN_TIME_S, budget_s=BUDGET_S
+    )
+
+
+def with_times(report: Report, times: "Sequence[NetworkTime]") -> Report:
+    """Return the report with what was measured; without any, as it is."""
+    if not times:
+        return report
+    measured = times[0].timed.measurement
+    return replace(report, times=tuple(times), environment=environment(measured.device, measured.threads, measured.dtype))
+
+
+def _cut(tree: LayerTree) -> LayerTree:
+    def cut(layer: Layer, depth: int) -> Layer:
+        return replace(layer, children=tuple(cut(child, depth - 1) for child in layer.children) if depth else ())
+
+    return replace(tree, root=cut(tree.root, DEPTH))

@@ -1,0 +1,82 @@
+"""A report as JSON and back: one flat list of rows, each with the name of its table and the fields of its result."""
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mpvit.errors import UsageError
+from mpvit.render.json import SCHEMA_VERSION
+from mpvit.report.results import Report
+
+FILE = "report.json"
+COMMAND = "report"
+
+_HINT = "--from takes a folder that mpvit report -o DIR has written"
+
+
+def to_json(report: Report) -> str:
+    """Return the report as JSON, at full precision; ``from_json`` gives it back."""
+    rows = [{"table": study, **asdict(result)} for study in _studies() for result in getattr(report, study)]
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "command": COMMAND,
+        "environment": dict(report.environment),
+        "results": rows,
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_report(folder: Path) -> Report:
+    """Read the report that ``folder`` holds; raise ``UsageError`` for one that is not there, damaged or of another version."""
+    path = folder / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot read {str(path)!r}: {error.strerror}", hint=_HINT) from None
+    except ValueError:  # not UTF-8, or a NUL in the name
+        raise UsageError(f"{str(path)!r}: not JSON", hint=_HINT) from None
+    try:
+        return from_json(text)
+    except UsageError as error:
+        raise UsageError(f"{str(path)!r}: {error}", hint=error.hint or _HINT) from None
+
+
+def from_json(text: str) -> Report:
+    """Return the report that ``to_json`` wrote; raise ``UsageError`` naming what is wrong in any other text."""
+    try:
+        content = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):  # not JSON, or a thousand brackets deep
+        raise UsageError("not JSON, or cut off") from None
+    if not isinstance(content, dict) or content.get("command") != COMMAND:
+        raise UsageError("not a result of mpvit report")
+    if content.get("schema_version") != SCHEMA_VERSION:
+        version = repr(content.get("schema_version"))[:40]
+        raise UsageError(f"schema_version = {version}: must be {SCHEMA_VERSION}", hint="make it again with mpvit report")
+    rows, environment = content.get("results"), content.get("environment")
+    if not isinstance(rows, list) or not isinstance(environment, dict):
+        raise UsageError("results must be a list of rows, environment an object")
+    found: dict[str, list[Any]] = {study: [] for study in _studies()}
+    for index, row in enumerate(rows):
+        study = row.get("table") if isinstance(row, dict) else None
+        if not isinstance(study, str) or study not in found:
+            raise UsageError(f"results[{index}]: must have a table of {', '.join(found)}")
+        found[study].append(row)
+    for study, results in found.items():
+        if not results and study != "times":
+            raise UsageError(f"results have no row of the table {study!r}")
+    try:
+        return msgspec.convert({"environment": environment, **found}, Report)
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error)) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _studies() -> list[str]:
+    """Return the names of the studies: the fields of ``Report`` but for the environment."""
+    return [field.name for field in fields(Report) if field.name != "environment"]

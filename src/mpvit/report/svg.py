@@ -1,0 +1,56 @@
+"""Figures as SVG: a file that is the same each time, and the same inline, in the page's ink on the page's paper."""
+
+import io
+import re
+from html import escape
+from typing import TYPE_CHECKING
+
+from mpvit.plots import COLORS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_HEX = re.compile(r"#[0-9a-f]{6}\b")
+_HUES = {color.lower(): f"var(--hue-{number})" for number, color in enumerate(COLORS)}
+_HEADER = re.compile(r"^.*?(?=<svg )", re.DOTALL)
+_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
+_STYLE = re.compile(r"<style.*?</style>", re.DOTALL)
+_FRAME = re.compile(r'<svg [^>]*?viewBox="(0 0 ([\d.]+) ([\d.]+))"[^>]*>')
+_NAMES = re.compile(r'( id="|url\(#|xlink:href="#)')
+_POINTS_TO_PIXELS = 4 / 3
+
+
+def draw_svg(figure: "Figure", name: str) -> str:
+    """Return ``figure`` as the text of an SVG file whose words stay words; the same figure is the same text."""
+    import matplotlib as mpl
+
+    data = io.BytesIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(data, format="svg", bbox_inches="tight", metadata={"Date": None})
+    return _METADATA.sub("", data.getvalue().decode())
+
+
+def inline(svg: str, name: str, label: str) -> str:
+    """Return a drawn file as an element of a page: named ``label``, without ids that another figure has, in its colours.
+
+    Greys become mixtures of the page's ink and paper, and hues its own, so that both colour schemes can read them.
+    """
+    text = _NAMES.sub(rf"\g<1>{name}-", _HEADER.sub("", svg)).replace("xlink:href", "href")
+
+    def frame(found: re.Match[str]) -> str:
+        box, width, _ = found.groups()
+        pixels = round(float(width) * _POINTS_TO_PIXELS)
+        return f'<svg viewBox="{box}" role="img" aria-label="{escape(label)}" style="width: {pixels}px">'
+
+    text = _STYLE.sub("", _FRAME.sub(frame, text, count=1))  # its rule would hold for the whole page, which has it already
+    return _HEX.sub(_themed, text).strip()
+
+
+def _themed(found: re.Match[str]) -> str:
+    color = found.group()
+    if color in _HUES:
+        return _HUES[color]
+    red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
+    if not red == green == blue:
+        return color
+    return f"color-mix(in srgb, var(--ink) {100 - 100 * red / 255:.0f}%, var(--paper))"

@@ -1,0 +1,151 @@
+"""What edits of a network cost: one row a network, and what each further path adds, by part."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from mpvit.ablation.knobs import Knob, get_knob
+from mpvit.ablation.results import PARTS, Cost, Row, summed
+from mpvit.ablation.study import Ablation
+from mpvit.measurement import WARNINGS
+from mpvit.tables import Document, Field, Table, build
+from mpvit.tables.memory import readable_bytes
+from mpvit.tables.reconcile import signed
+from mpvit.units import times
+
+_Step = tuple[Row, dict[str, Cost]]
+
+
+def ablation_document(found: Ablation, *, unfinished: bool = False) -> Document:
+    """Return the rows with the baseline's first, and the steps between numbers of paths; ``unfinished`` if cut short."""
+    study = found.study
+    rows = [found.baseline, *found.rows]
+    shape = (study.batch, study.config.in_channels, *study.size)
+    matched = f", {study.match} matched by {study.knob}" if study.match != "none" else ""
+    title = f"{study.model}, input {times(shape)}: {' × '.join(study.axes)}{matched}; MACs by convention {study.convention}"
+    tables = [build(title, list(_fields(found)), rows)]
+    steps = [(row, step) for row in found.rows if (step := found.step(row))]
+    if steps:
+        tables.append(_step_table(found, steps))
+    time = found.baseline.time
+    return Document(
+        "ablate",
+        tuple(found.as_rows()),
+        tuple(tables),
+        tuple(_notes(found, unfinished=unfinished)),
+        time.device if time else None,
+        time.threads if time else None,
+        time.dtype if time else None,
+    )
+
+
+def _fields(found: Ablation) -> Iterator[Field[Row]]:
+    """Yield the columns: the axes, the figures with their differences from the baseline, the match and the time."""
+    rows = found.rows
+    for number, name in enumerate(found.study.axes):
+        yield Field(name, _value(found, name, marked=number == 0), numeric=False)
+    yield _figure("Params", "params")
+    yield Field("Δ params", lambda row: _delta(found, row, "params"), optional=True)
+    yield _figure("MACs", "macs")
+    yield Field("Δ MACs", lambda row: _delta(found, row, "macs"), optional=True)
+    yield Field("Δ MACs %", lambda row: _percent(found, row))
+    yield _figure("Activations", "activations", optional=True)
+    yield Field("Saved", lambda row: row.figures and readable_bytes(row.figures.saved_activation_bytes), optional=True)
+    yield Field("Peak", lambda row: row.figures and readable_bytes(row.figures.peak_bytes), optional=True)
+    if any(row.matched for row in rows):
+        yield Field(found.study.knob, _amounts(get_knob(found.study.knob)), numeric=False)
+        yield Field("off %", _off)
+    if found.baseline.time:
+        yield Field("median ms", _median)
+        yield Field("quartiles ms", _quartiles, optional=True)
+        yield Field("over baseline", _ratio)
+    if any(_trouble(row) for row in rows):
+        yield Field("Why not", lambda row: _trouble(row) or "", numeric=False)
+
+
+def _value(found: Ablation, name: str, *, marked: bool) -> Callable[[Row], str]:
+    return lambda row: row.values[name] + (" (baseline)" if marked and row is found.baseline else "")
+
+
+def _figure(header: str, name: str, *, optional: bool = False) -> Field[Row]:
+    return Field(header, lambda row: getattr(row.figures, name, None), optional=optional)
+
+
+def _delta(found: Ablation, row: Row, name: str) -> str | None:
+    delta = found.delta(row)
+    return None if delta is None or row is found.baseline else signed(getattr(delta, name))
+
+
+def _percent(found: Ablation, row: Row) -> str | None:
+    delta, own = found.delta(row), found.baseline.figures
+    return None if delta is None or own is None or row is found.baseline else _signed_percent(delta.macs / own.macs, 1)
+
+
+def _signed_percent(share: float, digits: int) -> str:
+    return f"{100 * share:+.{digits}f}".replace("-", "−")
+
+
+def _amounts(knob: Knob) -> Callable[[Row], str | None]:
+    return lambda row: "/".join(str(knob.read(stage)) for stage in row.config.stages) if row.config else None
+
+
+def _off(row: Row) -> str | None:
+    return _signed_percent(row.matched.off, 2) if row.matched else None
+
+
+def _median(row: Row) -> str | None:
+    return _milliseconds(row.time.median_s) if row.time and row.time.median_s else None
+
+
+def _quartiles(row: Row) -> str | None:
+    pair = row.time.quartiles_s if row.time else None
+    return f"{_milliseconds(pair[0])} to {_milliseconds(pair[1])}" if pair else None
+
+
+def _milliseconds(seconds: float) -> str:
+    """Return three digits, or whole milliseconds where that is more."""
+    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
+
+
+def _ratio(row: Row) -> str | None:
+    ratio = row.latency_ratio
+    return f"{ratio.estimate:.2f} ({ratio.low:.2f}–{ratio.high:.2f})" if ratio else None
+
+
+def _trouble(row: Row) -> str:
+    return row.error or (row.time.error or row.time.stopped if row.time else "")
+
+
+def _step_table(found: Ablation, steps: Sequence[_Step]) -> Table:
+    """Return what each further path costs: parameters and MACs, and which parts of the network they are in."""
+    parts = [part for part in PARTS if any(any(step[part]) for _, step in steps)]
+    fields = [Field(name, _step_value(name), numeric=False) for name in found.study.axes]
+    for figure, label in (("params", "params"), ("macs", "MACs")):
+        fields.append(Field(f"+ {label}", _step_figure(figure, parts)))
+        fields += [Field(f"{label}: {part}", _step_figure(figure, [part])) for part in parts]
+    return build("Each number of paths less the one before it, by part of the network", fields, steps)
+
+
+def _step_value(axis: str) -> Callable[[_Step], str]:
+    return lambda step: step[0].values[axis]
+
+
+def _step_figure(figure: str, parts: Sequence[str]) -> Callable[[_Step], int]:
+    return lambda step: getattr(summed(step[1][part] for part in parts), figure)
+
+
+def _notes(found: Ablation, *, unfinished: bool) -> Iterator[str]:
+    yield (
+        "The first row is the baseline, unchanged; Δ is a row less the baseline. Saved: what autograd keeps of a training "
+        "step, exactly; Peak: the step with AdamW in float32, a model within 4 %."
+    )
+    refused = sum(bool(row.error) for row in found.rows)
+    if found.study.match != "none":
+        how = "is within 1 % of the baseline's" if not refused else f"is within 1 % of the baseline's, or refused ({refused})"
+        yield f"{found.study.match} of each row {how}: one factor on {found.study.knob}, each stage rounded to its step."
+    if unfinished:
+        yield f"Interrupted: {len(found.rows)} of {len(found.study.grid)} rows."
+    if found.baseline.time:
+        yield "over baseline: median over rounds of the row's time over the baseline's beside it, with its 95 % interval."
+        times_taken = [row.time for row in (found.baseline, *found.rows) if row.time]
+        for name, advice in WARNINGS.items():
+            if warned := sum(name in time.warnings for time in times_taken):
+                yield f"{warned} of {len(times_taken)} measurements: {advice}"

@@ -1,0 +1,195 @@
+"""What a search has found: the best networks within the limits, and the published ones with their published accuracy."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from mpvit.config import TRAINED_SIZE, ModelConfig
+from mpvit.measurement import WARNINGS, Measurement
+from mpvit.search.criteria import get_criterion
+from mpvit.search.outcome import Outcome, Ranked
+from mpvit.search.space import choices_text, stages_text
+from mpvit.search.study import Candidate, Found, Published
+from mpvit.tables import Document, Field, build
+from mpvit.units import grouped, times
+
+_SHAPE = {"paths": "Paths", "layers": "Layers", "dim": "Width", "mlp_ratio": "MLP ratio", "heads": "Heads"}
+"""The fields of a stage that a space chooses, and their columns."""
+
+
+def search_document(outcome: Outcome) -> Document:
+    """Return the candidates, the published variants, and what both are."""
+    found = outcome.found
+    study = found.study
+    limits = f" within {study.limits.text()}" if study.limits.given() else ""
+    title = (
+        f"{len(found.best)} of {grouped(found.kept)} networks{limits}, by {study.criterion}; "
+        f"input {times((1, 3, *study.size))}, MACs by convention {study.convention}"
+    )
+    published = "Published variants, with their published ImageNet-1K accuracy"
+    candidates = [build(title, list(_fields(outcome)), outcome.ranked)] if found.best else []
+    tables = (*candidates, build(published, list(_published_fields()), found.published))
+    measured = next((row.time for row in outcome.ranked if row.time), None)
+    return Document(
+        "search",
+        tuple(_rows(outcome)),
+        tables,
+        tuple(_notes(outcome)),
+        measured.device if measured else None,
+        measured.threads if measured else None,
+        measured.dtype if measured else None,
+    )
+
+
+# ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _fields(outcome: Outcome) -> Iterator[Field[Ranked]]:
+    yield Field("#", lambda row: row.rank)
+    yield Field("MACs", lambda row: row.candidate.macs)
+    for name in outcome.found.study.limits.given():
+        yield Field(f"% of max {name}", _share(outcome, name), optional=True)
+        if name == "macs":
+            yield Field("Params", lambda row: row.candidate.params)
+    if outcome.found.study.limits.macs is None:
+        yield Field("Params", lambda row: row.candidate.params)
+    yield Field("Activations", lambda row: row.candidate.activations, optional=True)
+    spare = ("heads",) if outcome.max_latency_s is None else ("heads", "mlp_ratio")
+    for name, header in _SHAPE.items():
+        yield Field(header, _stages(name), numeric=False, optional=name in spare)
+    if outcome.max_latency_s is not None:
+        yield Field("ms", lambda row: _milliseconds(row.time))
+        yield Field("Quartiles ms", _quartiles, optional=True)
+        yield Field("Within", _verdict, numeric=False)
+
+
+def _share(outcome: Outcome, name: str) -> Callable[[Ranked], str]:
+    limit = outcome.found.study.limits.given()[name]
+    return lambda row: f"{100 * getattr(row.candidate, name) / limit:.1f}"
+
+
+def _stages(name: str) -> Callable[[Ranked], str]:
+    return lambda row: stages_text(row.candidate.config, name)
+
+
+def _milliseconds(time: Measurement | None) -> str | None:
+    return f"{1e3 * time.median_s:.3g}" if time and time.median_s else None
+
+
+def _quartiles(row: Ranked) -> str | None:
+    pair = row.time.quartiles_s if row.time else None
+    return f"{1e3 * pair[0]:.3g} to {1e3 * pair[1]:.3g}" if pair else None
+
+
+def _verdict(row: Ranked) -> str:
+    if row.within is None:
+        return (row.time.error or row.time.stopped if row.time else "") or "not measured"
+    return "✓" if row.within else "✗"
+
+
+def _published_fields() -> Iterator[Field[Published]]:
+    yield Field("Variant", lambda row: row.name, numeric=False)
+    yield Field("MACs", lambda row: row.candidate.macs)
+    yield Field("Params", lambda row: row.candidate.params)
+    yield Field("Activations", lambda row: row.candidate.activations, optional=True)
+    for name, header in _SHAPE.items():
+        yield Field(header, _published_stages(name), numeric=False, optional=True)
+    yield Field("Top-1 %", lambda row: f"{row.accuracy.top1:.3f}")
+    yield Field("Top-5 %", lambda row: f"{row.accuracy.top5:.3f}")
+
+
+def _published_stages(name: str) -> Callable[[Published], str]:
+    return lambda row: stages_text(row.candidate.config, name)
+
+
+# ── rows for machines ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
+    """Yield flat rows whose ``table`` says what each is: the space, a candidate, one of the front, a published variant."""
+    found = outcome.found
+    yield _space_row(outcome)
+    for row in outcome.ranked:
+        measured = replace(row.time, name="").as_row() if row.time else {}
+        within = {} if outcome.max_latency_s is None else {"within_max_latency": row.within}
+        yield {"table": "candidates", "rank": row.rank, **_candidate_row(row.candidate), **measured, **within}
+    for candidate in found.front:
+        yield {"table": "front", **_candidate_row(candidate)}
+    for name, candidate, accuracy in found.published:
+        percent = {"top1_percent": accuracy.top1, "top5_percent": accuracy.top5, "accuracy_source": accuracy.source}
+        yield {"table": "published", "model": name, **_candidate_row(candidate), **percent}
+
+
+def _space_row(outcome: Outcome) -> dict[str, Any]:
+    found = outcome.found
+    study = found.study
+    return {
+        "table": "space",
+        **{f"{name}_choices": choices_text(choices) for name, choices in study.space.choices().items()},
+        "networks": study.networks,
+        "examined": found.examined,
+        "within_limits": found.kept,
+        "max_macs": study.limits.macs,
+        "max_params": study.limits.params,
+        "max_latency_s": outcome.max_latency_s,
+        "criterion": study.criterion,
+        "criterion_meaning": get_criterion(study.criterion).what,
+        "input_shape": [1, 3, *study.size],
+        "convention": study.convention,
+    }
+
+
+def _candidate_row(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "macs": candidate.macs,
+        "params": candidate.params,
+        "activations": candidate.activations,
+        **_shape_row(candidate.config),
+    }
+
+
+def _shape_row(config: ModelConfig) -> dict[str, Any]:
+    return {name: stages_text(config, name) for name in _SHAPE}
+
+
+# ── notes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _notes(outcome: Outcome) -> Iterator[str]:
+    found = outcome.found
+    study = found.study
+    if not found.finished:
+        searched = f"{grouped(found.examined)} of {grouped(study.networks)} networks"
+        yield f"Interrupted: {searched} searched; this is the best of those."
+    yield (
+        f"Ranked by {study.criterion}: {get_criterion(study.criterion).what}. Nothing here predicts accuracy: "
+        "a candidate has none until it is trained."
+    )
+    yield _space_note(found)
+    yield (
+        f"Pareto front: {len(found.front)} networks, each with more parameters than any other within the limits that has as "
+        "few MACs; --plot draws it, JSON lists it."
+    )
+    yield f"Accuracy is of the published variants alone, at {times((TRAINED_SIZE,) * 2)}: {found.published[0].accuracy.source}."
+    yield from _latency_notes(outcome)
+
+
+def _space_note(found: Found) -> str:
+    space = found.study.space
+    choices = "; ".join(f"{_SHAPE[name]} {choices_text(each)}" for name, each in space.choices().items())
+    refused = f"; {space.left_out} choices make no stage" if space.left_out else ""
+    return f"Space: {grouped(found.study.networks)} networks, no stage narrower than the one before: {choices}{refused}."
+
+
+def _latency_notes(outcome: Outcome) -> Iterator[str]:
+    if outcome.max_latency_s is None:
+        return
+    measured = [row for row in outcome.ranked if row.time]
+    within = sum(row.within is True for row in outcome.ranked)
+    yield (
+        f"Latency, the median: {len(measured)} of {len(outcome.ranked)} candidates were measured on this machine, one after "
+        f"the other, at batch 1; {within} within {1e3 * outcome.max_latency_s:g} ms. No other network was timed."
+    )
+    for name, advice in WARNINGS.items():
+        if warned := sum(name in row.time.warnings for row in measured if row.time):
+            yield f"{warned} of {len(measured)} measurements: {advice}"

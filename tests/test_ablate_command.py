@@ -1,0 +1,128 @@
+"""``mpvit ablate`` as a person meets it: the figures, the grid, the figure, and what it refuses."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commandline import call, run_on_terminal, shown
+
+from mpvit.ablation.results import Row
+from mpvit.ablation.study import Study, each_row
+from mpvit_cli.commands import ablate
+
+
+def test_a_path_sweep_in_json() -> None:
+    outcome = call("ablate", "paths", "--variant", "xsmall", "--values", "1,2,3,4", "--format", "json")
+    rows = json.loads(outcome.out)["results"]
+    assert outcome.code == 0
+    assert [row["values"]["paths"] for row in rows] == ["2/3/3/3", "1", "2", "3", "4"]
+    assert [row["params"] for row in rows] == [10_573_448, 4_000_328, 7_319_688, 10_639_048, 13_958_408]
+    assert {row["step_params"] for row in rows[2:]} == {3_319_360}
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ("1,2/3/3/3", ["1", "2/3/3/3"]),
+        ("2,3,3,3", ["2/3/3/3"]),  # no list of values has one twice
+        ("1; 2, 3, 3, 3;4", ["1", "2/3/3/3", "4"]),
+    ],
+)
+def test_a_count_for_each_stage(given: str, values: list[str]) -> None:
+    rows = json.loads(call("ablate", "paths", "--values", given, "--format", "json").out)["results"]
+    assert [row["values"]["paths"] for row in rows[1:]] == values
+    assert {row["delta_params"] for row in rows if row["values"]["paths"] == "2/3/3/3"} == {0}
+
+
+def test_a_grid_in_csv() -> None:
+    outcome = call("ablate", "paths=1,2", "local", "--values", "off", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(outcome.out)))
+    assert [(row["values.paths"], row["values.local"]) for row in rows] == [("2/3/3/3", "on"), ("1", "off"), ("2", "off")]
+    assert int(rows[2]["macs"]) - int(rows[1]["macs"]) == int(rows[2]["step_macs"])
+
+
+def test_matched_rows_say_how_near_they_are() -> None:
+    outcome = call("ablate", "paths=1", "--match", "macs", "--format", "json")
+    _, row = json.loads(outcome.out)["results"]
+    assert abs(row["macs"] / 2_971_396_560 - 1) == pytest.approx(abs(row["matched_off"]))
+    assert abs(row["matched_off"]) <= 0.01
+    assert row["knob"] == "width"
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_table_fits_the_window(columns: int) -> None:
+    lines = shown(run_on_terminal("ablate", "paths", columns=columns).out)
+    assert "2/3/3/3 (baseline)  10 573 448" in "\n".join(lines)
+    tables = [line for line in lines if not line.startswith(("The first", "Δ"))]
+    assert max(map(len, tables)) <= columns
+
+
+def test_a_figure_and_a_measurement(tmp_path: Path) -> None:
+    config = tmp_path / "small.toml"
+    config.write_text("num_classes = 5\n[[stages]]\npaths = 2\nlayers = 1\ndim = 16\nheads = 4\nmlp_ratio = 2\n")
+    words = ("--config", str(config), "--size", "32", "--measure", "--min-time", "0.01", "--plot", str(tmp_path / "a.svg"))
+    outcome = call("ablate", "heads=2,3", *words, "--format", "json", "-o", str(tmp_path / "a.json"))
+    assert outcome.code == 0
+    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+    base, two, three = json.loads((tmp_path / "a.json").read_text())["results"]
+    assert base["latency_s"] > 0 < two["latency_over_baseline"]
+    assert "divisible by heads = 3" in three["error"]
+
+
+def test_an_interrupt_keeps_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_short(study: Study) -> Iterator[Row]:
+        rows = each_row(study)
+        yield next(rows)
+        yield next(rows)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ablate, "each_row", cut_short)
+    outcome = call("ablate", "paths", "--format", "json")
+    assert outcome.code == 130
+    assert len(json.loads(outcome.out)["results"]) == 2
+    assert "Interrupted: 1 of 4 rows." in json.loads(outcome.out)["notes"]
+
+
+def test_some_refused_rows_exit_with_0_and_all_with_1() -> None:
+    assert call("ablate", "heads=3,4").code == 0
+    refused = call("ablate", "heads=3,5")
+    assert refused.code == 1
+    assert "must be divisible by heads = 3" in refused.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pathz"], "did you mean 'paths'?"),
+        ([], "Missing argument"),
+        (["paths="], "paths: '': must be a whole number"),
+        (["paths=1,,2"], "paths: '': must be a whole number"),
+        (["paths=-1"], "'-1': must be a whole number of at least 1"),
+        (["paths=1e3"], "'1e3': must be a whole number"),
+        (["paths", "paths=2"], "axis 'paths' twice"),
+        (["paths=1", "--values", "2"], "goes to no axis"),
+        (["attention=sofmax"], "did you mean 'softmax'?"),
+        (["mlp-ratio=nan"], "must be a number above 0"),
+        (["width=²x"], "must be a number above 0"),
+        (["local=maybe"], "must be one of on, off"),
+        (["resolution=2x2x2"], "must be one side, or HEIGHTxWIDTH"),
+        (["paths", "--knob", "width"], "must go with --match"),
+        (["paths", "--match", "latency"], "must be measured"),
+        (["width", "--match", "macs"], "would undo the axis"),
+        (["paths", "--size", "32"], "batch norm cannot train on one value a channel"),
+        (["paths", "--plot", "a.bmp"], "must end in"),
+        (["paths", "heads", "mlp-ratio", "--plot", "a.png"], "a figure of 65 rows"),
+        (["paths", "--variant", "tiny", "--config", "x.toml"], "must be one of them"),
+        (["paths", "--variant", "tinny"], "did you mean 'tiny'?"),
+        (["paths", "--measure", "--device", "gpu"], "device 'gpu'"),
+    ],
+)
+def test_bad_input_ends_in_one_clear_line(words: list[str], said: str) -> None:
+    outcome = call("ablate", *words)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert said in outcome.err
+    assert len([line for line in outcome.err.splitlines() if line.startswith("Error:")]) == 1
+    assert "Traceback" not in outcome.err
