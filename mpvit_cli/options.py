@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from mpvit.attention import KINDS
-from mpvit.config import DEFAULT_VARIANT, VARIANTS, ModelConfig, get_variant, load_config
+from mpvit.config import ModelConfig, load_config
 from mpvit.errors import UsageError
 from mpvit.measurement import DTYPES
 from mpvit.render import FORMATS
+from mpvit.variants import DEFAULT_VARIANT, VARIANTS, get_variant
 
 ALL = "all"
 PLOTS = (".svg", ".png", ".pdf")

@@ -94,9 +94,10 @@ def defaults(axis: str) -> Study:
 
 @pytest.mark.parametrize("axis", AXES)
 def test_every_edit_is_a_network_that_live_counters_agree_about(axis: str) -> None:
+    """With the first and the last of the axis's values; every value stands in the slow test."""
     found = ablate(defaults(axis))
     assert [row.error for row in found.rows] == [""] * len(found.rows)
-    for row in found.rows:
+    for row in (found.rows[0], found.rows[-1]):
         assert_live_counters_agree(row)
 
 

@@ -122,7 +122,7 @@ def with_attention(config: ModelConfig, kind: str) -> ModelConfig:
     return replace(config, stages=tuple(replace(stage, attention=kind) for stage in config.stages))
 
 
-SMALL = ModelConfig((StageConfig(2, 1, 16, 4, 2), StageConfig(1, 2, 24, 8, 2)), num_classes=3)
+SMALL = ModelConfig((StageConfig(2, 1, 16, 4, 2), StageConfig(1, 1, 24, 8, 2)), num_classes=3)
 
 
 @pytest.mark.parametrize("counter", ["torch", "fvcore"])
@@ -139,7 +139,8 @@ def test_live_counters_agree_on_networks_of_every_kind(kind: str, counter: str) 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_trains_as_a_drop_in(kind: str) -> None:
     model = build_model(with_attention(SMALL, kind)).train()
-    model(torch.randn(2, 3, 224, 224)).square().sum().backward()
+    side = 224 if kind == "linformer" else 64
+    model(torch.randn(2, 3, side, side)).square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -390,5 +391,5 @@ def test_a_number_of_tokens_is_laid_out_as_square_as_it_can_be(tokens: int) -> N
 def test_learned_tensors_are_parameters_and_features_are_not() -> None:
     model = build_model(with_attention(SMALL, "performer"))
     assert not any("features" in name for name, _ in model.named_parameters())
-    assert sum("features" in name for name, _ in model.named_buffers()) == 2 + 2
+    assert sum("features" in name for name, _ in model.named_buffers()) == 2 + 1  # one a layer of each path
     assert isinstance(build_model(with_attention(SMALL, "linformer")), nn.Module)

@@ -25,7 +25,7 @@ from mpvit.benchmark.layers import layer_cases
 from mpvit.benchmark.modes import forward_and_backward
 from mpvit.benchmark.results import LayerTime, NetworkTime
 from mpvit.benchmark.roofline import Ceilings, Timed, Work, moved_elements, network_work
-from mpvit.config import VARIANTS, ModelConfig, StageConfig
+from mpvit.config import ModelConfig, StageConfig
 from mpvit.cost import network
 from mpvit.counting import count
 from mpvit.measurement import INTERRUPTED, OUT_OF_MEMORY, Measurement
@@ -34,6 +34,7 @@ from mpvit.operations import Block, conv, einsum, elementwise, tally
 from mpvit.plots import save_figure
 from mpvit.plots.roofline import roofline_figure
 from mpvit.timing import Case
+from mpvit.variants import VARIANTS
 from mpvit_cli.main import main
 
 SMALL = ModelConfig((StageConfig(2, 1, 16, 2, 2), StageConfig(2, 1, 32, 2, 2)), num_classes=10)
@@ -303,6 +304,7 @@ def test_what_would_not_fit_is_not_tried(bench: Callable[[str], tuple[int, str, 
     assert [note for note in notes(tmp_path / "b.json") if "batch 99999999: out of memory" in note]
 
 
+@pytest.mark.slow
 def test_a_starved_process_ends_with_what_it_has(config: Path, tmp_path: Path) -> None:
     def starve() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30, 3 * 2**30))

@@ -56,7 +56,10 @@ def assert_equivalent(model: MPViT, image: Tensor, tolerance: float) -> None:
         assert torch.equal(network(image), first)  # no weight was written in place
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+QUICK = [pytest.param(variant, marks=pytest.mark.slow if variant == "base" else ()) for variant in VARIANTS]
+
+
+@pytest.fixture(scope="module", params=QUICK)
 def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MPViT:
     model = build_model(request.param).eval()
     fill(model, WeightsFile(tmp_path_factory.mktemp("golden"), published_tensors(request.param)))
@@ -65,7 +68,7 @@ def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 def test_variants_in_float32(published: MPViT) -> None:
     torch.manual_seed(0)
-    assert_equivalent(published, torch.randn(1, 3, 224, 224), FLOAT32)
+    assert_equivalent(published, torch.randn(1, 3, 128, 160), FLOAT32)
 
 
 def test_variants_in_bfloat16(published: MPViT) -> None:
@@ -127,10 +130,9 @@ def other_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("other_device")
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, FLOAT32), (torch.float64, FLOAT64)])
-def test_variants_as_other_devices_run_them(published: MPViT, dtype: torch.dtype, tolerance: float) -> None:
+def test_variants_as_other_devices_run_them(published: MPViT) -> None:
     torch.manual_seed(0)
-    assert_equivalent(copy.deepcopy(published).to(dtype), torch.randn(2, 3, 64, 96, dtype=dtype), tolerance)
+    assert_equivalent(copy.deepcopy(published).double(), torch.randn(2, 3, 32, 64, dtype=torch.float64), FLOAT64)
 
 
 @pytest.mark.parametrize("rows", [0, 10**9], ids=["in turn", "side by side"])

@@ -14,11 +14,11 @@ from mpvit.attention import KINDS, Kind, Sizes, get_kind, softmax
 from mpvit.compare_attention.costs import attention_cost
 from mpvit.compare_attention.fits import crossings, growths
 from mpvit.compare_attention.measure import Setting, measure, parse_setting
+from mpvit.compare_attention.results import AttentionPoint
 from mpvit.errors import CheckError, UsageError
 from mpvit.measurement import Measurement
 from mpvit.plots import save_figure
 from mpvit.plots.attention import attention_figure
-from mpvit.results import AttentionPoint
 from mpvit_cli.main import main
 
 SIZES = Sizes(1, 8, 8, 56, 56)
@@ -69,9 +69,10 @@ def test_a_kind_that_is_always_faster_says_so() -> None:
     assert (crossing.tokens, crossing.always) == (None, True)
 
 
+@pytest.mark.slow
 def test_every_kind_is_measured_with_its_memory() -> None:
-    points = list(measure(list(KINDS), SIZES, [64, 256], Setting(budget_s=60)))
-    assert {(p.measurement.name, p.cost.tokens) for p in points} == {(kind, n) for kind in KINDS for n in (64, 256)}
+    points = list(measure(list(KINDS), SIZES, [256], Setting(budget_s=60)))
+    assert {(p.measurement.name, p.cost.tokens) for p in points} == {(kind, 256) for kind in KINDS}
     assert not [p.measurement.error for p in points if p.measurement.error]
     peaks = {(p.measurement.name, p.cost.tokens): p.measurement.peak_bytes for p in points}
     for (kind, tokens), peak in peaks.items():
@@ -160,8 +161,9 @@ def start(*words: str, before: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_a_memory_starved_run_ends_with_what_it_has() -> None:
-    words = ("--kind", "softmax,factorized", "--sweep", "256..3136", "--budget", "60", "--format", "json")
+    words = ("--kind", "softmax,factorized", "--sweep", "1024..3136", "--budget", "60", "--format", "json")
     process = start(*words, before=STARVED)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err

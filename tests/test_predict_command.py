@@ -298,6 +298,7 @@ def test_help_and_completion_import_nothing_heavy() -> None:
     assert fresh("-c", program, **words).stdout.split() == ["xsmall"]
 
 
+@pytest.mark.slow
 def test_a_large_photograph_in_a_fresh_process_says_nothing_on_stderr(tmp_path: Path, checkpoint: Path) -> None:
     """Pillow would print a warning from its limit on, here 100 pixels instead of 89 million."""
     Image.new("L", (12, 12), 128).save(tmp_path / "large.png")

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
 from mpvit.counting.isolation import fresh_model
+from mpvit.counting.results import Counted
 from mpvit.errors import CheckError, UsageError
 from mpvit.model.published_layout import PublishedLayout
 from mpvit.reconcile import explain as study
 from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool
 from mpvit.reconcile.tools import TOOLS, installed_version
-from mpvit.results import Counted
 from mpvit.trace.closed_form import LAYOUTS, trace_config
 from mpvit.trace.live import trace_module
 
@@ -126,13 +126,13 @@ def test_the_development_tools_are_installed() -> None:
     assert {"torch", "fvcore", "thop", "torchinfo", "ptflops-pytorch", "ptflops-aten", "calflops"} <= set(INSTALLED)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["published", pytest.param("project", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NO_VARIANTS)
 def test_tools_agree_on_networks_that_are_no_variant(name: str, layout: str) -> None:
     assert_explained(live(NO_VARIANTS[name], (40, 64), layout))
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", ["published", pytest.param("project", marks=pytest.mark.slow)])
 def test_tools_agree_on_a_variant_at_an_odd_size(layout: str) -> None:
     assert_explained(live(VARIANTS["tiny"].config, (97, 131), layout))
 

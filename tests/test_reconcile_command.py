@@ -138,10 +138,9 @@ def test_an_interrupted_run_keeps_what_it_had(monkeypatch: pytest.MonkeyPatch) -
     assert (found["torch"]["residual_macs"], found["fvcore"]["live_macs"]) == (0, None)
 
 
+@pytest.mark.slow
 def test_a_fresh_process_prints_data_alone_to_stdout() -> None:
-    outcome = run(
-        "reconcile", "--variant", "tiny", "--size", "32", "--live", "--tool", "thop,ptflops-pytorch", "--format", "csv"
-    )
+    outcome = run("reconcile", "--variant", "tiny", "--size", "32", "--live", "--tool", "thop,torchinfo", "--format", "csv")
     assert outcome.code == 0
     assert outcome.out.splitlines()[0].startswith("model,")
     assert len(outcome.out.splitlines()) == 3

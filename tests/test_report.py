@@ -15,10 +15,10 @@ from commandline import call, run
 from published import PUBLISHED, grouped
 
 from mpvit.benchmark import measure
-from mpvit.config import VARIANTS
 from mpvit.errors import UsageError
 from mpvit.report import collect
 from mpvit.report.saved import from_json, read_report, to_json
+from mpvit.variants import VARIANTS
 
 NUMBER = re.compile(r"\d{1,3}(?: \d{3})+")
 """A whole number of at least four digits, as people write it."""

@@ -34,9 +34,9 @@ def missing(variant: str, text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("by", "columns"),
     [
-        *[("total", columns) for columns in (200, 80, 79, 60, 40, 36)],
-        *[("stage", columns) for columns in (80, 60, 40)],
-        *[("layer", columns) for columns in (200, 80, 60, 40)],
+        *[("total", columns) for columns in (200, 80, 60, 36)],
+        *[("stage", columns) for columns in (80, 40)],
+        *[("layer", columns) for columns in (200, 60, 40)],
     ],
 )
 def test_a_table_fits_the_window_and_loses_no_digit(by: str, columns: int) -> None:

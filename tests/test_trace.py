@@ -39,14 +39,13 @@ def test_the_closed_form_is_what_the_network_does(config: ModelConfig, shape: tu
 
 @pytest.mark.parametrize("kind", KINDS_OF_A_NETWORK)
 def test_it_is_under_every_kind_of_attention(kind: str) -> None:
-    config = VARIANTS["tiny"].config.with_attention(kind)
+    config = ModelConfig(VARIANTS["tiny"].config.stages[:2]).with_attention(kind)
     assert trace_config(config, 1, 224, 224) == live(config, 1, 224, 224)
 
 
 @pytest.mark.parametrize("fields", CHANGES, ids=str)
 def test_it_is_with_parts_switched_off_or_exchanged(fields: dict[str, Any]) -> None:
-    config = VARIANTS["tiny"].config
-    config = replace(config, stages=tuple(replace(stage, **fields) for stage in config.stages))
+    config = ModelConfig(tuple(replace(stage, **fields) for stage in VARIANTS["tiny"].config.stages[:3]))
     assert trace_config(config, 1, 224, 224) == live(config, 1, 224, 224)
 
 

@@ -63,7 +63,7 @@ def test_and_on_the_cpu(variant: str) -> None:
 
 @pytest.mark.parametrize("kind", [*META_KINDS, "window:5", "spatial_reduction:3", "performer:20"])
 def test_every_kind_of_attention_keeps_that_on_the_meta_device(kind: str) -> None:
-    config = VARIANTS["tiny"].config.with_attention(kind)
+    config = ModelConfig(VARIANTS["tiny"].config.stages[:2]).with_attention(kind)
     for shape in ((1, 224, 224), (2, 224, 224) if kind == "linformer" else (2, 97, 131)):
         assert closed(config, shape) == kept(config, shape, "meta")
 
@@ -144,7 +144,7 @@ def test_gradients_and_states_are_what_torch_allocates(name: str) -> None:
     assert memory.learned.params == VARIANTS["tiny"].published.params
 
 
-@pytest.mark.parametrize(("name", "batch", "side"), [("tiny", 1, 224), ("xsmall", 3, 96), ("base", 1, 64)])
+@pytest.mark.parametrize(("name", "batch", "side"), [("tiny", 1, 224), ("small", 3, 64)])
 def test_the_peak_is_within_4_percent_of_what_the_allocator_saw(name: str, batch: int, side: int) -> None:
     model = build_model(VARIANTS[name].config).train()
     images = torch.zeros(batch, 3, side, side)

@@ -6,8 +6,8 @@ import typer
 
 from mpvit.attention import KINDS, Sizes
 from mpvit.compare_attention.costs import CROSSING, attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
+from mpvit.compare_attention.results import AttentionPoint
 from mpvit.errors import UsageError
-from mpvit.results import AttentionPoint
 from mpvit.tables import Document
 from mpvit.tables.attention import attention_document, measured_document, numerics_document
 from mpvit_cli import options

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from mpvit.config import DEFAULT_VARIANT, VARIANTS
 from mpvit.errors import UsageError
 from mpvit.tables.predictions import UNTRAINED, prediction_document
+from mpvit.variants import DEFAULT_VARIANT, VARIANTS
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpvit.config import VARIANTS, save_config
+from mpvit.config import save_config
 from mpvit.errors import UsageError
 from mpvit.operations import CONVENTIONS
 from mpvit.search.criteria import CRITERIA, Limits
@@ -16,6 +16,7 @@ from mpvit.search.outcome import Outcome
 from mpvit.search.space import DEFAULT, Space, choices_text, parse_choices
 from mpvit.search.study import Found, Study, gather, nothing_found, shape_text
 from mpvit.tables.search import search_document
+from mpvit.variants import VARIANTS
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpvit.config import VARIANTS as VARIANTS
     from mpvit.config import ModelConfig as ModelConfig
     from mpvit.config import StageConfig as StageConfig
     from mpvit.config import load_config as load_config
@@ -16,11 +15,12 @@ if TYPE_CHECKING:
     from mpvit.model.network import build_model as build_model
     from mpvit.model.weights import load_weights as load_weights
     from mpvit.model.weights import save_weights as save_weights
+    from mpvit.variants import VARIANTS as VARIANTS
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "VARIANTS": "mpvit.config",
+    "VARIANTS": "mpvit.variants",
     "ModelConfig": "mpvit.config",
     "StageConfig": "mpvit.config",
     "build_model": "mpvit.model.network",

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpvit.config import DEFAULT_VARIANT, VARIANTS, ModelConfig, get_variant
+from mpvit.config import ModelConfig
 from mpvit.counting.isolation import fresh_model
 from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError
 from mpvit.images import preprocess, read_image
 from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, fill, read_weights
-from mpvit.results import Classifier, ClassScore, Prediction
+from mpvit.predictions import Classifier, ClassScore, Prediction
+from mpvit.variants import DEFAULT_VARIANT, VARIANTS, get_variant
 
 IMAGENET_CLASSES = 1000
 

@@ -10,10 +10,10 @@ from urllib.error import HTTPError, URLError
 
 import platformdirs
 
-from mpvit.config import get_variant
 from mpvit.counting.isolation import fresh_model
 from mpvit.errors import WeightsError
 from mpvit.model.weights import load_weights
+from mpvit.variants import get_variant
 
 TIMEOUT_S = 10
 """How long the published address may stay silent."""

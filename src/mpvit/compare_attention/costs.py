@@ -8,10 +8,10 @@ from fractions import Fraction
 from math import log
 
 from mpvit.attention import Sizes, get_kind, grid_of
+from mpvit.compare_attention.results import AttentionCost, StageTokens
 from mpvit.config import FIRST_STAGE, ModelConfig
 from mpvit.errors import UsageError
 from mpvit.operations import linear, multiply_adds, strided
-from mpvit.results import AttentionCost, StageTokens
 
 MET_SIZES = ((224, 224), (384, 384), (512, 512), (800, 1280))
 """Image sizes, (height, width) in pixels, that MPViT is trained and evaluated at."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from math import log
 
+from mpvit.compare_attention.results import AttentionPoint, Crossing, Growth
 from mpvit.estimates import crossover, growth
-from mpvit.results import AttentionPoint, Crossing, Growth
 
 REFERENCE = "softmax"
 

@@ -15,11 +15,11 @@ import torch
 from mpvit.attention import Sizes, get_kind, grid_of
 from mpvit.compare_attention.costs import attention_cost
 from mpvit.compare_attention.numerics import draw, relative_error
+from mpvit.compare_attention.results import AttentionPoint
 from mpvit.errors import CheckError, UsageError, unknown_name
 from mpvit.inference import parse_device
 from mpvit.measurement import BUDGET, MOST_THREADS, OUT_OF_MEMORY, Measurement
 from mpvit.memory import free_bytes
-from mpvit.results import AttentionPoint
 from mpvit.timing import cpu_threads, memory_error_text, out_of_memory, run
 
 _CHECKED_TOKENS = 1024

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mpvit.attention import Kind, Sizes, get_kind, grid_of
+from mpvit.compare_attention.results import ImpliedMap, RoundingError
 from mpvit.measurement import DTYPES
-from mpvit.results import ImpliedMap, RoundingError
 
 MAPS = ("softmax", "efficient", "linear", "factorized")
 """Kinds whose output is a map between tokens times the values, whatever the values are."""

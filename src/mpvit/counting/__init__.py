@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from mpvit.config import VARIANTS, ModelConfig, PublishedCount, get_variant
+from mpvit.config import ModelConfig
 from mpvit.cost import require_lengths
 from mpvit.counting import analytic
+from mpvit.counting.results import TOTAL, Count
 from mpvit.errors import CheckError, MpvitError, UsageError, unknown_name
 from mpvit.operations import CONVENTIONS, Shape
 from mpvit.registry import resolve
-from mpvit.results import TOTAL, Count
+from mpvit.variants import VARIANTS, PublishedCount, get_variant
 
 
 class Counter(NamedTuple):

@@ -2,9 +2,9 @@
 
 from mpvit.config import ModelConfig
 from mpvit.cost import network, parts
+from mpvit.counting.results import Count, Layer
 from mpvit.errors import unknown_name
 from mpvit.operations import Block, Node, Shape, tally, walk
-from mpvit.results import Count, Layer
 
 PARTS = ("stage", "path", "kind", "layer")
 

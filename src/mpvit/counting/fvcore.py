@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.counting.isolation import fresh_model, isolated, throwaway
+from mpvit.counting.results import Count, Counted
 from mpvit.memory import free_bytes
 from mpvit.operations import Shape, walk
-from mpvit.results import Count, Counted
 
 _KINDS = {"einsum": "matmul", "adaptive_avg_pool2d": "pool"}
 """fvcore's operator names where they are not this project's kinds."""

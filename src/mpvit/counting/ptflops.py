@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mpvit.counting.isolation import isolated, throwaway
-from mpvit.results import Counted
+from mpvit.counting.results import Counted
 
 
 def run_pytorch(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.counting.isolation import fresh_model, isolated, throwaway
+from mpvit.counting.results import Count, Counted
 from mpvit.operations import Shape, walk
-from mpvit.results import Count, Counted
 
 _KINDS = {nn.Conv2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm", nn.LayerNorm: "layer_norm"}
 _FUNCTIONS = ("matmul", "softmax", "add", "mul", "pool")

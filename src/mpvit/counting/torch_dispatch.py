@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from mpvit.config import ModelConfig
 from mpvit.counting.isolation import fresh_model, isolated, throwaway
+from mpvit.counting.results import Count, Counted
 from mpvit.operations import Shape
-from mpvit.results import Count, Counted
 from mpvit.units import FLOPS_PER_MAC
 
 _KINDS = {

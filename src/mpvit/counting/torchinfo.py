@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mpvit.counting.isolation import isolated, throwaway
-from mpvit.results import Counted
+from mpvit.counting.results import Counted
 
 
 def run(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mpvit.config import ModelConfig, get_variant
+from mpvit.config import ModelConfig
 from mpvit.model.layers import ConvNormAct, PatchEmbedding
 from mpvit.model.stages import Stage
+from mpvit.variants import get_variant
 
 
 class MPViT(nn.Module):

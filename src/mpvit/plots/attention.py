@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from mpvit.compare_attention.fits import growths
+from mpvit.compare_attention.results import AttentionCost, AttentionPoint
 from mpvit.plots import COLORS, MARKERS
-from mpvit.results import AttentionCost, AttentionPoint
 
 _LABEL_GAP = 0.055
 """Of a panel's height: what two labels beside each other's lines need."""

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mpvit.counting.results import Counted
 from mpvit.errors import CheckError, MpvitError
 from mpvit.operations import Shape
 from mpvit.reconcile import Term, reasons
 from mpvit.reconcile.tools import TOOLS, get_rule, get_tool, installed_version
 from mpvit.registry import resolve
-from mpvit.results import Counted
 from mpvit.trace import Trace
 
 if TYPE_CHECKING:

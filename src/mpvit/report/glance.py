@@ -6,9 +6,10 @@ from typing import TypeVar
 
 from mpvit.ablation.results import Cost, Row, summed
 from mpvit.ablation.study import Ablation
-from mpvit.config import TRAINED_SIZE, VARIANTS, PublishedAccuracy
+from mpvit.config import TRAINED_SIZE
 from mpvit.report.results import Report
 from mpvit.units import grouped
+from mpvit.variants import VARIANTS, PublishedAccuracy
 
 Of = TypeVar("Of")
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from mpvit.ablation.study import Ablation
 from mpvit.benchmark.results import NetworkTime
-from mpvit.config import DEFAULT_VARIANT, VARIANTS, ModelConfig
+from mpvit.compare_attention.results import AttentionCost, StageTokens
+from mpvit.config import ModelConfig
+from mpvit.counting.results import Count
 from mpvit.layer_tree import LayerTree
 from mpvit.reconcile.explain import Explanation
-from mpvit.results import AttentionCost, Count, StageTokens
+from mpvit.variants import DEFAULT_VARIANT, VARIANTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

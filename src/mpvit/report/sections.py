@@ -6,7 +6,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from mpvit.compare_attention.costs import CROSSING
-from mpvit.config import FIRST_STAGE, VARIANTS
+from mpvit.config import FIRST_STAGE
 from mpvit.report.collect import BATCH, BUDGET_S, DEPTH, LAYOUT, MIN_TIME_S, MODES, PATHS, THREADS
 from mpvit.report.results import Report
 from mpvit.tables import Document
@@ -16,6 +16,7 @@ from mpvit.tables.counts import count_document
 from mpvit.tables.layers import layer_document
 from mpvit.tables.reconcile import reconcile_document
 from mpvit.units import grouped, times
+from mpvit.variants import VARIANTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 from typing import NamedTuple
 
-from mpvit.config import VARIANTS, ModelConfig, PublishedAccuracy
+from mpvit.config import ModelConfig
 from mpvit.counting import check_convention, count
 from mpvit.errors import MpvitError, UsageError
 from mpvit.search.criteria import Key, Limits, get_criterion
 from mpvit.search.examine import Batch, Point, by_key, front_of
 from mpvit.search.space import DEFAULT, Space, stages_text, widening
 from mpvit.units import grouped
+from mpvit.variants import VARIANTS, PublishedAccuracy
 
 MOST_CANDIDATES = 10_000
 """Rows that anybody looks at."""

@@ -5,8 +5,16 @@ from dataclasses import asdict
 from fractions import Fraction
 from itertools import pairwise
 
+from mpvit.compare_attention.results import (
+    AttentionCost,
+    AttentionPoint,
+    Crossing,
+    Growth,
+    ImpliedMap,
+    RoundingError,
+    StageTokens,
+)
 from mpvit.measurement import WARNINGS
-from mpvit.results import AttentionCost, AttentionPoint, Crossing, Growth, ImpliedMap, RoundingError, StageTokens
 from mpvit.tables import Cell, Column, Document, Field, Table, build
 from mpvit.units import grouped, times
 

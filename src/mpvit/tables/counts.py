@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mpvit.results import TOTAL, Count
+from mpvit.counting.results import TOTAL, Count
 from mpvit.tables import Compared, Document, Field, build
 from mpvit.units import times
 

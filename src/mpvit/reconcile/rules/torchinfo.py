@@ -1,5 +1,6 @@
 """``torchinfo.summary`` (1.8.0): parameters of leaf modules times what it takes for their output's positions."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -92,6 +93,7 @@ def _summary(trace: Trace) -> list[_Line]:
     """Return the lines in the order of calls, a module that only holds others before the first of them."""
     aliases = {alias: name for name, module in trace.modules.items() for alias in module.names}
     called = [(call.module, trace.modules[call.module].names[-1]) for call in trace.module_calls]
+    below = _params_below(trace)
     seen: set[str] = set()
     everywhere = {name for name, _ in called}
     lines: list[_Line] = []
@@ -103,13 +105,13 @@ def _summary(trace: Trace) -> list[_Line]:
             prefix = ".".join(parts[:depth])
             holder = aliases.get(prefix, prefix)
             if open_at.get(depth) != holder:
-                line = holders.setdefault(holder, _Line(depth, _below(trace, prefix), leaf=False, repeated=False))
+                line = holders.setdefault(holder, _Line(depth, below[prefix], leaf=False, repeated=False))
                 line.repeated = holder in everywhere  # one line in all its places: the first is marked with the second
                 everywhere.add(holder)
                 lines.append(line)
                 _open(open_at, depth, holder)
         module = trace.modules[name]
-        params = sum(prod(shape) for _, shape in module.parameters) if module.leaf else _below(trace, alias)
+        params = sum(prod(shape) for _, shape in module.parameters) if module.leaf else below[alias]
         lines.append(_Line(len(parts), params, module.leaf, repeated=name in seen))
         seen.add(name)
         _open(open_at, len(parts), name)
@@ -123,14 +125,14 @@ def _open(open_at: dict[int, str], depth: int, name: str) -> None:
         del open_at[deeper]
 
 
-def _below(trace: Trace, prefix: str) -> int:
-    """Return the parameters of all modules at or below a name, each once."""
-    start = f"{prefix}." if prefix else ""
-    return sum(
-        module.params
-        for module in trace.modules.values()
-        if any(name == prefix or name.startswith(start) for name in module.names)
-    )
+def _params_below(trace: Trace) -> Counter[str]:
+    """Return the parameters of all modules at or below each name, each module once."""
+    found: Counter[str] = Counter()
+    for module in trace.modules.values():
+        parts = [name.split(".") if name else [] for name in module.names]
+        for prefix in {".".join(each[:depth]) for each in parts for depth in range(len(each) + 1)}:
+            found[prefix] += module.params
+    return found
 
 
 RULE = Rule(_macs, _params, "torchinfo/layer_info.py and model_statistics.py")

@@ -1,0 +1,45 @@
+"""What a network sees in images, as frozen values."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """The network that answered, and where it ran.
+
+    Attributes:
+        model: the published variant that it is built like; ``custom`` for any other.
+        weights: their file; None where they are random, so that the classes mean nothing.
+        device: torch's name of the device.
+        threads: CPU threads of one operation.
+        dtype: of the weights, such as float32.
+    """
+
+    model: str
+    weights: str | None
+    device: str
+    threads: int
+    dtype: str
+
+    @property
+    def trained(self) -> bool:
+        """Whether the weights come from a file."""
+        return self.weights is not None
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """One class that a network gives an image. ``probability`` is its softmax score, in [0, 1]."""
+
+    index: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The best classes of one image, the likeliest first; or no classes and, in ``error``, the reason why there are none."""
+
+    image: str
+    classes: tuple[ClassScore, ...] = ()
+    error: str = ""
