@@ -11,6 +11,7 @@ from mpvit.attention import KINDS
 from mpvit.config import ModelConfig, load_config
 from mpvit.errors import UsageError
 from mpvit.measurement import DTYPES
+from mpvit.operations import CONVENTIONS
 from mpvit.render import FORMATS
 from mpvit.variants import DEFAULT_VARIANT, VARIANTS, get_variant
 
@@ -78,6 +79,11 @@ Config = Annotated[
 ]
 Size = Annotated[str, typer.Option(metavar="PIXELS", help="Image size: one side, or HEIGHTxWIDTH.", envvar="MPVIT_SIZE")]
 Batch = Annotated[int, typer.Option(parser=whole, metavar="N", help="Images in the batch.")]
+Convention = Annotated[
+    str,
+    typer.Option(metavar="|".join(CONVENTIONS), help="What MACs add up, as in flops.", autocompletion=complete(CONVENTIONS)),
+]
+MinTime = Annotated[float, typer.Option(parser=number, metavar="SECONDS", help="Samples of each network that is timed.")]
 Format = Annotated[
     str | None,
     typer.Option(

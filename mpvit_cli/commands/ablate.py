@@ -9,7 +9,6 @@ from mpvit.ablation.edits import AXES
 from mpvit.ablation.knobs import KNOBS
 from mpvit.ablation.study import BUDGETS, Ablation, Study, each_row
 from mpvit.errors import UsageError
-from mpvit.operations import CONVENTIONS
 from mpvit.tables.ablation import ablation_document
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
@@ -56,14 +55,7 @@ Knob = Annotated[
         show_default=False,
     ),
 ]
-Convention = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(CONVENTIONS), help="What MACs add up, as in flops.", autocompletion=options.complete(CONVENTIONS)
-    ),
-]
 Measure = Annotated[bool, typer.Option("--measure", help="Also time each row, beside the baseline, on this machine.")]
-MinTime = Annotated[float, typer.Option(parser=options.number, metavar="SECONDS", help="Samples of each row that is timed.")]
 
 _SHOWN_ROWS = 50
 """Of a grid in closed form, from which on counting takes long enough for a progress bar."""
@@ -79,12 +71,12 @@ def ablate(
     knob: Knob = None,
     size: options.Size = "224",
     batch: options.Batch = 1,
-    convention: Convention = "fvcore",
+    convention: options.Convention = "fvcore",
     measure: Measure = False,
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
     threads: options.Threads = None,
-    min_time: MinTime = 1.0,
+    min_time: options.MinTime = 1.0,
     plot: options.Plot = None,
     form: options.Format = None,
     output: options.Output = None,

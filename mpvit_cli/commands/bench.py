@@ -23,9 +23,6 @@ Modes = Annotated[
         show_default=False,
     ),
 ]
-MinTime = Annotated[
-    float, typer.Option(parser=options.number, metavar="SECONDS", help="Samples of each network, mode and batch.")
-]
 Budget = Annotated[
     float | None,
     typer.Option(
@@ -52,7 +49,7 @@ def bench(
     mode: Modes = None,
     backward: options.Backward = False,
     threads: options.Threads = None,
-    min_time: MinTime = 2.0,
+    min_time: options.MinTime = 2.0,
     budget: Budget = None,
     by: By = "network",
     compare: Baseline = None,

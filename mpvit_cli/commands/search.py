@@ -9,7 +9,6 @@ import typer
 
 from mpvit.config import save_config
 from mpvit.errors import UsageError
-from mpvit.operations import CONVENTIONS
 from mpvit.search.criteria import CRITERIA, Limits
 from mpvit.search.examine import Batch, approach, examine
 from mpvit.search.outcome import Outcome
@@ -54,15 +53,6 @@ RankBy = Annotated[
     ),
 ]
 Top = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Candidates kept.")]
-Convention = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(CONVENTIONS), help="What MACs add up, as in flops.", autocompletion=options.complete(CONVENTIONS)
-    ),
-]
-MinTime = Annotated[
-    float, typer.Option(parser=options.number, metavar="SECONDS", help="Samples of each candidate that is timed.")
-]
 Save = Annotated[
     Path | None,
     typer.Option(metavar="FILE.toml", help="Write the best candidate there, for --config of any command.", show_default=False),
@@ -99,13 +89,13 @@ def search(
     criterion: RankBy = "budget",
     top: Top = 20,
     size: options.Size = "224",
-    convention: Convention = "fvcore",
+    convention: options.Convention = "fvcore",
     save: Save = None,
     pick: Pick = None,
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
     threads: options.Threads = None,
-    min_time: MinTime = 1.0,
+    min_time: options.MinTime = 1.0,
     plot: options.Plot = None,
     form: options.Format = None,
     output: options.Output = None,
