@@ -21,9 +21,10 @@ from mpvit.operations import CONVENTIONS
 from mpvit.plots.search import search_figure
 from mpvit.search.criteria import CRITERIA, Limits
 from mpvit.search.examine import Batch, approach, examine
+from mpvit.search.found import Candidate, Found, gather, nothing_found
 from mpvit.search.outcome import Outcome
 from mpvit.search.space import DEFAULT, Space, choices_text, parse_choices, stages_text
-from mpvit.search.study import Candidate, Found, Study, gather, nothing_found
+from mpvit.search.study import Study
 
 ACCURACIES = {"tiny": (78.210, 94.270), "xsmall": (80.896, 95.352), "small": (82.960, 96.154), "base": (84.292, 96.820)}
 """Percent top-1 and top-5 of the authors' released evaluation."""

@@ -11,9 +11,10 @@ from mpvit.config import save_config
 from mpvit.errors import UsageError
 from mpvit.search.criteria import CRITERIA, Limits
 from mpvit.search.examine import Batch, approach, examine
+from mpvit.search.found import Found, gather, nothing_found, shape_text
 from mpvit.search.outcome import Outcome
 from mpvit.search.space import DEFAULT, Space, choices_text, parse_choices
-from mpvit.search.study import Found, Study, gather, nothing_found, shape_text
+from mpvit.search.study import Study
 from mpvit.tables.search import search_document
 from mpvit.variants import VARIANTS
 from mpvit_cli import options

@@ -9,8 +9,9 @@ from mpvit.cost import network
 from mpvit.operations import Tally, tally
 from mpvit.search.criteria import Limits
 from mpvit.search.examine import examine
+from mpvit.search.found import gather
 from mpvit.search.space import Space
-from mpvit.search.study import Study, gather
+from mpvit.search.study import Study
 from mpvit.units import grouped
 
 from .plan import Benchmark, Ratio

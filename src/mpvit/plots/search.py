@@ -9,7 +9,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from mpvit.plots import COLORS
-from mpvit.search.study import Candidate, Found
+from mpvit.search.found import Candidate, Found
 from mpvit.units import grouped, times
 
 _LETTERS = 8

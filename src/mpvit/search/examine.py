@@ -1,22 +1,16 @@
 """Going through a space: each network is counted by sums of look-ups, or ruled out with others like it by a bound."""
 
-from __future__ import annotations
-
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import nlargest
 from itertools import pairwise, product
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from mpvit.search.costs import tables
+from mpvit.search.costs import Choice, Table, tables
 from mpvit.search.criteria import Key, Limits
+from mpvit.search.study import Study
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from mpvit.search.costs import Choice, Table
-    from mpvit.search.study import Study
-
-    Rank = Callable[[int, int], Key]
+Rank = Callable[[int, int], Key]
 
 _HELD = 50_000
 """Networks within the limits that are held at once before all but the best and the front of them are let go."""

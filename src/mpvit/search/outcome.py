@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mpvit.errors import MpvitError, UsageError
 from mpvit.measurement import Measurement
-from mpvit.search.study import Candidate, Found
+from mpvit.search.found import Candidate, Found
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from typing import Any
 from mpvit.config import TRAINED_SIZE, ModelConfig
 from mpvit.measurement import WARNINGS, Measurement
 from mpvit.search.criteria import get_criterion
+from mpvit.search.found import Candidate, Found, Published
 from mpvit.search.outcome import Outcome, Ranked
 from mpvit.search.space import choices_text, stages_text
-from mpvit.search.study import Candidate, Found, Published
 from mpvit.tables import Document, Field, build
 from mpvit.units import grouped, times
 
