@@ -77,7 +77,11 @@ def _counts(report: Report) -> Section:
     agree = bool(checked) and all(count.agrees for count in checked)
     lead = "Counted in closed form, without running a network, under the rules of fvcore, which the paper used."
     if agree:
-        lead += " Every figure is the published integer."
+        lead += (
+            " Every figure is the published integer."
+            if len(checked) == len(report.counts)
+            else " Those of the published variants are the published integers."
+        )
     return Section(
         name="counts",
         title="Counts",
@@ -101,7 +105,7 @@ def _paths(report: Report) -> Section:
         name="paths",
         title="What a path costs",
         lead=(
-            "The same number of paths in every stage, beside the published network; then what each further path adds, and in "
+            "The same number of paths in every stage, beside the network as it is; then what each further path adds, and in "
             "which part of the network. Nothing else changes, so the rows differ in their budgets."
         ),
         command="\n".join(command_line("ablate paths", report, asked, models=[name]) for name in report.models),
@@ -124,7 +128,7 @@ def _matched(report: Report) -> Section:
         name="matched",
         title="Paths at the same budget",
         lead=(
-            "The fair comparison: the channels of every row are made to meet the published network's multiply-adds, so that "
+            "The fair comparison: the channels of every row are made to meet the network's own multiply-adds, so that "
             "what differs is how they are spent."
         ),
         command=command_line("ablate paths", report, asked, models=[report.featured]),
