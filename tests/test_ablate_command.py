@@ -69,6 +69,9 @@ def test_a_figure_and_a_measurement(tmp_path: Path) -> None:
     assert (tmp_path / "a.svg").read_text().startswith("<?xml")
     base, two, three = json.loads((tmp_path / "a.json").read_text())["results"]
     assert base["latency_s"] > 0 < two["latency_over_baseline"]
+    assert (
+        two["training_peak_bytes"] - base["training_peak_bytes"] == two["delta_training_peak_bytes"]
+    )  # beside the measured peak
     assert "divisible by heads = 3" in three["error"]
 
 

@@ -303,6 +303,10 @@ def test_wrong_options_are_refused_in_one_line(
         (lambda text: text.replace('"table": "counts"', '"table": "beans"', 1), "must have a table of"),
         (lambda text: text.replace('"counter": "analytic",', "", 1), "missing required field `counter` - at `$.counts[0]`"),
         (lambda text: text.replace('"table": "met"', '"table": "sweep"', 1), "missing required field"),
+        (
+            lambda text: text.replace('"training_peak_bytes"', '"peak_bytes"', 1),
+            "holds what this version of mpvit does not write",
+        ),
         (lambda text: text.replace('"heads": 8', '"heads": 7', 1), "dim = 64: must be divisible by heads = 7"),
         (lambda _: '{"schema_version": 1, "command": "report", "environment": {}, "results": []}', "no row of the table"),
     ],

@@ -36,7 +36,7 @@ class Figures(NamedTuple):
     macs: int
     activations: int
     saved_activation_bytes: int
-    peak_bytes: int
+    training_peak_bytes: int
 
     def minus(self, other: Self) -> Self:
         """Return the differences."""
@@ -70,7 +70,7 @@ class Row:
         size: (height, width) of the images in pixels.
         parts: the cost of each of ``PARTS``; empty where there is no network.
         saved_activation_bytes: what autograd keeps of a training step.
-        peak_bytes: the step's peak with AdamW, in float32.
+        training_peak_bytes: the step's peak with AdamW, in float32.
         matched: how the budget was met; None where none was asked for.
         time: the latency of a forward pass; None where it was not measured.
         latency_ratio: the latency over the baseline's, by rounds of the same run.
@@ -82,7 +82,7 @@ class Row:
     size: tuple[int, int]
     parts: Mapping[str, Cost] = field(default_factory=dict)
     saved_activation_bytes: int = 0
-    peak_bytes: int = 0
+    training_peak_bytes: int = 0
     matched: Matched | None = None
     time: Measurement | None = None
     latency_ratio: Interval | None = None
@@ -93,7 +93,7 @@ class Row:
         """The whole network's figures; None where a constraint refuses it."""
         if not self.parts:
             return None
-        return Figures(*summed(self.parts.values()), self.saved_activation_bytes, self.peak_bytes)
+        return Figures(*summed(self.parts.values()), self.saved_activation_bytes, self.training_peak_bytes)
 
     def as_row(self) -> dict[str, Any]:
         """Return the network's own figures as a flat row; ``values`` and the parts stay mappings."""

@@ -177,7 +177,7 @@ def counted_row(study: Study, values: Mapping[str, str], subject: Subject) -> Ro
         size=size,
         parts=_parts(tree, study.convention),
         saved_activation_bytes=memory.activations.saved_bytes,
-        peak_bytes=memory.peak_bytes,
+        training_peak_bytes=memory.peak_bytes,
     )
 
 

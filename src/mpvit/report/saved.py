@@ -58,6 +58,17 @@ def from_json(text: str) -> Report:
     rows, environment = content.get("results"), content.get("environment")
     if not isinstance(rows, list) or not isinstance(environment, dict):
         raise UsageError("results must be a list of rows, environment an object")
+    try:
+        report = msgspec.convert({"environment": environment, **_by_study(rows)}, Report)
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error)) from None
+    if json.loads(to_json(report)) != content:  # a field by another name, which has a default, or a row out of order
+        raise UsageError("holds what this version of mpvit does not write", hint="make it again with mpvit report")
+    return report
+
+
+def _by_study(rows: list[Any]) -> dict[str, list[Any]]:
+    """Return each study's rows; raise ``UsageError`` for a row of none, and a study without any."""
     found: dict[str, list[Any]] = {study: [] for study in _studies()}
     for index, row in enumerate(rows):
         study = row.get("table") if isinstance(row, dict) else None
@@ -67,10 +78,7 @@ def from_json(text: str) -> Report:
     for study, results in found.items():
         if not results and study != "times":
             raise UsageError(f"results have no row of the table {study!r}")
-    try:
-        return msgspec.convert({"environment": environment, **found}, Report)
-    except msgspec.ValidationError as error:
-        raise UsageError(str(error)) from None
+    return found
 
 
 def _refuse(constant: str) -> None:

@@ -49,7 +49,7 @@ def _fields(found: Ablation) -> Iterator[Field[Row]]:
     yield Field("Δ MACs %", lambda row: _percent(found, row))
     yield _figure("Activations", "activations", optional=True)
     yield Field("Saved", lambda row: row.figures and readable_bytes(row.figures.saved_activation_bytes), optional=True)
-    yield Field("Peak", lambda row: row.figures and readable_bytes(row.figures.peak_bytes), optional=True)
+    yield Field("Peak", lambda row: row.figures and readable_bytes(row.figures.training_peak_bytes), optional=True)
     if any(row.matched for row in rows):
         yield Field(found.study.knob, _amounts(get_knob(found.study.knob)), numeric=False)
         yield Field("off %", _off)
