@@ -21,6 +21,7 @@ def test_a_path_sweep_in_json() -> None:
     assert [row["values"]["paths"] for row in rows] == ["2/3/3/3", "1", "2", "3", "4"]
     assert [row["params"] for row in rows] == [10_573_448, 4_000_328, 7_319_688, 10_639_048, 13_958_408]
     assert {row["step_params"] for row in rows[2:]} == {3_319_360}
+    assert rows[1]["input_shape"] == [1, 3, 224, 224]
 
 
 @pytest.mark.parametrize(

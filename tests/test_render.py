@@ -2,8 +2,10 @@ import csv
 import io
 import json
 import math
+import re
 
 import pytest
+from commandline import call
 from rich.table import Table as RichTable
 
 from mpvit.errors import UsageError
@@ -53,6 +55,25 @@ def test_latex_escapes_what_it_would_obey() -> None:
     assert r"$\times$ & -- & 0.5000 \\" in text
     assert text.count(r"\midrule") == 2
     assert text.startswith("% 100% of it\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ablate paths --match macs",
+        "search --max-macs 3G --top 2",
+        "compare-attn",
+        "layers --variant tiny",
+        "memory --variant tiny --budget 24GiB",
+        "reconcile --variant tiny",
+    ],
+)
+def test_latex_needs_no_sign_that_pdflatex_lacks(words: str) -> None:
+    text = call(*words.split(), "--format", "latex").out
+    code = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    assert code.count(r"\begin{tabular}") >= 1
+    assert code.isascii()
+    assert not re.search(r"[0-9] [0-9]{3}\b", code)  # a number's groups stay together
 
 
 @pytest.mark.parametrize(("width", "columns"), [(None, 3), (80, 3), (20, 2), (5, 2)])

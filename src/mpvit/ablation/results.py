@@ -98,7 +98,7 @@ class Row:
     def as_row(self) -> dict[str, Any]:
         """Return the network's own figures as a flat row; ``values`` and the parts stay mappings."""
         figures = self.figures
-        row: dict[str, Any] = {"values": dict(self.values), "size": list(self.size)}
+        row: dict[str, Any] = {"values": dict(self.values)}
         row |= dict.fromkeys(Figures._fields) if figures is None else figures._asdict()
         row["flops"] = None if figures is None else FLOPS_PER_MAC * figures.macs
         row |= by_part(self.parts)

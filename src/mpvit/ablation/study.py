@@ -115,6 +115,7 @@ class Ablation:
         return {
             "model": self.study.model,
             "baseline": row is self.baseline,
+            "input_shape": [self.study.batch, self.study.config.in_channels, *row.size],
             **row.as_row(),
             "batch": self.study.batch,
             "convention": self.study.convention,

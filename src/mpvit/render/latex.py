@@ -1,5 +1,6 @@
 """LaTeX tables for a paper, with the rules of booktabs."""
 
+import re
 from collections.abc import Sequence
 
 from mpvit.tables import Branch, Cell, Document, Table, cell_text
@@ -12,7 +13,16 @@ _SPECIAL = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "×": r"$\times$",
+    "÷": r"$\div$",
+    "·": r"$\cdot$",
+    "²": "$^2$",
+    "−": "$-$",
+    "≤": r"$\leq$",
+    "Δ": r"$\Delta$",
 }
+
+_GROUPS = re.compile(r"(?<=[0-9]) (?=[0-9]{3}(?![0-9]))")
+"""The spaces between a number's groups of digits."""
 
 
 def render(document: Document) -> str:
@@ -38,5 +48,5 @@ def _line(cells: Sequence[Cell]) -> str:
 
 def _cell(cell: Cell) -> str:
     if isinstance(cell, str | Branch):
-        return "".join(_SPECIAL.get(sign, sign) for sign in cell_text(cell))
+        return _GROUPS.sub(r"\\,", "".join(_SPECIAL.get(sign, sign) for sign in cell_text(cell)))
     return "".join(_MARKS.get(sign, sign) for sign in cell_text(cell, r"\,"))
