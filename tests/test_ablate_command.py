@@ -90,6 +90,13 @@ def test_an_interrupt_keeps_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None
     assert "Interrupted: 1 of 4 rows." in json.loads(outcome.out)["notes"]
 
 
+def test_what_cannot_be_trained_is_counted() -> None:
+    outcome = call("ablate", "paths=1", "--size", "32")
+    assert outcome.code == 0
+    assert "60 891 620" in outcome.out
+    assert "Not trainable: batch 1, a map of 1x1: batch norm cannot train on one value a channel" in outcome.err
+
+
 def test_some_refused_rows_exit_with_0_and_all_with_1() -> None:
     assert call("ablate", "heads=3,4").code == 0
     refused = call("ablate", "heads=3,5")
@@ -116,7 +123,7 @@ def test_some_refused_rows_exit_with_0_and_all_with_1() -> None:
         (["paths", "--knob", "width"], "must go with --match"),
         (["paths", "--match", "latency"], "must be measured"),
         (["width", "--match", "macs"], "would undo the axis"),
-        (["paths", "--size", "32"], "batch norm cannot train on one value a channel"),
+        (["paths", "--size", "0"], "--size '0'"),
         (["paths", "--plot", "a.bmp"], "must end in"),
         (["paths", "heads", "mlp-ratio", "--plot", "a.png"], "a figure of 65 rows"),
         (["paths", "--variant", "tiny", "--config", "x.toml"], "must be one of them"),

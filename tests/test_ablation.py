@@ -13,7 +13,7 @@ from mpvit.ablation import measure
 from mpvit.ablation.edits import AXES
 from mpvit.ablation.knobs import KNOBS, scaled, turned
 from mpvit.ablation.results import PARTS, Cost, Row, summed
-from mpvit.ablation.study import Ablation, Study, ablate
+from mpvit.ablation.study import Study, ablate
 from mpvit.config import FIRST_STAGE
 from mpvit.counting import count
 from mpvit.errors import UsageError
@@ -35,10 +35,6 @@ SWEEPS = {
 def study(axes: Mapping[str, tuple[str, ...]], model: str | ModelConfig = "xsmall", **changes: object) -> Study:
     config = VARIANTS[model].config if isinstance(model, str) else model
     return replace(Study(model="it", config=config, axes={"paths": ("1",)}), axes=axes, **changes)  # type: ignore[arg-type]
-
-
-def figures(found: Ablation) -> list[tuple[int, ...] | None]:
-    return [row.figures and tuple(row.figures) for row in (found.baseline, *found.rows)]
 
 
 # ── agreement ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +127,7 @@ def test_parts_and_differences_add_up_to_the_integer(axis: str, convention: str)
         assert delta is not None
         assert own is not None
         assert base is not None
-        assert tuple(own) == tuple(map(sum, zip(base, delta, strict=True)))
+        assert tuple(own) == tuple((a or 0) + (b or 0) for a, b in zip(base, delta, strict=True))
         assert tuple(row.parts) == PARTS
         whole = count(row.config, row.size, convention=convention)
         assert summed(row.parts.values()) == Cost(whole.params, whole.macs, whole.activations) == own[:3]  # type: ignore[arg-type]
@@ -213,7 +209,6 @@ def test_an_edit_changes_its_field_of_the_stages(axis: str, value: str, field: s
         ("paths", "1/2", "2 values: must be one for all stages, or 4, one for each"),
         ("mlp-ratio", "0.3", "must be a whole number of hidden channels"),
         ("layers", "5000", "stage 2: layers = 5000"),
-        ("resolution", "32", "batch norm cannot train on one value a channel"),
     ],
 )
 def test_what_the_constraints_refuse_is_a_row_that_says_why(axis: str, value: str, why: str) -> None:
@@ -221,6 +216,14 @@ def test_what_the_constraints_refuse_is_a_row_that_says_why(axis: str, value: st
     assert why in found.rows[0].error
     assert (found.rows[0].figures, found.delta(found.rows[0])) == (None, None)
     assert found.as_rows()[1]["macs"] is None
+
+
+def test_what_cannot_be_trained_is_counted_and_says_why() -> None:
+    (row,) = ablate(study({"resolution": ("32",)})).rows
+    assert row.figures
+    assert row.figures.macs == count("xsmall", 32).macs
+    assert (row.error, row.figures.saved_activation_bytes, row.figures.training_peak_bytes) == ("", None, None)
+    assert "batch norm cannot train on one value a channel" in row.as_row()["training_error"]
 
 
 def test_an_attention_of_another_size_is_refused() -> None:

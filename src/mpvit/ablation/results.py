@@ -30,17 +30,26 @@ def summed(costs: Iterable[Cost]) -> Cost:
 
 
 class Figures(NamedTuple):
-    """The figures of a whole network: its cost, what autograd keeps of a training step, and the step's peak, in bytes."""
+    """The figures of a whole network: its cost, what autograd keeps of a training step, and the step's peak, in bytes.
+
+    The last two are None where the network cannot be trained on such images.
+    """
 
     params: int
     macs: int
     activations: int
-    saved_activation_bytes: int
-    training_peak_bytes: int
+    saved_activation_bytes: int | None
+    training_peak_bytes: int | None
 
     def minus(self, other: Self) -> Self:
-        """Return the differences."""
-        return type(self)(*(a - b for a, b in zip(self, other, strict=True)))
+        """Return the differences; None where there is none."""
+        saved = _difference(self.saved_activation_bytes, other.saved_activation_bytes)
+        peak = _difference(self.training_peak_bytes, other.training_peak_bytes)
+        return type(self)(*Cost(*self[:3]).minus(Cost(*other[:3])), saved, peak)
+
+
+def _difference(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one - other
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +78,9 @@ class Row:
         config: the network, already matched; None where a constraint refuses it.
         size: (height, width) of the images in pixels.
         parts: the cost of each of ``PARTS``; empty where there is no network.
-        saved_activation_bytes: what autograd keeps of a training step.
-        training_peak_bytes: the step's peak with AdamW, in float32.
+        saved_activation_bytes: what autograd keeps of a training step; None where it cannot be trained.
+        training_peak_bytes: the step's peak with AdamW, in float32; likewise.
+        untrainable: why it cannot be trained; empty where it can.
         matched: how the budget was met; None where none was asked for.
         time: the latency of a forward pass; None where it was not measured.
         latency_ratio: the latency over the baseline's, by rounds of the same run.
@@ -81,8 +91,9 @@ class Row:
     config: ModelConfig | None = None
     size: tuple[int, int]
     parts: Mapping[str, Cost] = field(default_factory=dict)
-    saved_activation_bytes: int = 0
-    training_peak_bytes: int = 0
+    saved_activation_bytes: int | None = None
+    training_peak_bytes: int | None = None
+    untrainable: str = ""
     matched: Matched | None = None
     time: Measurement | None = None
     latency_ratio: Interval | None = None
@@ -101,6 +112,7 @@ class Row:
         row: dict[str, Any] = {"values": dict(self.values)}
         row |= dict.fromkeys(Figures._fields) if figures is None else figures._asdict()
         row["flops"] = None if figures is None else FLOPS_PER_MAC * figures.macs
+        row["training_error"] = self.untrainable or None
         row |= by_part(self.parts)
         if self.matched:
             row |= {"match": self.matched.quantity, "knob": self.matched.knob, "knob_amounts": list(self.matched.amounts)}

@@ -167,19 +167,16 @@ def edited(study: Study, values: Mapping[str, str]) -> Subject:
 
 
 def counted_row(study: Study, values: Mapping[str, str], subject: Subject) -> Row:
-    """Return the figures of ``subject``; raise ``UsageError`` where it cannot be counted, or not be trained."""
+    """Return the figures of ``subject``; raise ``UsageError`` where it cannot be counted."""
     config, size = subject
     tree = network(config, study.batch, *size)
-    shape = study.batch, config.in_channels, *size
-    memory = training_step(config, tree, shape, setting=Setting(), name=study.model)
-    return Row(
-        values=values,
-        config=config,
-        size=size,
-        parts=_parts(tree, study.convention),
-        saved_activation_bytes=memory.activations.saved_bytes,
-        training_peak_bytes=memory.peak_bytes,
-    )
+    row = Row(values=values, config=config, size=size, parts=_parts(tree, study.convention))
+    try:
+        shape = study.batch, config.in_channels, *size
+        memory = training_step(config, tree, shape, setting=Setting(), name=study.model)
+    except UsageError as error:
+        return replace(row, untrainable=str(error))
+    return replace(row, saved_activation_bytes=memory.activations.saved_bytes, training_peak_bytes=memory.peak_bytes)
 
 
 def matched_row(study: Study, values: Mapping[str, str], subject: Subject, budget: int, quantity: str) -> Row:

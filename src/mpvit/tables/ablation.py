@@ -48,8 +48,8 @@ def _fields(found: Ablation) -> Iterator[Field[Row]]:
     yield Field("Δ MACs", lambda row: _delta(found, row, "macs"), optional=True)
     yield Field("Δ MACs %", lambda row: _percent(found, row))
     yield _figure("Activations", "activations", optional=True)
-    yield Field("Saved", lambda row: row.figures and readable_bytes(row.figures.saved_activation_bytes), optional=True)
-    yield Field("Peak", lambda row: row.figures and readable_bytes(row.figures.training_peak_bytes), optional=True)
+    yield Field("Saved", lambda row: _bytes(row.saved_activation_bytes), optional=True)
+    yield Field("Peak", lambda row: _bytes(row.training_peak_bytes), optional=True)
     if any(row.matched for row in rows):
         yield Field(found.study.knob, _amounts(get_knob(found.study.knob)), numeric=False)
         yield Field("off %", _off)
@@ -67,6 +67,10 @@ def _value(found: Ablation, name: str, *, marked: bool) -> Callable[[Row], str]:
 
 def _figure(header: str, name: str, *, optional: bool = False) -> Field[Row]:
     return Field(header, lambda row: getattr(row.figures, name, None), optional=optional)
+
+
+def _bytes(number: int | None) -> str | None:
+    return None if number is None else readable_bytes(number)
 
 
 def _delta(found: Ablation, row: Row, name: str) -> str | None:
@@ -137,6 +141,8 @@ def _notes(found: Ablation, *, unfinished: bool) -> Iterator[str]:
         "The first row is the baseline, unchanged; Δ is a row less the baseline. Saved: what autograd keeps of a training "
         "step, exactly; Peak: the step with AdamW in float32, a model within 4 %."
     )
+    untrainable = {row.untrainable: None for row in (found.baseline, *found.rows) if row.untrainable}
+    yield from (f"Not trainable: {reason}; take a larger batch or image." for reason in untrainable)
     refused = sum(bool(row.error) for row in found.rows)
     if found.study.match != "none":
         how = "is within 1 % of the baseline's" if not refused else f"is within 1 % of the baseline's, or refused ({refused})"
