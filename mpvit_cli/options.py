@@ -71,6 +71,7 @@ Variant = Annotated[
         metavar="NAME",
         help=f"Published variant: {', '.join(VARIANTS)}. (default: {DEFAULT_VARIANT})",
         autocompletion=complete(VARIANTS),
+        envvar="MPVIT_VARIANT",
         show_default=False,
     ),
 ]
@@ -181,15 +182,18 @@ def parse_names(given: Sequence[str] | None, every: Iterable[str], default: Sequ
     return list(dict.fromkeys(name for given in names for name in (every if given == ALL else [given])))
 
 
-def parse_model(variant: str | None, config: Path | None) -> tuple[str, ModelConfig]:
+def given(ctx: typer.Context, name: str) -> bool:
+    """Tell whether an option stands on the command line: a default and the environment give way to another option."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def parse_model(ctx: typer.Context, variant: str | None, config: Path | None) -> tuple[str, ModelConfig]:
     """Return the one network asked for with its name; raise ``UsageError`` for both a variant and a file."""
-    if variant and config:
+    if config and given(ctx, "variant"):
         raise UsageError(f"--variant {variant} with --config {config}: must be one of them")
-    return (
-        (config.stem, load_config(config))
-        if config
-        else (variant or DEFAULT_VARIANT, get_variant(variant or DEFAULT_VARIANT).config)
-    )
+    name = variant or DEFAULT_VARIANT
+    return (config.stem, load_config(config)) if config else (name, get_variant(name).config)
 
 
 def parse_models(

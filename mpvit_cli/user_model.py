@@ -67,8 +67,7 @@ def check_model_options(ctx: typer.Context, model: str | None) -> None:
     """Raise ``UsageError`` for an option of the networks by name beside ``--model``, or of ``--model`` without it."""
     strangers = ("variant", "config", "attention", "size", "batch") if model else ("argument", "inputs")
     for name in strangers:
-        source = ctx.get_parameter_source(name)
-        if source and source.name == "COMMANDLINE":
+        if options.given(ctx, name):
             option = {"argument": "arg", "inputs": "input"}.get(name, name)
             if model:
                 raise UsageError(

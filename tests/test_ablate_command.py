@@ -90,6 +90,16 @@ def test_an_interrupt_keeps_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None
     assert "Interrupted: 1 of 4 rows." in json.loads(outcome.out)["notes"]
 
 
+def test_the_environment_names_the_variant_and_a_file_goes_before_it(tmp_path: Path) -> None:
+    tiny = {"MPVIT_VARIANT": "tiny"}
+    config = tmp_path / "mine.toml"
+    config.write_text("num_classes = 5\n[[stages]]\npaths = 2\nlayers = 1\ndim = 16\nheads = 4\nmlp_ratio = 2\n")
+    assert [
+        json.loads(call("ablate", "paths=1", *words, "--format", "json", variables=tiny).out)["results"][0]["model"]
+        for words in ([], ["--variant", "small"], ["--config", str(config)])
+    ] == ["tiny", "small", "mine"]
+
+
 def test_what_cannot_be_trained_is_counted() -> None:
     outcome = call("ablate", "paths=1", "--size", "32")
     assert outcome.code == 0

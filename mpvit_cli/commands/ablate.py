@@ -96,7 +96,7 @@ def ablate(
     options.check_plot(plot)
     if knob is not None and match == "none":
         raise UsageError(f"--knob {knob}: must go with --match", hint="--match macs or --match params")
-    name, network = options.parse_model(variant, config)
+    name, network = options.parse_model(ctx, variant, config)
     study = Study(
         model=name,
         config=network,

@@ -83,7 +83,7 @@ def compare_attn(
     options.check_plot(plot)
     if measure and numerics:
         raise UsageError("--measure with --numerics: must be one of them")
-    name, network = options.parse_model(variant, config)
+    name, network = options.parse_model(ctx, variant, config)
     sizes = stage_sizes(network, stage, tokens, dim=dim, heads=heads)
     chosen = options.parse_names(kind, KINDS, [options.ALL])
     ends = options.parse_range(swept) if swept else _MEASURED_TOKENS if measure else _NUMERICS_TOKENS if numerics else ()

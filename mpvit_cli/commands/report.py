@@ -74,8 +74,7 @@ def report(
 def _check_alone(ctx: typer.Context) -> None:
     """Raise ``UsageError`` for an option that asks for other numbers than those of ``--from``."""
     for name in ("variant", "config", "size", "measure"):
-        found = ctx.get_parameter_source(name)
-        if found and found.name == "COMMANDLINE":
+        if options.given(ctx, name):
             raise UsageError(f"--{name} with --from: must be one of them", hint="--from draws the numbers that are there")
 
 
