@@ -46,12 +46,14 @@ def _fields(found: Ablation) -> Iterator[Field[Row]]:
     yield Field("Δ params", lambda row: _delta(found, row, "params"), optional=True)
     yield _figure("MACs", "macs")
     yield Field("Δ MACs", lambda row: _delta(found, row, "macs"), optional=True)
-    yield Field("Δ MACs %", lambda row: _percent(found, row))
+    matched = any(row.matched for row in rows)
+    yield Field("Δ MACs %", lambda row: _percent(found, row), optional=matched)
     yield _figure("Activations", "activations", optional=True)
     yield Field("Saved", lambda row: _bytes(row.saved_activation_bytes), optional=True)
     yield Field("Peak", lambda row: _bytes(row.training_peak_bytes), optional=True)
-    if any(row.matched for row in rows):
-        yield Field(found.study.knob, _amounts(get_knob(found.study.knob)), numeric=False)
+    if matched:
+        knob = get_knob(found.study.knob)
+        yield Field(knob.what, _amounts(knob), numeric=False)
         yield Field("off %", _off)
     if found.baseline.time:
         yield Field("median ms", _median)
