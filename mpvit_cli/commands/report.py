@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FOLDER = "mpvit-report"
 
-Measure = Annotated[bool, typer.Option("--measure", help="Time the networks on this machine too: some 20 seconds.")]
+Measure = Annotated[bool, typer.Option("--measure", help="Time the networks on this machine too: some 30 seconds.")]
 Folder = Annotated[
     Path | None,
     typer.Option(
