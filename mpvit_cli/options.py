@@ -13,6 +13,7 @@ from mpvit.errors import UsageError
 from mpvit.measurement import DTYPES
 from mpvit.operations import CONVENTIONS
 from mpvit.render import FORMATS
+from mpvit.units import decimal_times, is_whole
 from mpvit.variants import DEFAULT_VARIANT, VARIANTS, get_variant
 
 ALL = "all"
@@ -144,7 +145,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def parse_wholes(option: str, text: str) -> tuple[int, ...]:
     """Read "1,8,32" as whole numbers of at least 1, each once; raise ``UsageError`` for anything else."""
     words = [word.strip() for word in text.split(",")]
-    if not all(_digits(word) and len(word) <= LONGEST and int(word) >= 1 for word in words):
+    if not all(map(is_whole, words)):
         raise UsageError(f"{option} {text!r}: must be whole numbers of at least 1", hint=f"for example {option} 1,8,32")
     return tuple(dict.fromkeys(int(word) for word in words))
 
@@ -156,8 +157,7 @@ AMOUNTS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 def parse_amount(option: str, text: str) -> int:
     """Read "3G", "2.5G", "11M" or "300000" as a whole number of at least 1; raise ``UsageError`` for anything else."""
     found = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,12})?)\s*([kmgt]?)\s*", text.lower())
-    whole, _, fraction = found[1].partition(".") if found else ("0", "", "")
-    amount = int(whole + fraction) * AMOUNTS[found[2]] // 10 ** len(fraction) if found else 0
+    amount = decimal_times(found[1], AMOUNTS[found[2]]) if found else 0
     if amount < 1:
         raise UsageError(
             f"{option} {text[:40]!r}: must be a number of at least 1, with k, M, G or T", hint=f"for example {option} 2.5G"

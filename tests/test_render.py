@@ -12,6 +12,7 @@ from mpvit.errors import UsageError
 from mpvit.render import FORMATS, render
 from mpvit.render.terminal import render as render_terminal
 from mpvit.tables import Column, Compared, Document, Table
+from mpvit.tables.measured import milliseconds
 
 COLUMNS = (Column("Name|er"), Column("MACs", numeric=True), Column("Derived", numeric=True, optional=True))
 ROWS = (("a_b & c|d", 1_234_567, Compared(999, agrees=False)), ("×", None, 0.5))
@@ -74,6 +75,13 @@ def test_latex_needs_no_sign_that_pdflatex_lacks(words: str) -> None:
     assert code.count(r"\begin{tabular}") >= 1
     assert code.isascii()
     assert not re.search(r"[0-9] [0-9]{3}\b", code)  # a number's groups stay together
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, None), (0.0123456, "12.3"), (0.9996, "1000"), (1.2345, "1230"), (12.345, "12300")]
+)
+def test_milliseconds_have_three_digits_and_no_exponent(seconds: float | None, text: str | None) -> None:
+    assert milliseconds(seconds) == text
 
 
 @pytest.mark.parametrize(("width", "columns"), [(None, 3), (80, 3), (20, 2), (5, 2)])

@@ -11,8 +11,7 @@ from mpvit.errors import UsageError
 from mpvit.tables.memory import memory_document
 from mpvit.training_memory import DTYPES, OPTIMIZERS, Setting, TrainingMemory
 from mpvit.training_memory.closed_form import training_memory
-from mpvit.units import BYTES
-from mpvit.user_model import load_model, parse_arguments, parse_input
+from mpvit.units import BYTES, decimal_times
 from mpvit_cli import options, user_model
 from mpvit_cli.output import Terminal, check_format
 
@@ -78,12 +77,11 @@ def memory(
 
 def _of_model(target: str, arguments: list[str] | None, inputs: list[str] | None, setting: Setting) -> TrainingMemory:
     """Return the prediction for a user's model, whose own words go to stderr."""
-    shapes = [parse_input(text) for text in inputs or [user_model.DEFAULT_INPUT]]
-    named = parse_arguments(arguments or [])
+    model = user_model.load(target, arguments, inputs)
     with redirect_stdout(sys.stderr):
         from mpvit.training_memory import live
 
-        return live.training_memory(load_model(target, named, shapes), setting)
+        return live.training_memory(model, setting)
 
 
 def parse_bytes(text: str) -> int:
@@ -94,5 +92,4 @@ def parse_bytes(text: str) -> int:
         raise UsageError(
             f"--budget {text[:40]!r}: must be a number and a unit: {', '.join(BYTES)}", hint="for example --budget 24GiB"
         )
-    whole, _, fraction = found[1].partition(".")
-    return int(whole + fraction) * units[found[2]] // 10 ** len(fraction)
+    return decimal_times(found[1], units[found[2]])

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import median, quantiles
 from typing import Any
+
+from mpvit.errors import UsageError
 
 OUT_OF_MEMORY = "out of memory"
 """How the ``error`` of a case that needed more memory than there is starts."""
@@ -40,6 +43,18 @@ _NORMAL_QUARTILE = 0.6745
 """Median absolute deviation of the standard normal distribution."""
 
 _SLOW_START = 1.1
+
+
+def require_threads(threads: int | None) -> None:
+    """Raise ``UsageError`` for a number of CPU threads that there is not; None is torch's own choice."""
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"threads = {threads}: must be from 1 to {MOST_THREADS}")
+
+
+def require_seconds(field: str, seconds: float) -> None:
+    """Raise ``UsageError`` for a time, named ``field``, that nothing can take."""
+    if not (seconds > 0 and isfinite(seconds)):
+        raise UsageError(f"{field} = {seconds}: must be a number of seconds above 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from mpvit.measurement import OUT_OF_MEMORY
+
 _MEMINFO = Path("/proc/meminfo")
 _KIBI = 1024
 
@@ -23,3 +25,9 @@ def free_bytes(device: str = "cpu") -> int:
             if line.startswith("MemAvailable:"):
                 return _KIBI * int(line.split()[1])
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def shortage(needed: int, device: str = "cpu") -> str:
+    """Return in words that ``needed`` bytes or more are more than ``device`` has; empty where they are not."""
+    free = free_bytes(device)
+    return f"{OUT_OF_MEMORY}: needs {needed / 1e9:.1f} GB or more, {free / 1e9:.1f} GB are free" if needed > free else ""

@@ -10,6 +10,17 @@ BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": 2**
 """Bytes of each unit of memory."""
 
 
+def decimal_times(decimal: str, factor: int) -> int:
+    """Return a decimal number, as "2.5", times ``factor``: exactly, rounded down."""
+    whole, _, fraction = decimal.partition(".")
+    return int(whole + fraction) * factor // 10 ** len(fraction)
+
+
+def is_whole(text: str, digits: int = 9) -> bool:
+    """Tell whether ``text`` is a whole number of at least 1; one of more ``digits`` is a slip of the hand."""
+    return text.isascii() and text.isdigit() and len(text) <= digits and int(text) >= 1
+
+
 def grouped(number: int, separator: str = " ") -> str:
     """Return an exact integer with its digits in groups of three: 2 971 396 560."""
     return f"{number:,}".replace(",", separator)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpvit.errors import MpvitError, UsageError, unknown_name
 from mpvit.operations import Shape
+from mpvit.units import is_whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -97,7 +98,7 @@ def parse_input(text: str) -> Input:
     """Read "1x3x224x224", or "1x128:int64", as an input; raise ``UsageError`` for anything else."""
     sizes, _, dtype = text.lower().replace("×", "x").partition(":")
     lengths = sizes.split("x")
-    if not all(length.isascii() and length.isdigit() and len(length) <= 9 and int(length) >= 1 for length in lengths):  # noqa: PLR2004
+    if not all(map(is_whole, lengths)):
         raise UsageError(f"--input {text!r}: must be whole numbers of at least 1", hint="for example --input 1x3x224x224")
     if dtype and dtype not in INPUT_DTYPES:
         raise unknown_name("dtype", dtype, INPUT_DTYPES)

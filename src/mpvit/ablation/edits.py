@@ -9,7 +9,7 @@ from mpvit.attention import KINDS, get_kind
 from mpvit.attention.factorized_crpe import PUBLISHED_WINDOWS
 from mpvit.config import ALTERNATIVES, FIRST_STAGE, ModelConfig
 from mpvit.errors import UsageError, unknown_name
-from mpvit.units import times
+from mpvit.units import is_whole, times
 
 _LONGEST = 9
 """Digits of a number that is no slip of the hand."""
@@ -52,7 +52,7 @@ def get_axis(name: str) -> Axis:
 
 
 def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST and int(text) >= 1):
+    if not is_whole(text):
         raise UsageError(f"{text[:40]!r}: must be a whole number of at least 1")
     return int(text)
 

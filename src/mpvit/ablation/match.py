@@ -16,17 +16,18 @@ _APART = 2
 """Stages that may be one step away from the common factor at once: enough to meet a budget, and no other network."""
 
 
-def meet(config: ModelConfig, knob: Knob, budget: float, cost: Callable[[ModelConfig], int]) -> ModelConfig:
-    """Return ``config`` with ``knob`` turned so that its ``cost`` is as near ``budget`` as can be.
+def meet(config: ModelConfig, knob: Knob, budget: float, cost: Callable[[ModelConfig], int]) -> tuple[ModelConfig, int]:
+    """Return ``config`` with ``knob`` turned so that its ``cost`` is as near ``budget`` as can be, and that cost.
 
     Every stage's amount is multiplied by one common factor and rounded to its step; of these networks, and of those with
     up to two stages one step above or below, the nearest is taken. ``cost`` must rise with the knob.
     Raises ``UsageError`` where the network cannot be turned at all.
     """
     own = tuple(knob.read(stage) for stage in config.stages)
-    tried: dict[tuple[int, ...], int | None] = {own: cost(config)}
-    if tried[own] == budget:
-        return config
+    unturned = cost(config)
+    if unturned == budget:
+        return config, unturned
+    tried: dict[tuple[int, ...], int | None] = {own: unturned}
 
     def found(amounts: tuple[int, ...]) -> int | None:
         if amounts not in tried:
@@ -46,7 +47,7 @@ def meet(config: ModelConfig, knob: Knob, budget: float, cost: Callable[[ModelCo
             found(amounts)
     met = {amounts: reached for amounts, reached in tried.items() if reached is not None}
     nearest = min(met, key=lambda amounts: abs(met[amounts] - budget))
-    return turned(config, knob, nearest)
+    return turned(config, knob, nearest), met[nearest]
 
 
 def _bracket(below: Callable[[float], bool]) -> tuple[float, float]:

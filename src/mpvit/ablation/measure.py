@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import chain
-from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,8 +18,8 @@ from mpvit.counting import input_shape
 from mpvit.errors import MpvitError, UsageError, unknown_name
 from mpvit.estimates import paired_ratio
 from mpvit.inference import parse_device
-from mpvit.measurement import DTYPES, MOST_THREADS, OUT_OF_MEMORY, Measurement
-from mpvit.memory import free_bytes
+from mpvit.measurement import DTYPES, Measurement, require_seconds, require_threads
+from mpvit.memory import shortage
 from mpvit.model.network import MPViT
 from mpvit.timing import Case, cpu_threads, memory_error_text, out_of_memory, run
 
@@ -51,10 +50,8 @@ class Timing:
         parse_device(self.device)
         if self.dtype not in DTYPES:
             raise unknown_name("dtype", self.dtype, DTYPES)
-        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
-            raise UsageError(f"threads = {self.threads}: must be from 1 to {MOST_THREADS}")
-        if not (self.min_time_s > 0 and isfinite(self.min_time_s)):
-            raise UsageError(f"min_time_s = {self.min_time_s}: must be a number of seconds above 0")
+        require_threads(self.threads)
+        require_seconds("min_time_s", self.min_time_s)
 
 
 def measured_rows(study: Study, timing: Timing) -> Iterator[Row]:
@@ -129,9 +126,8 @@ def _case(study: Study, timing: Timing, row: Row) -> Case:
     Raises ``MpvitError`` where it would not fit, and what torch raises where it cannot run.
     """
     assert row.config is not None  # noqa: S101 - refused rows are not timed
-    needed = least_bytes(network(row.config, study.batch, *row.size), timing.dtype)
-    if needed > (free := free_bytes(timing.device)):
-        raise MpvitError(f"{OUT_OF_MEMORY}: needs {needed / 1e9:.1f} GB or more, {free / 1e9:.1f} GB are free")
+    if short := shortage(least_bytes(network(row.config, study.batch, *row.size), timing.dtype), timing.device):
+        raise MpvitError(short)
     torch.manual_seed(_SEED)
     dtype = getattr(torch, timing.dtype)
     model = MPViT(row.config).eval().to(timing.device, dtype)

@@ -70,6 +70,11 @@ class Study:
         object.__setattr__(self, "axes", axes)
 
     @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        """(B, C, H, W) of the baseline's images."""
+        return input_shape(self.config, self.size, self.batch)
+
+    @property
     def grid(self) -> list[dict[str, str]]:
         """Every combination of the axes' values, the last axis's changing fastest."""
         return [dict(zip(self.axes, values, strict=True)) for values in product(*self.axes.values())]
@@ -115,7 +120,7 @@ class Ablation:
         return {
             "model": self.study.model,
             "baseline": row is self.baseline,
-            "input_shape": [self.study.batch, self.study.config.in_channels, *row.size],
+            "input_shape": list(input_shape(self.study.config, row.size, self.study.batch)),
             **row.as_row(),
             "batch": self.study.batch,
             "convention": self.study.convention,
@@ -172,8 +177,7 @@ def counted_row(study: Study, values: Mapping[str, str], subject: Subject) -> Ro
     tree = network(config, study.batch, *size)
     row = Row(values=values, config=config, size=size, parts=_parts(tree, study.convention))
     try:
-        shape = study.batch, config.in_channels, *size
-        memory = training_step(config, tree, shape, setting=Setting(), name=study.model)
+        memory = training_step(config, tree, input_shape(config, size, study.batch), setting=Setting(), name=study.model)
     except UsageError as error:
         return replace(row, untrainable=str(error))
     return replace(row, saved_activation_bytes=memory.activations.saved_bytes, training_peak_bytes=memory.peak_bytes)
@@ -186,8 +190,8 @@ def matched_row(study: Study, values: Mapping[str, str], subject: Subject, budge
     """
     knob = get_knob(study.knob)
     cost = partial(_quantity, study, subject.size, quantity)
-    config = meet(subject.config, knob, budget, cost)
-    off = cost(config) / budget - 1
+    config, reached = meet(subject.config, knob, budget, cost)
+    off = reached / budget - 1
     if abs(off) > TOLERANCE:
         raise UsageError(f"{quantity}: the nearest that {study.knob} reaches is {100 * off:+.1f} % from the baseline's")
     amounts = tuple(knob.read(stage) for stage in config.stages)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.errors import UsageError, unknown_name
 from mpvit.registry import resolve
+from mpvit.units import is_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -115,7 +116,7 @@ def get_kind(name: str) -> tuple[Kind, int]:
         return kind, kind.default
     if not kind.option:
         raise UsageError(f"attention {name!r}: {base} takes no number", hint=f"write {base}")
-    if not (option.isascii() and option.isdigit() and len(option) <= 6 and int(option) >= 1):  # noqa: PLR2004 - below a million
+    if not is_whole(option, digits=6):
         raise UsageError(f"attention {name!r}: the {kind.option} must be a whole number of at least 1")
     return kind, int(option)
 

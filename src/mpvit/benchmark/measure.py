@@ -18,8 +18,8 @@ from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.errors import MpvitError
 from mpvit.estimates import paired_ratio
-from mpvit.measurement import BUDGET, OUT_OF_MEMORY, Measurement
-from mpvit.memory import free_bytes
+from mpvit.measurement import BUDGET, Measurement
+from mpvit.memory import shortage
 from mpvit.model.network import MPViT
 from mpvit.operations import Block, Shape
 from mpvit.registry import resolve
@@ -105,12 +105,11 @@ class _Prepared:
 
 def _prepare(study: Study, config: ModelConfig, shape: Shape, tree: Block, budget_s: float | None) -> _Prepared:
     prepared = _Prepared()
-    needed, free = least_bytes(tree, study.dtype, backward=study.backward), free_bytes(study.device)
+    short = shortage(least_bytes(tree, study.dtype, backward=study.backward), study.device)
     if budget_s is not None and budget_s <= 0:
         prepared.refused = {mode: _unmeasured(study, mode, stopped=BUDGET) for mode in study.modes}
-    elif needed > free:
-        error = f"{OUT_OF_MEMORY}: needs {needed / 1e9:.1f} GB or more, {free / 1e9:.1f} GB are free"
-        prepared.refused = {mode: _unmeasured(study, mode, error=error) for mode in study.modes}
+    elif short:
+        prepared.refused = {mode: _unmeasured(study, mode, error=short) for mode in study.modes}
     else:
         with _refusing(study, study.modes, prepared):
             _fill(study, config, shape, tree, prepared)

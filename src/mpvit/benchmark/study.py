@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 
 from mpvit.benchmark.modes import INFERENCE_ONLY, MODES, PARTS
 from mpvit.benchmark.results import FORWARD, FORWARD_BACKWARD
@@ -11,7 +10,7 @@ from mpvit.cost import network
 from mpvit.counting import input_shape
 from mpvit.errors import UsageError, unknown_name
 from mpvit.inference import parse_device
-from mpvit.measurement import MOST_THREADS
+from mpvit.measurement import require_seconds, require_threads
 from mpvit.operations import Shape
 from mpvit.units import ITEM_BYTES
 
@@ -53,10 +52,9 @@ class Study:
                 raise unknown_name(what, name, known)
         self._check_modes()
         for field, seconds in (("min_time_s", self.min_time_s), ("budget_s", self.budget_s)):
-            if seconds is not None and not (seconds > 0 and isfinite(seconds)):
-                raise UsageError(f"{field} = {seconds}: must be a number of seconds above 0")
-        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
-            raise UsageError(f"threads = {self.threads}: must be from 1 to {MOST_THREADS}")
+            if seconds is not None:
+                require_seconds(field, seconds)
+        require_threads(self.threads)
         for name, shape in self.groups:
             network(self.models[name], *batch_and_size(shape))  # it checks the sizes that it can have
         parse_device(self.device)

@@ -18,7 +18,7 @@ from mpvit.compare_attention.numerics import draw, relative_error
 from mpvit.compare_attention.results import AttentionPoint
 from mpvit.errors import CheckError, UsageError, unknown_name
 from mpvit.inference import parse_device
-from mpvit.measurement import BUDGET, MOST_THREADS, OUT_OF_MEMORY, Measurement
+from mpvit.measurement import BUDGET, OUT_OF_MEMORY, Measurement, require_threads
 from mpvit.memory import free_bytes
 from mpvit.timing import cpu_threads, memory_error_text, out_of_memory, run
 
@@ -62,8 +62,7 @@ def parse_setting(*, budget_s: float, device: str, dtype: str, backward: bool, t
     kinds = {str(kind).removeprefix("torch."): kind for kind in _TOLERANCES}
     if dtype not in kinds:
         raise unknown_name("dtype", dtype, kinds)
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise UsageError(f"threads = {threads}: must be from 1 to {MOST_THREADS}")
+    require_threads(threads)
     return Setting(budget_s, str(parse_device(device)), kinds[dtype], backward, threads)
 
 

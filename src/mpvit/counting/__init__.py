@@ -155,7 +155,7 @@ def check_convention(counter: str, convention: str | None) -> str:
     return convention
 
 
-def input_shape(config: ModelConfig, size: int | tuple[int, int], batch: int) -> Shape:
+def input_shape(config: ModelConfig, size: int | tuple[int, int], batch: int) -> tuple[int, int, int, int]:
     """Return (B, C, H, W); raise ``UsageError`` for a length below 1."""
     height, width = (size, size) if isinstance(size, int) else size
     require_lengths(batch, height, width)

@@ -9,6 +9,8 @@ from mpvit.ablation.results import PARTS, Row
 from mpvit.ablation.study import Ablation
 from mpvit.errors import UsageError
 from mpvit.plots import COLORS
+from mpvit.tables.ablation import matched_text
+from mpvit.tables.measured import milliseconds
 from mpvit.units import times
 
 MOST_BARS = 60
@@ -49,13 +51,11 @@ def ablation_figure(found: Ablation) -> Figure:
         panel.tick_params(axis="x", labelsize=_LETTERS)
         panel.tick_params(axis="y", length=0)
         panel.spines[["top", "right", "left"]].set_visible(False)
-    shape = (found.study.batch, found.study.config.in_channels, *found.study.size)
-    matched = f", {found.study.match} matched by {found.study.knob}" if found.study.match != "none" else ""
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(
         handles,
         names,
-        title=f"{found.study.model}, input {times(shape)}{matched}",
+        title=f"{found.study.model}, input {times(found.study.input_shape)}{matched_text(found.study)}",
         title_fontsize=_LETTERS + 2,
         loc="outside upper center",
         ncols=len(PARTS),
@@ -87,8 +87,7 @@ def _latencies(axes: Axes, rows: Sequence[Row]) -> None:
             low, middle, high = (1e3 * seconds for seconds in (pair[0], row.time.median_s, pair[1]))
             axes.plot([low, high], [place, place], color=COLORS[0], linewidth=3, alpha=0.4, solid_capstyle="butt")
             axes.plot(middle, place, "o", color=COLORS[0], markersize=4)
-            text = f"{middle:.0f}" if middle >= 1000 else f"{middle:.3g}"  # noqa: PLR2004 - three digits
-            axes.text(high, place, f"  {text}", va="center", fontsize=_LETTERS)
+            axes.text(high, place, f"  {milliseconds(row.time.median_s)}", va="center", fontsize=_LETTERS)
     own = rows[0].time
     if own and own.median_s:
         _baseline(axes, 1e3 * own.median_s)

@@ -8,6 +8,7 @@ from mpvit.ablation.results import Cost, Row, summed
 from mpvit.ablation.study import Ablation
 from mpvit.config import TRAINED_SIZE
 from mpvit.report.results import Report
+from mpvit.tables.measured import milliseconds
 from mpvit.units import grouped
 from mpvit.variants import VARIANTS, PublishedAccuracy
 
@@ -154,9 +155,8 @@ def _latency(report: Report) -> Line:
     for name in report.models:
         taken = [(time.timed.measurement.median_s, time.mode) for time in report.times if time.model == name]
         known = sorted((seconds, mode) for seconds, mode in taken if seconds is not None)
-        cells.append(
-            _same(f"{1e3 * known[0][0]:.3g} ms", f"{1e3 * known[0][0]:.3g} ms ({known[0][1]})") if known else _same("–")
-        )
+        shortest = f"{milliseconds(known[0][0])} ms" if known else "–"
+        cells.append(_same(shortest, f"{shortest} ({known[0][1]})" if known else ""))
     measured = report.times[0].timed.measurement
     return Line("Latency here", f"fastest mode, {measured.device}, threads: {measured.threads}", tuple(cells))
 

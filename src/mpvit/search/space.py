@@ -10,6 +10,7 @@ from typing import Any
 
 from mpvit.config import FIRST_STAGE, ModelConfig, StageConfig
 from mpvit.errors import UsageError
+from mpvit.units import is_whole
 
 STAGES = 4
 """As published."""
@@ -129,7 +130,7 @@ def parse_choices(option: str, text: str, *, whole: bool = True) -> Choices:
 
 
 def _whole(option: str, word: str) -> int:
-    if not (word.isascii() and word.isdigit() and len(word) <= _LONGEST and int(word) >= 1):
+    if not is_whole(word):
         raise UsageError(f"{option} {word[:40]!r}: must be a whole number of at least 1", hint="for example 2/2,3/2,3/2,3")
     return int(word)
 

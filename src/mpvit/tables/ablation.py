@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mpvit.ablation.knobs import Knob, get_knob
 from mpvit.ablation.results import PARTS, Cost, Row, summed
-from mpvit.ablation.study import Ablation
-from mpvit.measurement import WARNINGS
+from mpvit.ablation.study import Ablation, Study
 from mpvit.tables import Document, Field, Table, build
+from mpvit.tables.measured import interval_text, milliseconds, quartiles, warnings
 from mpvit.tables.memory import readable_bytes
 from mpvit.tables.reconcile import signed
 from mpvit.units import times
@@ -18,9 +18,8 @@ def ablation_document(found: Ablation, *, unfinished: bool = False) -> Document:
     """Return the rows with the baseline's first, and the steps between numbers of paths; ``unfinished`` if cut short."""
     study = found.study
     rows = [found.baseline, *found.rows]
-    shape = (study.batch, study.config.in_channels, *study.size)
-    matched = f", {study.match} matched by {study.knob}" if study.match != "none" else ""
-    title = f"{study.model}, input {times(shape)}: {' × '.join(study.axes)}{matched}; MACs by convention {study.convention}"
+    asked = f"{' × '.join(study.axes)}{matched_text(study)}; MACs by convention {study.convention}"
+    title = f"{study.model}, input {times(study.input_shape)}: {asked}"
     tables = [build(title, list(_fields(found)), rows)]
     steps = [(row, step) for row in found.rows if (step := found.step(row))]
     if steps:
@@ -35,6 +34,11 @@ def ablation_document(found: Ablation, *, unfinished: bool = False) -> Document:
         time.threads if time else None,
         time.dtype if time else None,
     )
+
+
+def matched_text(study: Study) -> str:
+    """Return what the rows have in common and what is turned for it, to stand behind what is changed; empty for nothing."""
+    return f", {study.match} matched by {study.knob}" if study.match != "none" else ""
 
 
 def _fields(found: Ablation) -> Iterator[Field[Row]]:
@@ -56,9 +60,9 @@ def _fields(found: Ablation) -> Iterator[Field[Row]]:
         yield Field(knob.what, _amounts(knob), numeric=False)
         yield Field("off %", _off)
     if found.baseline.time:
-        yield Field("median ms", _median)
-        yield Field("quartiles ms", _quartiles, optional=True)
-        yield Field("over baseline", _ratio)
+        yield Field("median ms", lambda row: milliseconds(row.time.median_s) if row.time else None)
+        yield Field("quartiles ms", lambda row: quartiles(row.time) if row.time else None, optional=True)
+        yield Field("over baseline", lambda row: interval_text(row.latency_ratio))
     if any(_trouble(row) for row in rows):
         yield Field("Why not", lambda row: _trouble(row) or "", numeric=False)
 
@@ -95,25 +99,6 @@ def _amounts(knob: Knob) -> Callable[[Row], str | None]:
 
 def _off(row: Row) -> str | None:
     return _signed_percent(row.matched.off, 2) if row.matched else None
-
-
-def _median(row: Row) -> str | None:
-    return _milliseconds(row.time.median_s) if row.time and row.time.median_s else None
-
-
-def _quartiles(row: Row) -> str | None:
-    pair = row.time.quartiles_s if row.time else None
-    return f"{_milliseconds(pair[0])} to {_milliseconds(pair[1])}" if pair else None
-
-
-def _milliseconds(seconds: float) -> str:
-    """Return three digits, or whole milliseconds where that is more."""
-    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
-
-
-def _ratio(row: Row) -> str | None:
-    ratio = row.latency_ratio
-    return f"{ratio.estimate:.2f} ({ratio.low:.2f}–{ratio.high:.2f})" if ratio else None
 
 
 def _trouble(row: Row) -> str:
@@ -153,7 +138,4 @@ def _notes(found: Ablation, *, unfinished: bool) -> Iterator[str]:
         yield f"Interrupted: {len(found.rows)} of {len(found.study.grid)} rows."
     if found.baseline.time:
         yield "over baseline: median over rounds of the row's time over the baseline's beside it, with its 95 % interval."
-        times_taken = [row.time for row in (found.baseline, *found.rows) if row.time]
-        for name, advice in WARNINGS.items():
-            if warned := sum(name in time.warnings for time in times_taken):
-                yield f"{warned} of {len(times_taken)} measurements: {advice}"
+        yield from warnings([row.time for row in (found.baseline, *found.rows) if row.time])

@@ -16,6 +16,7 @@ from mpvit.compare_attention.results import (
 )
 from mpvit.measurement import WARNINGS
 from mpvit.tables import Cell, Column, Document, Field, Table, build
+from mpvit.tables.measured import milliseconds, quartiles
 from mpvit.units import grouped, times
 
 _STRAIGHT = 0.1
@@ -190,15 +191,6 @@ def _left_out(points: Sequence[AttentionPoint]) -> list[str]:
     return [f"{label}: {reason} at N = {', '.join(tokens)}" for (label, reason), tokens in reasons.items()]
 
 
-def _milliseconds(seconds: float | None) -> str | None:
-    return None if seconds is None else f"{seconds * 1e3:.3g}"
-
-
-def _quartiles(point: AttentionPoint) -> str | None:
-    quartiles = point.measurement.quartiles_s
-    return None if quartiles is None else " to ".join(f"{seconds * 1e3:.3g}" for seconds in quartiles)
-
-
 def _interval(estimate: float | None, low: float | None, high: float | None, digits: str) -> str | None:
     return None if estimate is None else f"{estimate:{digits}} ({low:{digits}} to {high:{digits}})"
 
@@ -212,8 +204,8 @@ def _crossing_text(crossing: Crossing) -> str:
 _POINT: tuple[Field[AttentionPoint], ...] = (
     Field("N", lambda p: p.cost.tokens),
     Field("Kind", lambda p: p.cost.label, numeric=False),
-    Field("median ms", lambda p: _milliseconds(p.measurement.median_s)),
-    Field("quartiles ms", _quartiles, optional=True),
+    Field("median ms", lambda p: milliseconds(p.measurement.median_s)),
+    Field("quartiles ms", lambda p: quartiles(p.measurement), optional=True),
     Field("samples", lambda p: len(p.measurement.samples_s), optional=True),
     Field("peak bytes", lambda p: p.measurement.peak_bytes),
     Field("", lambda p: (p.measurement.error or p.measurement.stopped).partition(":")[0], numeric=False),

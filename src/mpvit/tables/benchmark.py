@@ -8,8 +8,9 @@ from mpvit.benchmark.results import LayerTime, NetworkTime, Result, ceiling_rows
 from mpvit.benchmark.roofline import Ceilings
 from mpvit.benchmark.study import Study
 from mpvit.environment import environment
-from mpvit.measurement import WARNINGS, Interval, Measurement
+from mpvit.measurement import Measurement
 from mpvit.tables import Document, Field, Table, build
+from mpvit.tables.measured import interval_text, milliseconds, number_text, quartiles, warnings
 from mpvit.units import times
 
 _SHOWN_LAYERS = 25
@@ -51,7 +52,7 @@ def _layer_table(layers: Sequence[LayerTime]) -> Table:
     sum_s = sum(layer.total_s or 0 for layer in layers) or 1
 
     def share(layer: LayerTime) -> str | None:
-        return _text(layer.total_s, ".1f", 100 / sum_s)
+        return number_text(layer.total_s, ".1f", 100 / sum_s)
 
     title = f"{layers[0].model}, batch {layers[0].input_shape[0]}: the {len(slowest)} of {len(layers)} layers that take longest"
     fields = [f for f in _LAYER if f.header not in _SPEEDUPS or any(f.read(layer) for layer in slowest)]
@@ -62,43 +63,20 @@ def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
-def _text(number: float | None, digits: str = ".3g", factor: float = 1) -> str | None:
-    return None if number is None else _plain(f"{factor * number:{digits}}")
-
-
-def _plain(text: str) -> str:
-    """Write 1.23e+03 as 1230."""
-    return f"{float(text):.0f}" if "e+" in text else text
-
-
-def _milliseconds(seconds: float | None) -> str | None:
-    return _text(seconds, factor=1e3)
-
-
-def _quartiles(measurement: Measurement) -> str | None:
-    pair = measurement.quartiles_s
-    return None if pair is None else f"{_milliseconds(pair[0])} to {_milliseconds(pair[1])}"
-
-
-def interval_text(interval: Interval | None) -> str | None:
-    """Return a ratio with its interval: 1.23 (1.20–1.26)."""
-    return None if interval is None else f"{interval.estimate:.2f} ({interval.low:.2f}–{interval.high:.2f})"
-
-
 _SPEEDUPS = ("speed-up", "over baseline", "")
 _NETWORK: tuple[Field[NetworkTime], ...] = (
     Field("Model", lambda r: r.model, numeric=False),
     Field("Mode", lambda r: r.mode, numeric=False),
     Field("Batch", lambda r: r.input_shape[0]),
-    Field("median ms", lambda r: _milliseconds(r.timed.measurement.median_s)),
-    Field("quartiles ms", lambda r: _quartiles(r.timed.measurement), optional=True),
-    Field("images/s", lambda r: _text(r.images_per_s), optional=True),
-    Field("peak MB", lambda r: _text(r.timed.measurement.peak_bytes, factor=1e-6)),
-    Field("GMAC/s", lambda r: _text(r.timed.macs_per_s, factor=1e-9)),
-    Field("% matmul", lambda r: _text(r.timed.share_of_product, ".0f", 100)),
-    Field("MACs/byte", lambda r: _text(r.timed.work.intensity), optional=True),
-    Field("GB/s moved", lambda r: _text(r.timed.bytes_per_s, factor=1e-9), optional=True),
-    Field("% roof", lambda r: _text(r.timed.share_of_roof, ".0f", 100)),
+    Field("median ms", lambda r: milliseconds(r.timed.measurement.median_s)),
+    Field("quartiles ms", lambda r: quartiles(r.timed.measurement), optional=True),
+    Field("images/s", lambda r: number_text(r.images_per_s), optional=True),
+    Field("peak MB", lambda r: number_text(r.timed.measurement.peak_bytes, factor=1e-6)),
+    Field("GMAC/s", lambda r: number_text(r.timed.macs_per_s, factor=1e-9)),
+    Field("% matmul", lambda r: number_text(r.timed.share_of_product, ".0f", 100)),
+    Field("MACs/byte", lambda r: number_text(r.timed.work.intensity), optional=True),
+    Field("GB/s moved", lambda r: number_text(r.timed.bytes_per_s, factor=1e-9), optional=True),
+    Field("% roof", lambda r: number_text(r.timed.share_of_roof, ".0f", 100)),
     Field("speed-up", lambda r: interval_text(r.speedup)),
     Field("over baseline", lambda r: interval_text(r.baseline_speedup)),
     Field("", lambda r: (r.timed.measurement.error or r.timed.measurement.stopped).partition(":")[0], numeric=False),
@@ -108,17 +86,17 @@ _LAYER: tuple[Field[LayerTime], ...] = (
     Field("Kind", lambda r: r.kind, numeric=False, optional=True),
     Field("Input", lambda r: times(r.layer_input_shape), numeric=False, optional=True),
     Field("Calls", lambda r: r.calls),
-    Field("one ms", lambda r: _milliseconds(r.timed.measurement.median_s)),
-    Field("GMAC/s", lambda r: _text(r.timed.macs_per_s, factor=1e-9)),
-    Field("MAC/byte", lambda r: _text(r.timed.work.intensity)),
-    Field("GB/s", lambda r: _text(r.timed.bytes_per_s, factor=1e-9)),
-    Field("% roof", lambda r: _text(r.timed.share_of_roof, ".0f", 100)),
+    Field("one ms", lambda r: milliseconds(r.timed.measurement.median_s)),
+    Field("GMAC/s", lambda r: number_text(r.timed.macs_per_s, factor=1e-9)),
+    Field("MAC/byte", lambda r: number_text(r.timed.work.intensity)),
+    Field("GB/s", lambda r: number_text(r.timed.bytes_per_s, factor=1e-9)),
+    Field("% roof", lambda r: number_text(r.timed.share_of_roof, ".0f", 100)),
     Field("over baseline", lambda r: interval_text(r.baseline_speedup), optional=True),
 )
 
 
 def _ceiling_note(ceilings: Ceilings) -> str:
-    product, copied = _text(ceilings.macs_per_s, factor=1e-9), _text(ceilings.bytes_per_s, factor=1e-9)
+    product, copied = number_text(ceilings.macs_per_s, factor=1e-9), number_text(ceilings.bytes_per_s, factor=1e-9)
     return (
         f"Ceilings measured in this run: matrix product {product or 'unknown'} GMAC/s, copy {copied or 'unknown'} GB/s. MACs: "
         "closed form, convention exact; bytes: every operation's inputs, weights and outputs. % roof: the least time under "
@@ -171,10 +149,7 @@ def _differs(baseline: Baseline, now: Mapping[str, Any], name: str) -> bool:
 
 def _warnings(results: Sequence[Result], ceilings: Ceilings) -> Iterable[str]:
     measurements = [*(result.timed.measurement for result in results), ceilings.product, ceilings.copy]
-    for name, advice in WARNINGS.items():
-        warned = [m for m in measurements if name in m.warnings]
-        if warned:
-            yield f"{len(warned)} of {len(measurements)} measurements: {advice}"
+    return warnings(measurements)
 
 
 def _left_out(study: Study, networks: Sequence[NetworkTime]) -> Iterable[str]:

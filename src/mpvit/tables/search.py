@@ -5,12 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from mpvit.config import TRAINED_SIZE, ModelConfig
-from mpvit.measurement import WARNINGS, Measurement
 from mpvit.search.criteria import get_criterion
 from mpvit.search.found import Candidate, Found, Published
 from mpvit.search.outcome import Outcome, Ranked
 from mpvit.search.space import choices_text, stages_text
 from mpvit.tables import Document, Field, build
+from mpvit.tables.measured import milliseconds, quartiles, warnings
 from mpvit.units import grouped, times
 
 _SHAPE = {"paths": "Paths", "layers": "Layers", "dim": "Width", "mlp_ratio": "MLP ratio", "heads": "Heads"}
@@ -58,8 +58,8 @@ def _fields(outcome: Outcome) -> Iterator[Field[Ranked]]:
     for name, header in _SHAPE.items():
         yield Field(header, _stages(name), numeric=False, optional=name in spare)
     if outcome.max_latency_s is not None:
-        yield Field("ms", lambda row: _milliseconds(row.time))
-        yield Field("Quartiles ms", _quartiles, optional=True)
+        yield Field("ms", lambda row: milliseconds(row.time.median_s) if row.time else None)
+        yield Field("Quartiles ms", lambda row: quartiles(row.time) if row.time else None, optional=True)
         yield Field("Within", _verdict, numeric=False)
 
 
@@ -68,17 +68,8 @@ def _share(outcome: Outcome, name: str) -> Callable[[Ranked], str]:
     return lambda row: f"{100 * getattr(row.candidate, name) / limit:.1f}"
 
 
-def _stages(name: str) -> Callable[[Ranked], str]:
+def _stages(name: str) -> Callable[[Ranked | Published], str]:
     return lambda row: stages_text(row.candidate.config, name)
-
-
-def _milliseconds(time: Measurement | None) -> str | None:
-    return f"{1e3 * time.median_s:.3g}" if time and time.median_s else None
-
-
-def _quartiles(row: Ranked) -> str | None:
-    pair = row.time.quartiles_s if row.time else None
-    return f"{1e3 * pair[0]:.3g} to {1e3 * pair[1]:.3g}" if pair else None
 
 
 def _verdict(row: Ranked) -> str:
@@ -93,13 +84,9 @@ def _published_fields() -> Iterator[Field[Published]]:
     yield Field("Params", lambda row: row.candidate.params)
     yield Field("Activations", lambda row: row.candidate.activations, optional=True)
     for name, header in _SHAPE.items():
-        yield Field(header, _published_stages(name), numeric=False, optional=True)
+        yield Field(header, _stages(name), numeric=False, optional=True)
     yield Field("Top-1 %", lambda row: f"{row.accuracy.top1:.3f}")
     yield Field("Top-5 %", lambda row: f"{row.accuracy.top5:.3f}")
-
-
-def _published_stages(name: str) -> Callable[[Published], str]:
-    return lambda row: stages_text(row.candidate.config, name)
 
 
 # ── rows for machines ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -190,6 +177,4 @@ def _latency_notes(outcome: Outcome) -> Iterator[str]:
         f"Latency, the median: {len(measured)} of {len(outcome.ranked)} candidates were measured on this machine, one after "
         f"the other, at batch 1; {within} within {1e3 * outcome.max_latency_s:g} ms. No other network was timed."
     )
-    for name, advice in WARNINGS.items():
-        if warned := sum(name in row.time.warnings for row in measured if row.time):
-            yield f"{warned} of {len(measured)} measurements: {advice}"
+    yield from warnings([row.time for row in measured if row.time])
