@@ -3,15 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: report test slow check bench clean
+.PHONY: report test slow check bench record record-counts record-times clean
 
-report: $(READY)  ## count all four variants, print the table, write it, what attention costs and the whole page to reports/
+report: $(READY)  ## count all four variants, print the table, and write it, what attention costs and the whole page to out/
+	mkdir -p out
 	$(BIN)/mpvit flops --check
-	$(BIN)/mpvit --quiet flops --check -o reports/flops.md
-	$(BIN)/mpvit --quiet flops --check -o reports/flops.json
-	$(BIN)/mpvit --quiet compare-attn -o reports/attention.md
-	$(BIN)/mpvit --quiet compare-attn -o reports/attention.json
-	$(BIN)/mpvit --quiet report --variant all --measure -o reports/report
+	$(BIN)/mpvit --quiet flops --check -o out/flops.md
+	$(BIN)/mpvit --quiet flops --check -o out/flops.json
+	$(BIN)/mpvit --quiet compare-attn -o out/attention.md
+	$(BIN)/mpvit --quiet compare-attn -o out/attention.json
+	$(BIN)/mpvit --quiet report --variant all --measure -o out/report
+	@printf '\nWritten to out/. Open this first:\n'
+	@printf '  %-36s %s\n' out/report/report.html 'everything on one page, in a browser' \
+	  out/report/report.md 'the same as Markdown; report.json has every number' \
+	  out/flops.md,\ out/flops.json 'the table above' \
+	  out/attention.md,\ out/attention.json 'what attention costs as the tokens grow'
 
 test: $(READY)  ## the normal tests: under three minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
@@ -25,14 +31,38 @@ check: $(READY)  ## the whole gate
 	$(BIN)/mypy
 	$(MAKE) --no-print-directory test slow
 
-bench: $(READY)  ## measure speed as ratios within one run, and write the table to reports/
-	$(BIN)/python -m tests.benchmarks
+bench: $(READY)  ## measure speed as ratios within one run, print the table and write it to out/
+	$(BIN)/python -m tests.benchmarks --output out
 
+record: record-counts record-times  ## make all of reports/ again; the only command that writes there
+
+record-counts: $(READY)  ## what is counted: some ten seconds
+	$(BIN)/mpvit flops --check -o reports/flops.md
+	$(BIN)/mpvit flops --check -o reports/flops.json
+	$(BIN)/mpvit compare-attn -o reports/attention.md
+	$(BIN)/mpvit compare-attn -o reports/attention.json
+	$(BIN)/mpvit reconcile --variant all --layout published -o reports/reconcile.json
+	$(BIN)/mpvit reconcile --variant xsmall --layout published --plot reports/reconcile_xsmall.svg -o reports/reconcile_xsmall.md
+	$(BIN)/mpvit search --max-macs 3G --max-params 11M --plot reports/search_front.svg
+
+record-times: $(READY)  ## what is measured: some fifteen minutes, on a machine that does nothing else
+	$(BIN)/python -m tests.benchmarks --output reports
+	$(BIN)/mpvit compare-attn --measure --budget 100 --threads 1 --kind softmax,sdpa,factorized,factorized_crpe,efficient,linear,cross_covariance,hydra --plot reports/attention_measured.svg -o reports/attention_measured.json
+	$(BIN)/mpvit bench --variant all --mode eager,fused --batch 1,8 --min-time 1 --budget 90 --plot reports/bench.svg -o reports/bench.json
+	$(BIN)/mpvit bench --variant all --mode eager,fused --batch 1,8 --dtype bfloat16 --min-time 1 --budget 150 -o reports/bench_bfloat16.json
+	$(BIN)/mpvit report --variant all --measure -o reports/report
+
+# pip builds fvcore and iopath from source, in environments of their own that --constraint does not reach. The first variable
+# does in pip before 25.3, the second from then on. Relative, because pip splits both at spaces.
+$(READY): export PIP_CONSTRAINT := constraints.txt
+$(READY): export PIP_BUILD_CONSTRAINT := constraints.txt
 $(READY): pyproject.toml constraints.txt Makefile
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt hatchling editables
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[dev]"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Error: $(PYTHON) is older than Python 3.11, which mpvit needs. Hint: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	@echo 'Installing into .venv: some minutes the first time'
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis

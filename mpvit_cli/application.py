@@ -4,9 +4,10 @@ import io
 import os
 import sys
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from mpvit import __version__
 from mpvit.errors import MpvitError
@@ -14,6 +15,26 @@ from mpvit.registry import resolve
 from mpvit_cli.output import Terminal, discard
 
 EPILOG = "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 a check does not hold, 130 interrupted."
+
+
+class _Flags:
+    """A command's flags without the type of a value, which they do not take: Typer shows ``<bool>`` beside each."""
+
+    def get_params(self, ctx: Any) -> Any:  # noqa: ANN401 - classes of Typer that it does not make public
+        """Return what the command takes, ``--help`` included."""
+        params = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False) and param.metavar is None:
+                param.metavar = ""
+        return params
+
+
+class _Command(_Flags, TyperCommand):
+    pass
+
+
+class _Group(_Flags, TyperGroup):
+    pass
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with the flag
@@ -30,7 +51,10 @@ def _forbid_color(wanted: bool) -> None:  # noqa: FBT001 - likewise
 def configure(
     ctx: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.", envvar="MPVIT_QUIET")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks.", envvar="MPVIT_DEBUG")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option("--verbose", "-v", help="Tracebacks, and how a network of --model had to be made.", envvar="MPVIT_DEBUG"),
+    ] = False,
     no_color: Annotated[  # noqa: ARG001 - its callback acts
         bool, typer.Option("--no-color", help="Plain text.", envvar="MPVIT_NO_COLOR", callback=_forbid_color, is_eager=True)
     ] = False,
@@ -49,6 +73,7 @@ def application(commands: Mapping[str, tuple[str, str]]) -> typer.Typer:
     """Return the application with ``commands``: from a name to its function, "module:function", and its panel of the help."""
     app = typer.Typer(
         name="mpvit",
+        cls=_Group,
         callback=configure,
         no_args_is_help=True,
         rich_markup_mode="rich",
@@ -57,7 +82,7 @@ def application(commands: Mapping[str, tuple[str, str]]) -> typer.Typer:
         epilog=EPILOG,
     )
     for name, (function, panel) in commands.items():
-        app.command(name, rich_help_panel=panel, epilog=EPILOG)(resolve(function))
+        app.command(name, cls=_Command, rich_help_panel=panel, epilog=EPILOG)(resolve(function))
     return app
 
 

@@ -11,7 +11,7 @@ from mpvit.attention import KINDS
 from mpvit.config import ModelConfig, load_config
 from mpvit.errors import UsageError
 from mpvit.measurement import DTYPES
-from mpvit.operations import CONVENTIONS
+from mpvit.operations.conventions import CONVENTIONS
 from mpvit.render import FORMATS
 from mpvit.units import decimal_times, is_whole
 from mpvit.variants import DEFAULT_VARIANT, VARIANTS, get_variant

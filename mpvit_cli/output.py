@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ _ASCII = str.maketrans(
 
 _UNBOUNDED = 100_000
 """A width that no table reaches: what is piped is never folded or cut."""
+
+_USUAL_WIDTH = 80
+"""Of a terminal that does not tell its own."""
 
 
 @dataclass(slots=True)
@@ -66,7 +70,12 @@ class Terminal:
         """Say something that is not data, once, unless asked to be quiet."""
         if not self.quiet and text not in self.said:
             self.said.add(text)
-            _write(sys.stderr, f"{text}\n")
+            _write(sys.stderr, f"{_folded(text) if sys.stderr.isatty() else text}\n")
+
+    def detail(self, text: str) -> None:
+        """Say with ``-v`` what few want to know."""
+        if self.verbose:
+            self.note(" ".join(text.split()))
 
     def error(self, message: str, hint: str = "") -> None:
         """Say what is wrong in one line and the remedy in another; with ``-v``, where it was raised."""
@@ -118,6 +127,12 @@ def _tables(document: Document, *, terminal: bool, color: bool) -> str:
     for part in render_tables(document, console.width if terminal else None):
         console.print(part)
     return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
+
+
+def _folded(text: str) -> str:
+    """Return the text in lines that the window holds, broken between words; a longer word, such as a path, stays whole."""
+    width = os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_WIDTH
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -158,6 +158,7 @@ def test_a_configuration_survives_plain_data(name: str) -> None:
         ("in_channels", "channels", "unknown field of the configuration 'channels'"),
         ("[[stages]]", "[[stage]]", "unknown field of the configuration 'stage'"),
         ("drop_path = 0.1", "drop_path = ", "is not TOML"),
+        ("drop_path = 0.1", "drop_path = " + "[" * 100_000, "nested too deep"),
         ("[[3, 1], [9, 2]]", "[[3, 1], 9]", "stages[1].crpe_windows"),
     ],
 )

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mpvit import VARIANTS, ModelConfig, build_model
 from mpvit.cost import network, parts
 from mpvit.errors import UsageError
-from mpvit.operations import CONVENTIONS, Node, tally, walk
+from mpvit.operations import Cost, Node, walk
+from mpvit.operations.conventions import CONVENTIONS, tally
 
 LEAVES = {nn.Conv2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm", nn.LayerNorm: "layer_norm"}
 LEAVES |= {nn.Hardswish: "hardswish", nn.GELU: "gelu"}
@@ -64,9 +65,7 @@ def test_parts_sum_to_the_whole(config: ModelConfig, shape: tuple[int, int, int]
         whole = tally(tree, convention)
         for by in ("stage", "path"):
             pieces = [tally(part, convention) for part in parts(tree, by).values()]
-            assert sum(p.params for p in pieces) == whole.params
-            assert sum(p.macs for p in pieces) == whole.macs
-            assert sum(p.activations for p in pieces) == whole.activations
+            assert sum((p.cost for p in pieces), Cost()) == whole.cost
             calls = sum((Counter(p.not_counted) for p in pieces), Counter())
             assert calls == whole.not_counted
 
@@ -79,14 +78,14 @@ def test_parts_sum_to_the_whole(config: ModelConfig, shape: tuple[int, int, int]
     ],
 )
 def test_larger_images(size: tuple[int, int], expected: tuple[float, ...]) -> None:
-    found = [tally(network(variant.config, 1, *size), "exact").macs / 1e9 for variant in VARIANTS.values()]
+    found = [tally(network(variant.config, 1, *size), "exact").cost.macs / 1e9 for variant in VARIANTS.values()]
     assert found == pytest.approx(expected, abs=0.005)
 
 
 def test_cost_is_linear_in_the_batch() -> None:
     config = VARIANTS["tiny"].config
-    one, five = (tally(network(config, batch, 224, 224), "exact") for batch in (1, 5))
-    assert (five.params, five.macs, five.activations) == (one.params, 5 * one.macs, 5 * one.activations)
+    one, five = (tally(network(config, batch, 224, 224), "exact").cost for batch in (1, 5))
+    assert five == Cost(one.params, 5 * one.macs, 5 * one.activations)
 
 
 @pytest.mark.parametrize("what", ["batch", "height", "width"])
@@ -119,7 +118,7 @@ NEW_PARAMS = [  # in stage 4: 176 channels, 3 paths, 4 layers, 14x14 tokens; 216
 @pytest.mark.parametrize(("fields", "part", "more"), NEW_PARAMS)
 def test_what_a_switched_off_or_exchanged_part_holds(fields: dict[str, Any], part: str, more: int) -> None:
     name = f"stage 4 {part}"
-    assert tally(changed(**fields)[name], "exact").params == tally(PUBLISHED[name], "exact").params + more
+    assert tally(changed(**fields)[name], "exact").cost.params == tally(PUBLISHED[name], "exact").cost.params + more
 
 
 def test_without_a_local_branch_there_is_no_such_part() -> None:
@@ -129,7 +128,7 @@ def test_without_a_local_branch_there_is_no_such_part() -> None:
 def test_a_sum_of_maps_multiplies_one_in_the_fusion() -> None:
     """Of 4 maps in stage 4, 14x14 positions each: 3 products less, and 3 sums for one concatenation."""
     sums, concatenated = (tally(found["stage 4 fusion"], "matmul") for found in (changed(fusion="sum"), PUBLISHED))
-    assert concatenated.macs - sums.macs == 3 * 176 * 216 * 14 * 14
+    assert concatenated.cost.macs - sums.cost.macs == 3 * 176 * 216 * 14 * 14
     assert (sums.not_counted["add"], concatenated.not_counted["cat"]) == (3, 1)
 
 

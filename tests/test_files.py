@@ -41,6 +41,20 @@ def test_what_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path, nam
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full disk", "Ctrl-C"])
+def test_what_fails_half_way_keeps_the_old_file_and_leaves_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    (tmp_path / "table.md").write_text("old")
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises((MpvitError, KeyboardInterrupt)):
+        write_atomically(tmp_path / "table.md", b"new")
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"table.md": "old"}
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 def test_a_full_device_is_said() -> None:
     with pytest.raises(MpvitError, match="No space left on device"):

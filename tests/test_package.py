@@ -4,14 +4,17 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
-from importlib.metadata import distribution
+from importlib.metadata import distribution, distributions
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from commandline import environment, run
+from commandline import Variables, environment, run
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from mpvit import __version__
 
@@ -19,10 +22,10 @@ ROOT = Path(__file__).parent.parent
 CLASSES = ROOT / "src" / "mpvit" / "data" / "imagenet1k_classes.txt"
 
 
-def do(*command: object, cwd: Path = ROOT) -> None:
+def do(*command: object, variables: Variables | None = None) -> None:
     """Run a step that must succeed; what it said is shown where it does not."""
     done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=environment(), capture_output=True, check=False, text=True
+        [str(word) for word in command], cwd=ROOT, env=environment(variables), capture_output=True, check=False, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -96,10 +99,18 @@ def copy_distribution(name: str, site: Path) -> None:
 
 
 def fresh(folder: Path, *installed: object) -> Path:
-    """Make an environment in ``folder``, install into it by this environment's pip, and return its folder of commands."""
+    """Make an environment in ``folder``, install into it by this environment's pip, and return its folder of commands.
+
+    As on a new machine: pip finds nothing that it built or fetched before. As the Makefile does, and relative to the project
+    as there: what builds a package from source is pinned too.
+    """
     do(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin" / "python"
-    do(sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check", "install", *installed)
+    pip = (sys.executable, "-m", "pip", "--python", python, "--quiet", "--disable-pip-version-check")
+    uncached = {"PIP_NO_CACHE_DIR": "1", "PIP_CACHE_DIR": str(folder / "no-cache")}
+    pinned = dict.fromkeys(("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"), "constraints.txt")
+    do(*pip, "install", *installed, variables=uncached | pinned)
+    assert not (folder / "no-cache").exists()
     return python.parent
 
 
@@ -117,10 +128,36 @@ def test_it_answers_from_a_bare_environment(wheel: Path, tmp_path: Path) -> None
     assert "2 971 396 560✓" in out
 
 
+def pinned() -> dict[str, str]:
+    """The version of each distribution in ``constraints.txt``, by its canonical name."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = (line.split("==") for line in lines if not line.startswith("#"))
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def unpinned(environment: Path) -> dict[str, str]:
+    """What is installed there in another version than ``constraints.txt`` names, or without one."""
+    found = {
+        canonicalize_name(each.name): Version(each.version).public  # torch's is 2.13.0+cpu, thop's 0.1.1-2209072238
+        for site in environment.glob("lib/python*/site-packages")
+        for each in distributions(path=[str(site)])
+    }
+    return {name: version for name, version in found.items() if pinned().get(name) != version and name != "mpvit"}
+
+
+def test_every_distribution_that_is_needed_here_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [Requirement(text) for text in project["project"]["dependencies"] if "python_version" not in text]
+    wanted += [Requirement(text) for text in project["project"]["optional-dependencies"]["dev"]]
+    needed = requirements(*(need.name for need in wanted))
+    assert {canonicalize_name(name) for name in needed} | {"setuptools", "wheel", "editables"} <= pinned().keys()
+
+
 @pytest.mark.slow
 def test_it_counts_live_from_a_whole_installation(wheel: Path) -> None:
     with TemporaryDirectory() as folder:  # a gigabyte, which pytest would keep for three runs
-        commands = fresh(Path(folder) / "whole", "--constraint", ROOT / "constraints.txt", wheel)
+        commands = fresh(Path(folder) / "whole", wheel)
+        assert unpinned(Path(folder) / "whole") == {}
         command = (str(commands / "mpvit"),)
         code, out, _ = run("flops", "--counter", "all", "--check", "--variant", "tiny", command=command, cwd=Path(folder))
     assert code == 0

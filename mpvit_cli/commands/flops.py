@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mpvit.counting import COUNTERS, CUTS, check, count_parts, require_cut, require_published, try_count
-from mpvit.operations import CONVENTIONS
+from mpvit.operations.conventions import CONVENTIONS
 from mpvit.tables.counts import count_document, parts_document
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from mpvit.errors import UsageError, unknown_name
-from mpvit.layer_tree import ORDERS, layer_tree
 from mpvit.tables.layers import layer_document
+from mpvit.trace.layer_tree import ORDERS, layer_tree
 from mpvit_cli import options, user_model
 from mpvit_cli.output import Terminal, check_format
 
@@ -56,7 +56,10 @@ def layers(
         raise unknown_name("order", sort, ORDERS)
     user_model.check_model_options(ctx, model)
     if model:
-        traces = user_model.trace_model(user_model.load(model, argument, inputs))
+        loaded = user_model.load(model, argument, inputs, terminal)
+        from mpvit.trace.user_model import trace_user_model
+
+        traces = {loaded.name: trace_user_model(loaded)}
     else:
         traces = user_model.trace_networks(variant, config, attention, size, batch)
     trees = [layer_tree(trace, name, backward=backward) for name, trace in traces.items()]

@@ -1,8 +1,6 @@
 """``mpvit memory``: what training takes in memory."""
 
 import re
-import sys
-from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
@@ -65,7 +63,10 @@ def memory(
     setting = Setting(dtype, optimizer, parse_bytes(budget) if budget is not None else None)
     predictions: list[TrainingMemory] = []
     if model:
-        predictions.append(_of_model(model, argument, inputs, setting))
+        loaded = user_model.load(model, argument, inputs, terminal)
+        from mpvit.training_memory import live
+
+        predictions.append(live.training_memory(loaded, setting))
     else:
         networks, pixels = options.parse_models(variant, config, attention), options.parse_size(size)
         for name, network in networks.items():
@@ -73,15 +74,6 @@ def memory(
     terminal.show(memory_document(predictions), form, output)
     if any(prediction.error for prediction in predictions):
         raise typer.Exit(1)
-
-
-def _of_model(target: str, arguments: list[str] | None, inputs: list[str] | None, setting: Setting) -> TrainingMemory:
-    """Return the prediction for a user's model, whose own words go to stderr."""
-    model = user_model.load(target, arguments, inputs)
-    with redirect_stdout(sys.stderr):
-        from mpvit.training_memory import live
-
-        return live.training_memory(model, setting)
 
 
 def parse_bytes(text: str) -> int:

@@ -81,9 +81,9 @@ def predict(
 
       mpvit predict cat.jpg --weights mpvit_tiny.pth --variant tiny --format json
     """
-    from mpvit import inference
-    from mpvit.images import image_paths
-    from mpvit.pretrained import find_weights
+    from mpvit.prediction import inference
+    from mpvit.prediction.images import image_paths, require_one
+    from mpvit.prediction.pretrained import find_weights
 
     terminal: Terminal = ctx.obj
     check_format(form)
@@ -93,6 +93,7 @@ def predict(
         raise UsageError(f"--random-init with --weights {weights}: must be one of them")
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with an image is said once, below
     paths = image_paths(images)
+    require_one(paths)
     if random_init:
         terminal.note(UNTRAINED)
         network = inference.random_network(variant, classes, place)

@@ -7,7 +7,7 @@ import typer
 
 from mpvit.config import ModelConfig
 from mpvit.errors import UsageError, unknown_name
-from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool
+from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool, with_graph
 from mpvit.reconcile.tools import TOOLS, get_tool
 from mpvit.tables.reconcile import reconcile_document
 from mpvit.trace.closed_form import LAYOUTS, trace_config
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mpvit.trace import Trace
+    from mpvit.user_model import UserModel
 
 Tools = Annotated[
     list[str] | None,
@@ -40,7 +41,13 @@ Layout = Annotated[
         autocompletion=options.complete(LAYOUTS),
     ),
 ]
-Live = Annotated[bool, typer.Option("--live", help="Run each installed tool too; exit with 3 if anything is unexplained.")]
+Live = Annotated[
+    bool,
+    typer.Option(
+        "--live",
+        help="Run each installed tool too; exit with 3 if anything is unexplained, with 1 if a tool of --tool NAME fails.",
+    ),
+]
 
 
 def reconcile(
@@ -78,7 +85,10 @@ def reconcile(
     user_model.check_model_options(ctx, model)
     if model and layout != LAYOUTS[0]:
         raise UsageError(f"--layout {layout} with --model: a model has its own names")
-    networks = _user_network(model, argument, inputs) if model else _networks(variant, config, attention, size, batch, layout)
+    if model:
+        networks = _user_network(user_model.load(model, argument, inputs, terminal), tools)
+    else:
+        networks = _networks(variant, config, attention, size, batch, layout)
     explained = [explain(network.trace, name, each) for name, network in networks.items() for each in tools]
     interrupted = False
     if live:
@@ -94,7 +104,8 @@ def reconcile(
     if interrupted:
         raise typer.Exit(130)
     require_explained(explained)
-    if any(each.failed for each in explained):
+    named = options.parse_names(tool, [], [])
+    if any(each.failed and each.tool in named for each in explained):
         raise typer.Exit(1)
 
 
@@ -131,7 +142,9 @@ def _networks(
     }
 
 
-def _user_network(target: str, arguments: "Sequence[str] | None", inputs: "Sequence[str] | None") -> dict[str, _Network]:
-    model = user_model.load(target, arguments, inputs)
-    (trace,) = user_model.trace_model(model).values()
-    return {model.name: _Network(trace, lambda: (model.make(), model.tensors("cpu")))}
+def _user_network(model: "UserModel", tools: "Sequence[str]") -> dict[str, _Network]:
+    from mpvit.trace.user_model import traced
+
+    found = traced(model)
+    trace = with_graph(found.trace, tools, found.network, found.tensors)
+    return {model.name: _Network(trace, lambda: (found.network, found.tensors))}

@@ -40,7 +40,7 @@ ALTERNATIVES: dict[str, tuple[bool, bool] | tuple[str, str]] = {
 def _require(condition: bool, field: str, value: object, rule: str) -> None:  # noqa: FBT001 - reads as a sentence
     if not condition:
         text = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a number of more than 20 digits"
-        raise UsageError(f"{field} = {text}: {rule}", hint="see 'Configurations' in README.md")
+        raise UsageError(f"{field} = {text}: {rule}", hint="see docs/configurations.md")
 
 
 def _is_int(value: object, at_least: int, at_most: int = MOST) -> bool:
@@ -136,6 +136,13 @@ class StageConfig:
             return 3 + 2 * path, stride
         return 3, 1 if path else stride
 
+    def patch_window(self, path: int, stride: int) -> int:
+        """Return the side of what a patch of ``path`` covers of the stage's input, in its positions; as ``embedding``.
+
+        In series each 3x3 window behind the first reaches one embedded position further to each side, ``stride`` apart.
+        """
+        return 3 + 2 * path * (stride if self.patch_embed == "series" else 1)
+
     def head_windows(self) -> Windows:
         """Return pairs (window, heads) of the relative position encoding, whose heads sum to ``heads``."""
         return split_heads(self.heads, self.crpe_windows)
@@ -181,6 +188,10 @@ class ModelConfig:
     def next_dim(self, stage: int) -> int:
         """Return the channels that stage ``stage`` (0 the first) hands on: the next stage's width, or the last's own."""
         return self.stages[min(stage + 1, len(self.stages) - 1)].dim
+
+    def stride(self, stage: int) -> int:
+        """Return how far apart stage ``stage`` (0 the first) samples its input: the stem has already taken the first's."""
+        return 1 if stage == 0 else 2
 
     def with_attention(self, kind: str) -> Self:
         """Return the same network with another attention in every layer; its position encodings stay."""
@@ -236,8 +247,10 @@ def load_config(path: Path) -> ModelConfig:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UsageError(f"cannot read {path}: {reason}", hint="--config takes a TOML file") from None
+    except RecursionError:
+        raise UsageError(f"{path}: its brackets are nested too deep", hint="see 'Configurations' in README.md") from None
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}", hint="see 'Configurations' in README.md") from None
+        raise UsageError(f"{path} is not TOML: {error}", hint="see docs/configurations.md") from None
     try:
         return config_from_dict(data)
     except UsageError as error:

@@ -24,7 +24,7 @@ from mpvit.operations import (
     linear,
     norm,
     registered,
-    strided,
+    strided_length,
 )
 
 
@@ -40,7 +40,7 @@ def network(config: ModelConfig, batch: int, height: int, width: int) -> Block:
     stages: dict[str, Node] = {}
     for index, stage in enumerate(config.stages):
         _require_tokens(config, index, shape)
-        stages[str(index)] = block = _stage(stage, shape, config.next_dim(index), stride=1 if index == 0 else 2)
+        stages[str(index)] = block = _stage(stage, shape, config.next_dim(index), stride=config.stride(index))
         shape = output_shape(block)
     pool = global_pool(shape)
     children: dict[str, Node] = {"stem": stem, "stages": Block(stages), "pool": pool}
@@ -115,7 +115,7 @@ def _patch_embedding(shape: Shape, kernel: int, stride: int) -> Block:
 
 def _stage(stage: StageConfig, shape: Shape, out: int, *, stride: int) -> Block:
     batch, dim, height, width = shape
-    embedded = (batch, dim, strided(height, stride), strided(width, stride))
+    embedded = (batch, dim, strided_length(height, stride), strided_length(width, stride))
     encoder = _encoder(stage, embedded)
     distinct: dict[tuple[Shape, int, int], Node] = {}
     paths: dict[str, Node] = {}
@@ -165,7 +165,7 @@ def _require_tokens(config: ModelConfig, index: int, shape: Shape) -> None:
     """Raise ``UsageError`` where the attention of stage ``index`` serves another number of tokens."""
     kind, _ = get_kind(config.stages[index].attention)
     stride = 1 if index == 0 else 2
-    tokens = strided(shape[2], stride) * strided(shape[3], stride)
+    tokens = strided_length(shape[2], stride) * strided_length(shape[3], stride)
     trained = prod(config.trained_grid(index))
     if kind.fixed_tokens and tokens != trained:
         raise UsageError(

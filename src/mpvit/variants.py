@@ -4,15 +4,7 @@ from dataclasses import dataclass
 
 from mpvit.config import ModelConfig, StageConfig
 from mpvit.errors import unknown_name
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedCount:
-    """What the authors' code counts at 224x224, batch 1, by fvcore: the paper calls these MACs "FLOPs"."""
-
-    params: int
-    macs: int
-    activations: int
+from mpvit.operations import Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +18,13 @@ class PublishedAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A published network: its configuration, its published counts and accuracy, where its ImageNet-1K weights stood."""
+    """A published network: its configuration, what it costs and how well it does, where its ImageNet-1K weights stood.
+
+    ``published`` is what the authors' code counts at 224x224, batch 1, by fvcore: the paper calls these MACs "FLOPs".
+    """
 
     config: ModelConfig
-    published: PublishedCount
+    published: Cost
     accuracy: PublishedAccuracy
     weights_url: str
 
@@ -46,7 +41,7 @@ def _variant(
     paths = (2, 3, 3, 3)
     stages = tuple(StageConfig(p, n, dim, 8, mlp_ratio) for p, n, dim in zip(paths, layers, dims, strict=True))
     config, url = ModelConfig(stages, drop_path=drop_path), f"https://dl.dropbox.com/s/{file}"
-    return Variant(config, PublishedCount(*counts), PublishedAccuracy(*accuracy), url)
+    return Variant(config, Cost(*counts), PublishedAccuracy(*accuracy), url)
 
 
 VARIANTS: dict[str, Variant] = {

@@ -1,11 +1,13 @@
-"""``python -m tests.benchmarks [NAME…]``: measure, print the table, and write it to reports/ where all of them ran."""
+"""``python -m tests.benchmarks [NAME…] [--output FOLDER]``: measure, print the table, and write it there if asked to."""
 
 import sys
-from collections.abc import Callable
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mpvit import timing
-from mpvit.errors import UsageError, unknown_name
+from mpvit.errors import MpvitError, unknown_name
+from mpvit.files import write_atomically
+from mpvit.measurement import timing
 from mpvit.render import render
 
 from . import closed_form, networks, processes
@@ -23,10 +25,8 @@ BENCHMARKS: dict[str, Callable[[], Benchmark]] = {
 }
 """Each benchmark by name; a new one is a function in a file of this folder and a line here."""
 
-REPORTS = Path(__file__).parent.parent.parent / "reports"
 
-
-def main(names: list[str]) -> None:
+def measure(names: Sequence[str]) -> dict[str, Measured]:
     """Run the benchmarks of these names, or all."""
     for name in names:
         if name not in BENCHMARKS:
@@ -39,18 +39,29 @@ def main(names: list[str]) -> None:
         if any(time.interrupted for time in times):
             raise KeyboardInterrupt
         measured[name] = Measured(plan, times)
-    result = document(" ".join(["python -m tests.benchmarks", *names]), measured)
+    return measured
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure what the command line asks for."""
+    parser = ArgumentParser(prog="python -m tests.benchmarks", description="Measure speed as ratios within one run.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="write benchmarks.md and benchmarks.json there")
+    asked = parser.parse_args(arguments)
+    result = document(" ".join(["python -m tests.benchmarks", *asked.names]), measure(asked.names))
     text = render(result, "markdown")
     sys.stdout.write(text)
-    if not names:
-        (REPORTS / "benchmarks.md").write_text(f"# Benchmarks\n\n{text}", encoding="utf-8")
-        (REPORTS / "benchmarks.json").write_text(render(result, "json"), encoding="utf-8")
+    if asked.output:
+        asked.output.mkdir(parents=True, exist_ok=True)
+        write_atomically(asked.output / "benchmarks.md", f"# Benchmarks\n\n{text}".encode())
+        write_atomically(asked.output / "benchmarks.json", render(result, "json").encode())
 
 
-try:
-    main(sys.argv[1:])
-except UsageError as error:
-    sys.stderr.write(f"Error: {error}\n")
-    sys.exit(error.exit_code)
-except KeyboardInterrupt:
-    sys.exit(130)
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except MpvitError as error:
+        sys.stderr.write(f"Error: {error}\nHint: {error.hint}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -6,7 +6,7 @@ from mpvit import VARIANTS
 from mpvit.ablation.study import Study as AblationStudy
 from mpvit.ablation.study import ablate
 from mpvit.cost import network
-from mpvit.operations import Tally, tally
+from mpvit.operations.conventions import Tally, tally
 from mpvit.search.criteria import Limits
 from mpvit.search.examine import examine
 from mpvit.search.found import gather

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mpvit.estimates import paired_ratio
 from mpvit.measurement import Interval, Measurement
+from mpvit.measurement.estimates import paired_ratio
 from mpvit.tables import Cell, Column, Document, Table
 
 from .machine import facts

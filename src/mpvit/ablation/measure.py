@@ -16,12 +16,12 @@ from mpvit.benchmark.roofline import least_bytes
 from mpvit.cost import network
 from mpvit.counting import input_shape
 from mpvit.errors import MpvitError, UsageError, unknown_name
-from mpvit.estimates import paired_ratio
-from mpvit.inference import parse_device
 from mpvit.measurement import DTYPES, Measurement, require_seconds, require_threads
-from mpvit.memory import shortage
+from mpvit.measurement.estimates import paired_ratio
+from mpvit.measurement.machine import shortage
+from mpvit.measurement.timing import Case, cpu_threads, memory_error_text, out_of_memory, run
 from mpvit.model.network import MPViT
-from mpvit.timing import Case, cpu_threads, memory_error_text, out_of_memory, run
+from mpvit.prediction.inference import parse_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,8 +83,8 @@ def _latency_row(study: Study, timing: Timing, baseline: Row, values: Mapping[st
     Latency rises with the work, though not in proportion: the first network has the baseline's MACs, each other those of
     the one before over its latency ratio. A row that stays more than ``TOLERANCE`` away is refused.
     """
-    assert baseline.figures is not None  # noqa: S101 - a baseline is never refused
-    budget = baseline.figures.macs
+    assert baseline.cost is not None  # noqa: S101 - a baseline is never refused
+    budget = baseline.cost.macs
     trials: list[float] = []
     try:
         subject = edited(study, values)

@@ -1,55 +1,29 @@
 """What an ablation answers: the baseline, a row for each edited network, and the differences between them. Plain data."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from mpvit.config import ModelConfig
 from mpvit.measurement import Interval, Measurement
+from mpvit.operations import Cost
 from mpvit.units import FLOPS_PER_MAC
 
 PARTS = ("stem", "paths", "local", "fusion", "head")
 """What a network is cut into: a path's patch embedding belongs to the path, the final pooling to the head."""
 
 
-class Cost(NamedTuple):
-    """What a network or a part of it costs; all three add up over the parts."""
+@dataclass(frozen=True, slots=True)
+class NetworkCost(Cost):
+    """What a whole network costs, training included; None where it cannot be trained on such images.
 
-    params: int
-    macs: int
-    activations: int
-
-    def minus(self, other: Self) -> Self:
-        """Return the differences."""
-        return type(self)(*(a - b for a, b in zip(self, other, strict=True)))
-
-
-def summed(costs: Iterable[Cost]) -> Cost:
-    """Return the cost of all together."""
-    return Cost(*map(sum, zip(Cost(0, 0, 0), *costs, strict=True)))
-
-
-class Figures(NamedTuple):
-    """The figures of a whole network: its cost, what autograd keeps of a training step, and the step's peak, in bytes.
-
-    The last two are None where the network cannot be trained on such images.
+    Attributes:
+        saved_activation_bytes: what autograd keeps of a training step.
+        training_peak_bytes: the step's peak.
     """
 
-    params: int
-    macs: int
-    activations: int
-    saved_activation_bytes: int | None
-    training_peak_bytes: int | None
-
-    def minus(self, other: Self) -> Self:
-        """Return the differences; None where there is none."""
-        saved = _difference(self.saved_activation_bytes, other.saved_activation_bytes)
-        peak = _difference(self.training_peak_bytes, other.training_peak_bytes)
-        return type(self)(*Cost(*self[:3]).minus(Cost(*other[:3])), saved, peak)
-
-
-def _difference(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one - other
+    saved_activation_bytes: int | None = None
+    training_peak_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +74,21 @@ class Row:
     error: str = ""
 
     @property
-    def figures(self) -> Figures | None:
-        """The whole network's figures; None where a constraint refuses it."""
+    def cost(self) -> NetworkCost | None:
+        """What the whole network costs; None where a constraint refuses it."""
         if not self.parts:
             return None
-        return Figures(*summed(self.parts.values()), self.saved_activation_bytes, self.training_peak_bytes)
+        parts = asdict(sum(self.parts.values(), Cost()))
+        return NetworkCost(
+            **parts, saved_activation_bytes=self.saved_activation_bytes, training_peak_bytes=self.training_peak_bytes
+        )
 
     def as_row(self) -> dict[str, Any]:
-        """Return the network's own figures as a flat row; ``values`` and the parts stay mappings."""
-        figures = self.figures
+        """Return what the network itself costs as a flat row; ``values`` and the parts stay mappings."""
+        cost = self.cost
         row: dict[str, Any] = {"values": dict(self.values)}
-        row |= dict.fromkeys(Figures._fields) if figures is None else figures._asdict()
-        row["flops"] = None if figures is None else FLOPS_PER_MAC * figures.macs
+        row |= dict.fromkeys(NetworkCost.figures()) if cost is None else asdict(cost)
+        row["flops"] = None if cost is None else FLOPS_PER_MAC * cost.macs
         row["training_error"] = self.untrainable or None
         row |= by_part(self.parts)
         if self.matched:
@@ -129,7 +106,7 @@ class Row:
 
 def by_part(parts: Mapping[str, Cost] | None, prefix: str = "") -> dict[str, dict[str, int] | None]:
     """Return each figure's mapping from part to number, as a flat row has them."""
-    names = [f"{prefix}{figure}_by_part" for figure in Cost._fields]
-    if not parts:
-        return dict.fromkeys(names)
-    return {name: {part: cost[index] for part, cost in parts.items()} for index, name in enumerate(names)}
+    return {
+        f"{prefix}{figure}_by_part": {part: getattr(cost, figure) for part, cost in parts.items()} if parts else None
+        for figure in Cost.figures()
+    }

@@ -1,4 +1,4 @@
-"""The ablation: every combination of the axes' values as a network, with all its figures, in closed form."""
+"""The ablation: every combination of the axes' values as a network, with all that it costs, in closed form."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,12 +10,13 @@ from typing import Any
 from mpvit.ablation.edits import Subject, get_axis
 from mpvit.ablation.knobs import get_knob
 from mpvit.ablation.match import TOLERANCE, meet
-from mpvit.ablation.results import PARTS, Cost, Figures, Matched, Row, by_part, summed
+from mpvit.ablation.results import PARTS, Matched, NetworkCost, Row, by_part
 from mpvit.config import ModelConfig
 from mpvit.cost import network, parts
 from mpvit.counting import check_convention, input_shape
 from mpvit.errors import UsageError, unknown_name
-from mpvit.operations import Block, tally
+from mpvit.operations import Block, Cost
+from mpvit.operations.conventions import tally
 from mpvit.training_memory import Setting
 from mpvit.training_memory.closed_form import training_step
 
@@ -36,7 +37,7 @@ class Study:
         axes: the values of each axis, as text; () for the axis's own.
         size: (height, width) of the images in pixels.
         batch: images in a batch.
-        convention: what MACs are: a key of ``mpvit.operations.CONVENTIONS``.
+        convention: what MACs are: a key of ``mpvit.operations.conventions.CONVENTIONS``.
         match: what every row is to have in common with the baseline: one of ``BUDGETS``.
         knob: what is turned for that: a key of ``mpvit.ablation.knobs.KNOBS``.
     """
@@ -88,9 +89,9 @@ class Ablation:
     baseline: Row
     rows: tuple[Row, ...]
 
-    def delta(self, row: Row) -> Figures | None:
-        """Return the row's figures less the baseline's; None where the row was refused."""
-        return row.figures.minus(self.baseline.figures) if row.figures and self.baseline.figures else None
+    def delta(self, row: Row) -> NetworkCost | None:
+        """Return the row's cost less the baseline's; None where the row was refused."""
+        return row.cost - self.baseline.cost if row.cost and self.baseline.cost else None
 
     def step(self, row: Row) -> dict[str, Cost] | None:
         """Return, by part, the row's cost less that of the row with the number of paths before, all else being equal.
@@ -100,7 +101,7 @@ class Ablation:
         before = self._before(row)
         if before is None or not before.parts or not row.parts:
             return None
-        return {part: cost.minus(before.parts[part]) for part, cost in row.parts.items()}
+        return {part: cost - before.parts[part] for part, cost in row.parts.items()}
 
     def _before(self, row: Row) -> Row | None:
         values = self.study.axes.get("paths", ())
@@ -116,7 +117,7 @@ class Ablation:
 
     def _flat(self, row: Row) -> dict[str, Any]:
         delta, step = self.delta(row), self.step(row)
-        whole = summed(step.values()) if step else None
+        whole = sum(step.values(), Cost()) if step else None
         return {
             "model": self.study.model,
             "baseline": row is self.baseline,
@@ -124,8 +125,8 @@ class Ablation:
             **row.as_row(),
             "batch": self.study.batch,
             "convention": self.study.convention,
-            **{f"delta_{name}": getattr(delta, name, None) for name in Figures._fields},
-            **{f"step_{name}": getattr(whole, name, None) for name in Cost._fields},
+            **{f"delta_{name}": getattr(delta, name, None) for name in NetworkCost.figures()},
+            **{f"step_{name}": getattr(whole, name, None) for name in Cost.figures()},
             **by_part(step, "step_"),
         }
 
@@ -156,9 +157,9 @@ def edited_row(study: Study, baseline: Row, values: Mapping[str, str]) -> Row:
     """Return the row of these values, matched to the baseline's budget in MACs or parameters if the study wants that."""
     try:
         subject = edited(study, values)
-        if study.match not in Cost._fields:
+        if study.match not in Cost.figures():
             return counted_row(study, values, subject)
-        return matched_row(study, values, subject, getattr(baseline.figures, study.match), study.match)
+        return matched_row(study, values, subject, getattr(baseline.cost, study.match), study.match)
     except UsageError as error:
         return Row(values=values, size=study.size, error=str(error))
 
@@ -172,7 +173,7 @@ def edited(study: Study, values: Mapping[str, str]) -> Subject:
 
 
 def counted_row(study: Study, values: Mapping[str, str], subject: Subject) -> Row:
-    """Return the figures of ``subject``; raise ``UsageError`` where it cannot be counted."""
+    """Return what ``subject`` costs; raise ``UsageError`` where it cannot be counted."""
     config, size = subject
     tree = network(config, study.batch, *size)
     row = Row(values=values, config=config, size=size, parts=_parts(tree, study.convention))
@@ -200,16 +201,15 @@ def matched_row(study: Study, values: Mapping[str, str], subject: Subject, budge
 
 
 def _quantity(study: Study, size: tuple[int, int], quantity: str, config: ModelConfig) -> int:
-    return getattr(tally(network(config, study.batch, *size), study.convention), quantity)
+    return getattr(tally(network(config, study.batch, *size), study.convention).cost, quantity)
 
 
 def _parts(tree: Block, convention: str) -> dict[str, Cost]:
     """Return what each of ``PARTS`` costs, the stages together."""
-    gathered: dict[str, list[Cost]] = {part: [] for part in PARTS}
+    costs = dict.fromkeys(PARTS, Cost())
     for name, node in parts(tree, "path").items():
-        figures = tally(node, convention)
-        gathered[_part(name)].append(Cost(figures.params, figures.macs, figures.activations))
-    return {part: summed(costs) for part, costs in gathered.items()}
+        costs[_part(name)] += tally(node, convention).cost
+    return costs
 
 
 def _part(name: str) -> str:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpvit.operations import Block, Shape
-    from mpvit.strided import Strided
-    from mpvit.tape import Tape
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 
 class Sizes(NamedTuple):

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, factorized
 from mpvit.operations import Block, einsum, elementwise
-from mpvit.tape import parameter
+from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from mpvit.strided import Strided
-    from mpvit.tape import Tape
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:

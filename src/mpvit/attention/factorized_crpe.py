@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, factorized
 from mpvit.operations import Block, Node, Operation, cat, conv, elementwise
-from mpvit.strided import new
-from mpvit.tape import parameter
+from mpvit.operations.strided import new
+from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import Tensor
 
-    from mpvit.strided import Strided
-    from mpvit.tape import Tape
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 Windows = tuple[tuple[int, int], ...]
 """Pairs (window, share): heads are split over the windows in proportion to the shares."""

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, linear
 from mpvit.operations import Block, Shape, einsum, elementwise, reduction
-from mpvit.tape import constant
+from mpvit.operations.tape import constant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from mpvit.strided import Strided
-    from mpvit.tape import Tape
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 EPSILON = 1e-8
 """Added to every feature, so that no row sums to 0 (the ε of the paper, smaller)."""

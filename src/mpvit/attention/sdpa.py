@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from mpvit.strided import Strided
-    from mpvit.tape import Tape
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:

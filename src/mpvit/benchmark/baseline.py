@@ -10,8 +10,8 @@ from typing import Any
 from mpvit.benchmark.results import Result
 from mpvit.benchmark.study import Study
 from mpvit.errors import UsageError
-from mpvit.estimates import independent_ratio
 from mpvit.measurement import Interval
+from mpvit.measurement.estimates import independent_ratio
 
 _KEY = ("table", "model", "input_shape", "mode", "pass", "dtype", "part", "layer_input_shape")
 """What a row of one run and its counterpart of another have in common."""

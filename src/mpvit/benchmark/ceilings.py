@@ -3,7 +3,7 @@
 import torch
 
 from mpvit.benchmark.roofline import Ceilings
-from mpvit.timing import run
+from mpvit.measurement.timing import run
 
 PRODUCT_SIDE = {"cpu": 2048, "cuda": 8192, "mps": 4096}
 """The matrices' side on each type of device."""

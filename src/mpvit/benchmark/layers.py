@@ -18,10 +18,10 @@ from mpvit.benchmark.results import LayerTime
 from mpvit.benchmark.roofline import Ceilings, Timed, Work, operations_work
 from mpvit.config import FIRST_STAGE
 from mpvit.measurement import Measurement
+from mpvit.measurement.timing import Case
 from mpvit.model.layers import Attention
 from mpvit.model.network import MPViT
 from mpvit.operations import Block, Node, Operation, Shape, walk
-from mpvit.timing import Case
 
 _ATTEND = "attend"
 _SHARED = {"cpe": "position encoding", "crpe": "relative encoding"}

@@ -17,13 +17,13 @@ from mpvit.benchmark.study import Study, batch_and_size
 from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.errors import MpvitError
-from mpvit.estimates import paired_ratio
 from mpvit.measurement import BUDGET, Measurement
-from mpvit.memory import shortage
+from mpvit.measurement.estimates import paired_ratio
+from mpvit.measurement.machine import shortage
+from mpvit.measurement.timing import Case, cpu_threads, memory_error_text, out_of_memory, run
 from mpvit.model.network import MPViT
 from mpvit.operations import Block, Shape
 from mpvit.registry import resolve
-from mpvit.timing import Case, cpu_threads, memory_error_text, out_of_memory, run
 
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
 """How far, norm over norm, the output of each dtype may be from the plain network's in float32 before it is timed."""

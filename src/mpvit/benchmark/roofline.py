@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from mpvit.backward import backward_macs
 from mpvit.measurement import Measurement
-from mpvit.operations import Block, Operation, tally, walk
+from mpvit.operations import Block, Operation, walk
+from mpvit.operations.backward import backward_macs
+from mpvit.operations.conventions import tally
 from mpvit.units import ITEM_BYTES
 
 
@@ -104,11 +105,11 @@ class Timed:
 def network_work(tree: Block, dtype: str, *, backward: bool = False) -> Work:
     """Return the work of one pass through a network's tree (``mpvit.cost.network``) on its own batch and size.
 
-    ``backward`` adds the gradients' multiply-adds (``mpvit.backward``), moving twice what the forward pass moves. The
-    backward pass of norms is left out of the MACs.
+    ``backward`` adds the gradients' multiply-adds (``mpvit.operations.backward``), moving twice what the forward pass
+    moves. The backward pass of norms is left out of the MACs.
     """
     moved = moved_elements(operation for _, _, operation in walk(tree))
-    macs = tally(tree, "exact").macs
+    macs = tally(tree, "exact").cost.macs
     if backward:
         macs += sum(backward_macs([operation for _, _, operation in walk(tree) if operation.calls]))
         moved *= 3
@@ -130,7 +131,7 @@ def least_bytes(tree: Block, dtype: str, *, backward: bool = False) -> int:
 def operations_work(operations: Sequence[Operation], dtype: str) -> Work:
     """Return the work of some operations of a network's tree."""
     children: dict[str, Operation | Block] = {str(index): operation for index, operation in enumerate(operations)}
-    return Work(tally(Block(children), "exact").macs, moved_elements(operations) * ITEM_BYTES[dtype])
+    return Work(tally(Block(children), "exact").cost.macs, moved_elements(operations) * ITEM_BYTES[dtype])
 
 
 def moved_elements(operations: Iterable[Operation]) -> int:

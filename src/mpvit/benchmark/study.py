@@ -9,9 +9,9 @@ from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.counting import input_shape
 from mpvit.errors import UsageError, unknown_name
-from mpvit.inference import parse_device
 from mpvit.measurement import require_seconds, require_threads
 from mpvit.operations import Shape
+from mpvit.prediction.inference import parse_device
 from mpvit.units import ITEM_BYTES
 
 

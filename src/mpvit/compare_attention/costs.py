@@ -11,7 +11,8 @@ from mpvit.attention import Sizes, get_kind, grid_of
 from mpvit.compare_attention.results import AttentionCost, StageTokens
 from mpvit.config import FIRST_STAGE, ModelConfig
 from mpvit.errors import UsageError
-from mpvit.operations import linear, multiply_adds, strided
+from mpvit.operations import linear, strided_length
+from mpvit.operations.conventions import multiply_adds
 
 MET_SIZES = ((224, 224), (384, 384), (512, 512), (800, 1280))
 """Image sizes, (height, width) in pixels, that MPViT is trained and evaluated at."""
@@ -113,10 +114,10 @@ def met_tokens(config: ModelConfig, names: Sequence[str] = CROSSING) -> list[Sta
     """Return, for each stage of ``config`` and each of ``MET_SIZES``, the tokens it meets and what attention costs there."""
     met = []
     for size in MET_SIZES:
-        height, width = (strided(strided(side, 2), 2) for side in size)
+        height, width = (strided_length(strided_length(side, 2), 2) for side in size)
         for index, stage in enumerate(config.stages):
             if index:
-                height, width = strided(height, 2), strided(width, 2)
+                height, width = strided_length(height, 2), strided_length(width, 2)
             sizes = Sizes(1, stage.heads, stage.head_dim, height, width)
             costs = tuple(attention_costs(names, sizes))
             met.append(StageTokens(index + FIRST_STAGE, size, height * width, stage.dim, stage.heads, costs))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import log
 
 from mpvit.compare_attention.results import AttentionPoint, Crossing, Growth
-from mpvit.estimates import crossover, growth
+from mpvit.measurement.estimates import crossover, growth
 
 REFERENCE = "softmax"
 

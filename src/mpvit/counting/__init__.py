@@ -9,9 +9,10 @@ from mpvit.cost import require_lengths
 from mpvit.counting import analytic
 from mpvit.counting.results import TOTAL, Count
 from mpvit.errors import CheckError, MpvitError, UsageError, unknown_name
-from mpvit.operations import CONVENTIONS, Shape
+from mpvit.operations import Cost, Shape
+from mpvit.operations.conventions import CONVENTIONS
 from mpvit.registry import resolve
-from mpvit.variants import VARIANTS, PublishedCount, get_variant
+from mpvit.variants import VARIANTS, get_variant
 
 
 class Counter(NamedTuple):
@@ -162,7 +163,7 @@ def input_shape(config: ModelConfig, size: int | tuple[int, int], batch: int) ->
     return (batch, config.in_channels, height, width)
 
 
-def published_count(config: ModelConfig, shape: Sequence[int]) -> PublishedCount | None:
+def published_count(config: ModelConfig, shape: Sequence[int]) -> Cost | None:
     """Return what the authors' code counts for this network and input, if it is one of theirs."""
     if tuple(shape) != PUBLISHED_INPUT:
         return None

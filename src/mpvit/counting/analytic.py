@@ -4,7 +4,8 @@ from mpvit.config import ModelConfig
 from mpvit.cost import network, parts
 from mpvit.counting.results import Count, Layer
 from mpvit.errors import unknown_name
-from mpvit.operations import Block, Node, Shape, tally, walk
+from mpvit.operations import Block, Node, Shape, walk
+from mpvit.operations.conventions import tally
 
 PARTS = ("stage", "path", "kind", "layer")
 
@@ -32,18 +33,18 @@ def _tree(config: ModelConfig, shape: Shape) -> Block:
 
 
 def _count(name: str, shape: Shape, convention: str, node: Node, part: str = "total", layer: Layer | None = None) -> Count:
-    figures = tally(node, convention)
+    counted = tally(node, convention)
     return Count(
         model=name,
         input_shape=shape,
         counter="analytic",
         convention=convention,
         part=part,
-        params=figures.params,
-        macs=figures.macs,
-        activations=figures.activations,
-        by_kind=figures.by_kind,
-        not_counted=figures.not_counted,
+        params=counted.cost.params,
+        macs=counted.cost.macs,
+        activations=counted.cost.activations,
+        by_kind=counted.by_kind,
+        not_counted=counted.not_counted,
         layer=layer,
     )
 

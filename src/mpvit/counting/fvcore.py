@@ -14,7 +14,7 @@ from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.counting.isolation import fresh_model, isolated, throwaway
 from mpvit.counting.results import Count, Counted
-from mpvit.memory import free_bytes
+from mpvit.measurement.machine import free_bytes
 from mpvit.operations import Shape, walk
 
 _KINDS = {"einsum": "matmul", "adaptive_avg_pool2d": "pool"}

@@ -6,15 +6,18 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mpvit.config import ModelConfig
-from mpvit.devices import put
 from mpvit.errors import MpvitError
+from mpvit.measurement.machine import shortage
 from mpvit.model.network import MPViT
+from mpvit.user_model.devices import put
+from mpvit.user_model.guard import eagerly, reason
 
 
 def fresh_model(config: ModelConfig, device: str) -> MPViT:
@@ -29,9 +32,23 @@ def fresh_model(config: ModelConfig, device: str) -> MPViT:
 
 
 def throwaway(model: nn.Module, inputs: Sequence[Tensor], device: str) -> tuple[nn.Module, list[Tensor]]:
-    """Return copies of a network and its inputs on ``device``, in evaluation mode; what has no values (meta) is zeros."""
-    network = put(copy.deepcopy(model).eval(), device)
+    """Return copies of a network and its inputs on ``device``, in evaluation mode; what has no values (meta) is zeros.
+
+    Raises ``MemoryError`` where there is no room for the copy.
+    """
+    if device != "meta" and (short := shortage(sum(each.nbytes for each in model.parameters() if not each.is_meta))):
+        raise MemoryError(short)
+    network = put(copy.deepcopy(model, _computed(model)).eval(), device)
     return network, [_moved(each, device) for each in inputs]
+
+
+def _computed(model: nn.Module) -> dict[int, Any]:
+    """Return copies of the tensors that modules keep of a computation, by identity, as ``copy.deepcopy`` remembers them.
+
+    torch refuses to copy them itself; the old ``weight_norm`` keeps the weight that it has computed last.
+    """
+    kept = [each for module in model.modules() for each in vars(module).values() if isinstance(each, Tensor)]
+    return {id(each): each.detach().clone() for each in kept if not each.is_leaf}
 
 
 def _moved(tensor: Tensor, device: str) -> Tensor:
@@ -67,16 +84,19 @@ def isolated(tool: str) -> Iterator[None]:
         contextlib.redirect_stderr(io.StringIO()),
         torch.random.fork_rng(devices=[]),
         _unpatched(),
+        eagerly(),
     ):
         warnings.simplefilter("ignore")
         logging.disable(logging.ERROR)
         torch.backends.mha.set_fastpath_enabled(False)  # one opaque call, in which no tool could see what is multiplied
         try:
             yield
-        except Exception as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            said = str(error).strip().partition("\n")[0] if isinstance(error, Exception) else ""
             hint = "the analytic counter needs no memory and no other tool"
-            raise MpvitError(f"{tool} failed: {reason}", hint=hint) from error
+            raise MpvitError(f"{tool} failed: {said or reason(error)}", hint=hint) from error
         finally:
             logging.disable(logging_disabled)
             torch.backends.mha.set_fastpath_enabled(fast_path)

@@ -3,7 +3,9 @@
 It takes one tensor, or several by the names that the forward pass has for them.
 """
 
+import contextlib
 import inspect
+import io
 from collections.abc import Sequence
 
 import torch
@@ -24,7 +26,7 @@ def run_aten(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:
 
 
 def _run(model: nn.Module, inputs: Sequence[Tensor], backend: str) -> Counted:
-    with isolated(f"ptflops-{backend}"), torch.no_grad():
+    with isolated(f"ptflops-{backend}"), torch.no_grad(), contextlib.redirect_stdout(io.StringIO()) as printed:
         from ptflops import get_model_complexity_info
 
         network, tensors = throwaway(model, inputs, "cpu")
@@ -39,5 +41,6 @@ def _run(model: nn.Module, inputs: Sequence[Tensor], backend: str) -> Counted:
             backend=backend,
         )
         if macs is None:
-            raise RuntimeError("it could not run the network")
+            reason = printed.getvalue().partition("exception: \n")[2].partition("\n")[0]
+            raise RuntimeError(reason or "it could not run the network")
         return Counted(macs, params)

@@ -3,9 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mpvit.operations import Shape
+from mpvit.operations import Cost, Shape
 from mpvit.units import FLOPS_PER_MAC
-from mpvit.variants import PublishedCount
 
 TOTAL = "total"
 """The part of a count that is the whole network."""
@@ -52,7 +51,7 @@ class Count:
     activations: int | None
     by_kind: dict[str, int] = field(default_factory=dict)
     not_counted: dict[str, int] = field(default_factory=dict)
-    published: PublishedCount | None = None
+    published: Cost | None = None
     closed_form_macs: int | None = None
     layer: Layer | None = None
     error: str = ""
@@ -67,11 +66,7 @@ class Count:
         """Whether every published figure that this count can be held against is the same; None if there is none."""
         if self.published is None or self.convention != "fvcore":
             return None
-        return (self.params, self.macs, self.activations) == (
-            self.published.params,
-            self.published.macs,
-            self.published.activations,
-        )
+        return all(getattr(self, figure) == getattr(self.published, figure) for figure in Cost.figures())
 
     @property
     def agrees_with_closed_form(self) -> bool | None:

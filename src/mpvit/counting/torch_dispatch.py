@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
@@ -68,9 +69,23 @@ def count(name: str, config: ModelConfig, shape: Shape, convention: str) -> Coun
 
 
 def run(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:
-    """Count any module, on the meta device; it leaves parameters to others."""
+    """Count any module, on the meta device or, where it cannot run there, on the CPU; it leaves parameters to others.
+
+    On the CPU fused attention is a kernel for which torch has no formula, so that there its products are run one by one.
+    """
     with isolated("torch"):
-        network, tensors = throwaway(model, inputs, "meta")
-        with torch.no_grad(), FlopCounterMode(display=False) as counter, torch.device("meta"):
-            network(*tensors)
-    return Counted(counter.get_total_flops() // FLOPS_PER_MAC, None)
+        try:
+            with torch.device("meta"):
+                flops = _flops(*throwaway(model, inputs, "meta"))
+        except Exception:
+            if any(tensor.is_meta for tensor in inputs):
+                raise
+            with sdpa_kernel(SDPBackend.MATH):
+                flops = _flops(*throwaway(model, inputs, "cpu"))
+    return Counted(flops // FLOPS_PER_MAC, None)
+
+
+def _flops(network: nn.Module, tensors: Sequence[Tensor]) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(*tensors)
+    return counter.get_total_flops()

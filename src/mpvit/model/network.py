@@ -28,7 +28,7 @@ class MPViT(nn.Module):
             Stage(
                 stage,
                 config.next_dim(index),
-                stride=1 if index == 0 else 2,
+                stride=config.stride(index),
                 drop_path=[next(rates) for _ in range(stage.layers)],
                 trained_grid=config.trained_grid(index),
             )

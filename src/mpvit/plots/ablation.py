@@ -67,14 +67,13 @@ def ablation_figure(found: Ablation) -> Figure:
 
 def _stack(axes: Axes, rows: Sequence[Row], name: str, unit: float) -> None:
     """Draw each row's parts one behind the other and its sum at the end."""
-    figures = [row.figures for row in rows]
     ends = [0.0] * len(rows)
     for part in PARTS:
         lengths = [getattr(row.parts[part], name) / unit if row.parts else 0.0 for row in rows]
         axes.barh(range(len(rows)), lengths, left=ends, height=0.78, color=_PART_COLORS[part], label=part, linewidth=0)
         ends = [end + length for end, length in zip(ends, lengths, strict=True)]
-    for place, (end, of_row) in enumerate(zip(ends, figures, strict=True)):
-        text = f" {end:.2f}" if of_row else " refused"
+    for place, (end, row) in enumerate(zip(ends, rows, strict=True)):
+        text = f" {end:.2f}" if row.parts else " refused"
         axes.text(end, place, text, va="center", fontsize=_LETTERS, bbox=_CLEAR, zorder=0.5)
     _baseline(axes, ends[0])
     axes.set_xlim(0, 1.2 * max(ends))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpvit.counting.results import Counted
 from mpvit.errors import CheckError, MpvitError
+from mpvit.measurement.machine import free_bytes
 from mpvit.operations import Shape
 from mpvit.reconcile import Term, reasons
 from mpvit.reconcile.tools import TOOLS, get_rule, get_tool, installed_version
@@ -101,6 +102,26 @@ class Explanation:
             "residual_params": self.params_residual,
             "error": self.error or None,
         }
+
+
+def with_graph(trace: Trace, tools: Sequence[str], network: "nn.Module", inputs: "Sequence[Tensor]") -> Trace:
+    """Return the trace of ``network`` with what torch's tracer records of a copy, where one of ``tools`` goes by that.
+
+    The copy runs on the CPU. A network for which there is no memory, that cannot be copied or that the tracer cannot follow
+    comes back without.
+    """
+    if not any(get_rule(get_tool(tool)).reads_graph for tool in tools):
+        return trace
+    if sum(parameter.nbytes for parameter in network.parameters()) > free_bytes():
+        return trace
+    from mpvit.counting.isolation import isolated, throwaway
+    from mpvit.trace import graph
+
+    try:
+        with isolated("torch's tracer"):
+            return graph.with_graph(trace, *throwaway(network, inputs, "cpu"))
+    except MpvitError:
+        return trace
 
 
 def explain(trace: Trace, model: str, tool: str) -> Explanation:

@@ -2,7 +2,7 @@
 
 import json
 
-from mpvit.environment import environment
+from mpvit.measurement.machine import environment
 from mpvit.tables import Document
 
 SCHEMA_VERSION = 1

@@ -10,13 +10,13 @@ from mpvit.attention import KINDS
 from mpvit.compare_attention.costs import attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
 from mpvit.config import FIRST_STAGE, ModelConfig
 from mpvit.counting import count
-from mpvit.environment import environment
-from mpvit.layer_tree import Layer, LayerTree, layer_tree
-from mpvit.operations import strided
+from mpvit.measurement.machine import environment
+from mpvit.operations import strided_length
 from mpvit.reconcile.explain import explain
 from mpvit.reconcile.tools import TOOLS
 from mpvit.report.results import Report, featured
 from mpvit.trace.closed_form import trace_config
+from mpvit.trace.layer_tree import Layer, LayerTree, layer_tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def collect(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> Report:
 
 def first_tokens(size: tuple[int, int]) -> int:
     """Return the number of tokens that each path of the first stage meets on an image of ``size`` pixels, at stride 4."""
-    height, width = (strided(strided(side, 2), 2) for side in size)
+    height, width = (strided_length(strided_length(side, 2), 2) for side in size)
     return height * width
 
 

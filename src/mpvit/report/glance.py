@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mpvit.ablation.results import Cost, Row, summed
+from mpvit.ablation.results import Row
 from mpvit.ablation.study import Ablation
-from mpvit.config import TRAINED_SIZE
+from mpvit.config import FIRST_STAGE, TRAINED_SIZE, ModelConfig
+from mpvit.operations import Cost
 from mpvit.report.results import Report
 from mpvit.tables.measured import milliseconds
 from mpvit.units import grouped
@@ -58,8 +59,8 @@ def network_glance(report: Report) -> Glance:
         *_accuracies(report),
     ]
     paths = [step_cost(found) for found in report.paths]
-    lines.append(Line("+1 path: params", "in every stage, the third", tuple(_whole(cost and cost.params) for cost in paths)))
-    lines.append(Line("+1 path: MACs", "likewise", tuple(_whole(cost and cost.macs) for cost in paths)))
+    lines.append(Line("+1 path: params", "in every stage, the third", tuple(_of(cost, "params") for cost in paths)))
+    lines.append(Line("+1 path: MACs", "likewise", tuple(_of(cost, "macs") for cost in paths)))
     return Glance("", report.models, (*lines, _latency(report)) if report.times else tuple(lines))
 
 
@@ -72,15 +73,15 @@ def network_notes(report: Report) -> list[str]:
 def path_glance(report: Report) -> Glance:
     """Return what numbers of paths cost the featured network, as it is and with its width made to meet its multiply-adds."""
     found, matched = report.paths[report.models.index(report.featured)], report.matched[0]
-    budget = f"at {short(found.baseline.figures.macs)} MACs" if found.baseline.figures else ""
+    budget = f"at {short(found.baseline.cost.macs)} MACs" if found.baseline.cost else ""
     return Glance(
         f"Paths in every stage of {report.featured}",
         tuple(row.values["paths"] for row in found.rows),
         (
-            _line("Parameters", "", found.rows, lambda row: _whole(row.figures and row.figures.params)),
-            _line("Multiply-adds", "", found.rows, lambda row: _whole(row.figures and row.figures.macs)),
+            _line("Parameters", "", found.rows, lambda row: _of(row.cost, "params")),
+            _line("Multiply-adds", "", found.rows, lambda row: _of(row.cost, "macs")),
             _line("Same budget: channels", budget, matched.rows, _amounts),
-            _line("Same budget: params", budget, matched.rows, lambda row: _whole(row.figures and row.figures.params)),
+            _line("Same budget: params", budget, matched.rows, lambda row: _of(row.cost, "params")),
         ),
     )
 
@@ -94,10 +95,8 @@ def path_story(report: Report) -> list[str]:
     name = report.featured
     place = report.models.index(name)
     cost, whole = step_cost(report.paths[place]), report.counts[place].macs
-    buys = (
-        "Each path embeds patches at a scale of its own, 3×3, 5×5, 7×7 pixels of the stage's input and so on: a further path "
-        "buys a further scale."
-    )
+    windows = patch_windows(report.configs[name])
+    buys = f"Each path embeds patches at a scale of its own, {windows}: a further path buys a further scale."
     if cost and whole:
         buys += (
             f" In every stage of {name}, the third costs {short(cost.params)} parameters and {short(cost.macs)} multiply-adds: "
@@ -111,11 +110,29 @@ def path_story(report: Report) -> list[str]:
     ]
 
 
+def patch_windows(config: ModelConfig) -> str:
+    """Return what the patches of each stage's paths cover of the stage's input; stages of the same windows stand together."""
+    stages: dict[tuple[int, ...], list[int]] = {}
+    for index, stage in enumerate(config.stages):
+        windows = tuple(stage.patch_window(path, config.stride(index)) for path in range(stage.paths))
+        stages.setdefault(windows, []).append(index + FIRST_STAGE)
+    texts = [f"{_listed([f'{side}×{side}' for side in sides])} in {_stages(numbers)}" for sides, numbers in stages.items()]
+    return f"{'; '.join(texts)} (positions of the stage's input)"
+
+
+def _stages(numbers: Sequence[int]) -> str:
+    return f"stage{'s' if len(numbers) > 1 else ''} {_listed(list(map(str, numbers)))}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
 def step_cost(found: Ablation) -> Cost | None:
     """Return what the third path in every stage adds to the whole network; None where there is no such row."""
     row = _row(found)
     step = found.step(row) if row else None
-    return summed(step.values()) if step else None
+    return sum(step.values(), Cost()) if step else None
 
 
 def short(number: int) -> str:
@@ -163,6 +180,10 @@ def _latency(report: Report) -> Line:
 
 def _line(label: str, hint: str, each: Sequence[Of], read: Callable[[Of], Figure]) -> Line:
     return Line(label, hint, tuple(map(read, each)))
+
+
+def _of(cost: Cost | None, figure: str) -> Figure:
+    return _whole(None if cost is None else getattr(cost, figure))
 
 
 def _whole(number: int | None) -> Figure:

@@ -9,8 +9,8 @@ from mpvit.benchmark.results import NetworkTime
 from mpvit.compare_attention.results import AttentionCost, StageTokens
 from mpvit.config import ModelConfig
 from mpvit.counting.results import Count
-from mpvit.layer_tree import LayerTree
 from mpvit.reconcile.explain import Explanation
+from mpvit.trace.layer_tree import LayerTree
 from mpvit.variants import DEFAULT_VARIANT, VARIANTS
 
 
@@ -19,7 +19,7 @@ class Report:
     """The results of every study, in the order of the page.
 
     Attributes:
-        environment: versions, and for what was measured the device, threads and dtype (``mpvit.environment``).
+        environment: versions, and for what was measured the device, threads and dtype (``mpvit.measurement.machine``).
         counts: of each network, under the published convention; the others are about the same networks and size.
         paths: of each network, one path count in every stage after the other.
         matched: the same of ``featured``, its channels made to meet the published multiply-adds.

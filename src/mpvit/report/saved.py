@@ -1,4 +1,7 @@
-"""A report as JSON and back: one flat list of rows, each with the name of its table and the fields of its result."""
+"""A report as JSON and back: one flat list of rows, each with the name of its table and the fields of its result.
+
+What a part of an ablation's network costs is a list there, its figures in the order of ``Cost``.
+"""
 
 import json
 from dataclasses import asdict, fields
@@ -8,6 +11,7 @@ from typing import Any
 import msgspec
 
 from mpvit.errors import UsageError
+from mpvit.operations import Cost
 from mpvit.render.json import SCHEMA_VERSION
 from mpvit.report.results import Report
 
@@ -19,7 +23,9 @@ _HINT = "--from takes a folder that mpvit report -o DIR has written"
 
 def to_json(report: Report) -> str:
     """Return the report as JSON, at full precision; ``from_json`` gives it back."""
-    rows = [{"table": study, **asdict(result)} for study in _studies() for result in getattr(report, study)]
+    rows = [
+        {"table": study, **asdict(result, dict_factory=_unnamed)} for study in _studies() for result in getattr(report, study)
+    ]
     content = {
         "schema_version": SCHEMA_VERSION,
         "command": COMMAND,
@@ -47,7 +53,7 @@ def read_report(folder: Path) -> Report:
 def from_json(text: str) -> Report:
     """Return the report that ``to_json`` wrote; raise ``UsageError`` naming what is wrong in any other text."""
     try:
-        content = json.loads(text, parse_constant=_refuse)
+        content = _read(text)
     except (ValueError, RecursionError):  # not JSON, or a thousand brackets deep
         raise UsageError("not JSON, or cut off") from None
     if not isinstance(content, dict) or content.get("command") != COMMAND:
@@ -62,7 +68,7 @@ def from_json(text: str) -> Report:
         report = msgspec.convert({"environment": environment, **_by_study(rows)}, Report)
     except msgspec.ValidationError as error:
         raise UsageError(str(error)) from None
-    if json.loads(to_json(report)) != content:  # a field by another name, which has a default, or a row out of order
+    if _read(to_json(report)) != content:  # a field by another name, which has a default, or a row out of order
         raise UsageError("holds what this version of mpvit does not write", hint="make it again with mpvit report")
     return report
 
@@ -79,6 +85,27 @@ def _by_study(rows: list[Any]) -> dict[str, list[Any]]:
         if not results and study != "times":
             raise UsageError(f"results have no row of the table {study!r}")
     return found
+
+
+def _read(text: str) -> Any:  # noqa: ANN401 - whatever the text holds
+    return json.loads(text, parse_constant=_refuse, object_hook=_named)
+
+
+def _unnamed(fields_of: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a result's fields as they are saved."""
+    found = dict(fields_of)
+    return (
+        found | {"parts": {part: list(cost.values()) for part, cost in found["parts"].items()}} if "parts" in found else found
+    )
+
+
+def _named(saved: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that were saved; what is no list of figures is left for the check of types to name."""
+    names, parts = Cost.figures(), saved.get("parts")
+    if isinstance(parts, dict):
+        costs = {part: cost for part, cost in parts.items() if isinstance(cost, list) and len(cost) == len(names)}
+        saved["parts"] = parts | {part: dict(zip(names, cost, strict=True)) for part, cost in costs.items()}
+    return saved
 
 
 def _refuse(constant: str) -> None:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from mpvit.config import FIRST_STAGE, ModelConfig, StageConfig
 from mpvit.cost import network, parts
-from mpvit.operations import Node, tally
+from mpvit.operations import Cost, Node
+from mpvit.operations.conventions import tally
 
 
 class Choice(NamedTuple):
@@ -55,9 +56,9 @@ def tables(stages: Sequence[Sequence[StageConfig]], size: tuple[int, int], conve
 def _choice(config: ModelConfig, index: int, whole: dict[str, Node], pieces: dict[str, Node], convention: str) -> Choice:
     stage, name, last = config.stages[index], f"stage {index + FIRST_STAGE}", index == len(config.stages) - 1
     own = [whole[name], *([whole["stem"]] if index == 0 else []), *([whole["head"]] if last else [])]
-    figures = [tally(node, convention) for node in own]
-    macs, params = sum(f.macs for f in figures), sum(f.params for f in figures)
+    cost = sum((tally(node, convention).cost for node in own), Cost())
     if last:
-        return Choice(stage, macs, params, stage.dim, 0, 0)
-    fusion, out = tally(pieces[f"{name} fusion"], convention), config.next_dim(index)
-    return Choice(stage, macs - fusion.macs, params - fusion.params, stage.dim, fusion.macs // out, fusion.params // out)
+        return Choice(stage, cost.macs, cost.params, stage.dim, 0, 0)
+    fusion, out = tally(pieces[f"{name} fusion"], convention).cost, config.next_dim(index)
+    cost -= fusion
+    return Choice(stage, cost.macs, cost.params, stage.dim, fusion.macs // out, fusion.params // out)

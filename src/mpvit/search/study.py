@@ -21,7 +21,7 @@ class Study:
         criterion: what they are ranked by: a key of ``mpvit.search.criteria.CRITERIA``.
         top: how many of the best are kept.
         size: (height, width) of the image in pixels.
-        convention: what MACs are: a key of ``mpvit.operations.CONVENTIONS``.
+        convention: what MACs are: a key of ``mpvit.operations.conventions.CONVENTIONS``.
     """
 
     space: Space = DEFAULT

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from mpvit.ablation.knobs import Knob, get_knob
-from mpvit.ablation.results import PARTS, Cost, Row, summed
+from mpvit.ablation.results import PARTS, Row
 from mpvit.ablation.study import Ablation, Study
+from mpvit.operations import Cost
 from mpvit.tables import Document, Field, Table, build
 from mpvit.tables.measured import interval_text, milliseconds, quartiles, warnings
 from mpvit.tables.memory import readable_bytes
@@ -42,7 +43,7 @@ def matched_text(study: Study) -> str:
 
 
 def _fields(found: Ablation) -> Iterator[Field[Row]]:
-    """Yield the columns: the axes, the figures with their differences from the baseline, the match and the time."""
+    """Yield the columns: the axes, the costs with their differences from the baseline, the match and the time."""
     rows = found.rows
     for number, name in enumerate(found.study.axes):
         yield Field(name, _value(found, name, marked=number == 0), numeric=False)
@@ -72,7 +73,7 @@ def _value(found: Ablation, name: str, *, marked: bool) -> Callable[[Row], str]:
 
 
 def _figure(header: str, name: str, *, optional: bool = False) -> Field[Row]:
-    return Field(header, lambda row: getattr(row.figures, name, None), optional=optional)
+    return Field(header, lambda row: getattr(row.cost, name, None), optional=optional)
 
 
 def _bytes(number: int | None) -> str | None:
@@ -85,7 +86,7 @@ def _delta(found: Ablation, row: Row, name: str) -> str | None:
 
 
 def _percent(found: Ablation, row: Row) -> str | None:
-    delta, own = found.delta(row), found.baseline.figures
+    delta, own = found.delta(row), found.baseline.cost
     return None if delta is None or own is None or row is found.baseline else _signed_percent(delta.macs / own.macs, 1)
 
 
@@ -107,7 +108,7 @@ def _trouble(row: Row) -> str:
 
 def _step_table(found: Ablation, steps: Sequence[_Step]) -> Table:
     """Return what each further path costs: parameters and MACs, and which parts of the network they are in."""
-    parts = [part for part in PARTS if any(any(step[part]) for _, step in steps)]
+    parts = [part for part in PARTS if any(step[part] != Cost() for _, step in steps)]
     fields = [Field(name, _step_value(name), numeric=False) for name in found.study.axes]
     for figure, label in (("params", "params"), ("macs", "MACs")):
         fields.append(Field(f"+ {label}", _step_figure(figure, parts)))
@@ -120,7 +121,7 @@ def _step_value(axis: str) -> Callable[[_Step], str]:
 
 
 def _step_figure(figure: str, parts: Sequence[str]) -> Callable[[_Step], int]:
-    return lambda step: getattr(summed(step[1][part] for part in parts), figure)
+    return lambda step: getattr(sum((step[1][part] for part in parts), Cost()), figure)
 
 
 def _notes(found: Ablation, *, unfinished: bool) -> Iterator[str]:

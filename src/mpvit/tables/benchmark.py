@@ -7,8 +7,8 @@ from mpvit.benchmark.baseline import Baseline
 from mpvit.benchmark.results import LayerTime, NetworkTime, Result, ceiling_rows
 from mpvit.benchmark.roofline import Ceilings
 from mpvit.benchmark.study import Study
-from mpvit.environment import environment
 from mpvit.measurement import Measurement
+from mpvit.measurement.machine import environment
 from mpvit.tables import Document, Field, Table, build
 from mpvit.tables.measured import interval_text, milliseconds, number_text, quartiles, warnings
 from mpvit.units import times

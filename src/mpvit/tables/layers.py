@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 
-from mpvit.layer_tree import Layer, LayerTree
 from mpvit.tables import Branch, Cell, Document, Field, Share, build
+from mpvit.trace.layer_tree import Layer, LayerTree
 from mpvit.units import times
 
 _NAMED = 3

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mpvit.predictions import Classifier, Prediction
+from mpvit.prediction.results import Classifier, Prediction
 from mpvit.tables import Cell, Column, Document, Table
 
 UNTRAINED = "The network is untrained (--random-init): its classes mean nothing."

@@ -7,11 +7,63 @@ architecture: see ``mpvit.reconcile``.
 
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from mpvit.operations import Shape
 
 ACTIVATION_OPERATORS = frozenset({"einsum", "matmul", "bmm", "mm", "linear"})
 """Beside convolutions, the operators whose output elements are activations in fvcore's sense."""
+
+
+FUSED_ATTENTION = "scaled_dot_product_attention"
+"""The kernel of fused attention, whatever its name on a device."""
+
+UNSUMMED = "mul"
+"""What torch dispatches for an einsum or an outer product that sums over nothing: an elementwise product."""
+
+_AXES = (1, 2, 3)
+_POOLS = tuple(f"{kind}_pool{axes}d" for kind in ("max", "avg", "adaptive_max", "adaptive_avg") for axes in _AXES)
+_PRODUCTS = ("matmul", "mm", "bmm", "addmm", "baddbmm")
+
+PATCHABLE = {
+    "functional": (
+        "linear", "scaled_dot_product_attention", "embedding", "softmax", "upsample", "interpolate",
+        *(f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in _AXES), *_POOLS,
+        "relu", "prelu", "elu", "leaky_relu", "relu6", "silu", "gelu",
+        "batch_norm", "layer_norm", "instance_norm", "group_norm",
+    ),
+    "torch": (*_PRODUCTS, "einsum", "add", "mul"),
+    "method": (*_PRODUCTS, "add", "mul"),
+}  # fmt: skip
+"""The functions that one tool or another replaces: in torch.nn.functional, in torch, and among the methods of a tensor."""
+
+
+class Kernel(NamedTuple):
+    """What one operator of torch's dispatcher does of a call: its multiply-adds, and the biases that it adds."""
+
+    operator: str
+    macs: int
+    biases: int = 0
+
+
+class Sighting(NamedTuple):
+    """A call of a patchable function by its name, which a tool sees that has put its own in its place.
+
+    Attributes:
+        home: where the name is looked up: a key of ``PATCHABLE``.
+        operator: the name.
+        module: the name of the module whose forward is running.
+        operands: the shapes of the tensors that it is given, in the order of its parameters.
+        output: the shape of its (first) result.
+        call: the place of the call that it is, or is part of, among the trace's; None where nothing is computed.
+    """
+
+    home: str
+    operator: str
+    module: str
+    operands: tuple[Shape, ...]
+    output: Shape
+    call: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +79,8 @@ class Call:
         operands: the shapes of the tensors that it reads, in order.
         learned: which of the operands are parameters or buffers of modules.
         output: the shape of its (first) result.
-        macs: its multiply-adds, exactly; 0 for what multiplies no matrix.
-        dispatched_macs: of these, what reaches torch's dispatcher as matrix products and convolutions.
-        dispatched_biases: the biases that these add, one an output element.
+        macs: its multiply-adds, exactly; 0 for what multiplies no matrix. Of complex numbers one is one, as of real ones.
+        kernels: what torch's dispatcher makes of it on the CPU, by operator: a second reading of the same multiply-adds.
         bias: whether a convolution or linear layer adds one.
         equation: of an einsum, its letters renamed from a on.
         bytes_read: bytes of the operands.
@@ -44,8 +95,7 @@ class Call:
     learned: tuple[int, ...] = ()
     output: Shape
     macs: int = 0
-    dispatched_macs: int = 0
-    dispatched_biases: int = 0
+    kernels: tuple[Kernel, ...] = ()
     bias: bool = False
     equation: str = ""
     bytes_read: int = 0
@@ -67,6 +117,15 @@ class Call:
         return prod(self.output)
 
     @property
+    def biases(self) -> int:
+        """The biases that its kernels add, one an output element."""
+        return sum(kernel.biases for kernel in self.kernels)
+
+    def dispatched_macs(self, *operators: str) -> int:
+        """Return the multiply-adds of its kernels of these ``operators``."""
+        return sum(kernel.macs for kernel in self.kernels if kernel.operator in operators)
+
+    @property
     def is_convolution(self) -> bool:
         """Whether it is a convolution of any dimension, transposed ones included."""
         return self.operator.startswith("conv")
@@ -75,6 +134,31 @@ class Call:
     def activations(self) -> int:
         """Output elements of convolutions, linear layers and matmuls, as fvcore counts activations."""
         return self.elements if self.is_convolution or self.operator in ACTIVATION_OPERATORS else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One operator of ATen as torch's tracer records it.
+
+    Attributes:
+        operator: its name in ATen: linear, _convolution, einsum, ...
+        call: the index of the trace's call in which it was recorded; None where the network calls it under the tracer alone.
+        operands: the shapes of its tensors, in its own order.
+        output: the shape of its first result.
+        equation: of an einsum, its letters renamed from a on.
+        affine: whether a norm has a weight.
+        training: whether a batch norm takes the statistics of the batch.
+        transposed: whether a convolution is transposed.
+    """
+
+    operator: str
+    call: int | None
+    operands: tuple[Shape, ...]
+    output: Shape
+    equation: str = ""
+    affine: bool = False
+    training: bool = False
+    transposed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +206,18 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One forward pass: its calls of functions and of modules, each in order, and the modules by name."""
+    """One forward pass: its calls of functions and of modules, each in order, and the modules by name.
+
+    ``sightings`` are those of its calls that a tool sees which patches torch. ``recorded`` is what torch's tracer records of
+    it; None where it was not asked, or could not follow.
+    """
 
     input_shapes: tuple[Shape, ...]
     calls: tuple[Call, ...]
     module_calls: tuple[ModuleCall, ...]
     modules: dict[str, Module]
+    sightings: tuple[Sighting, ...] = ()
+    recorded: tuple[Recorded, ...] | None = None
 
     @property
     def params(self) -> int:

@@ -1,14 +1,15 @@
 """The trace of a Multi-Path Vision Transformer from its configuration, without torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import NamedTuple
 
 from mpvit.config import ModelConfig
 from mpvit.cost import network
-from mpvit.operations import Block, Node, Operation, Shape, dispatched_macs
+from mpvit.operations import Block, Node, Operation, Shape
+from mpvit.operations.conventions import dispatched_macs
 from mpvit.published import published_aliases, published_tree
-from mpvit.trace import Call, Module, ModuleCall, Trace, renamed
+from mpvit.trace import FUSED_ATTENTION, PATCHABLE, UNSUMMED, Call, Kernel, Module, ModuleCall, Sighting, Trace, renamed
 
 LAYOUTS = ("project", "published")
 """Whose module names a trace has: this project's, or those of the published checkpoints, where each layer registers its
@@ -26,6 +27,9 @@ _OPERATORS = {
     "sdpa": ("functional", "scaled_dot_product_attention"),
 }
 """How the network spells each kind of operation, and torch's name for it."""
+
+_KERNELS = {"conv": "convolution", "linear": "addmm", "matmul": "bmm", "sdpa": FUSED_ATTENTION}
+"""What torch dispatches for each kind of operation that multiplies."""
 
 _BYTES = 4
 """Of a number in float32."""
@@ -72,7 +76,8 @@ def trace_config(config: ModelConfig, batch: int, height: int, width: int, *, la
         )
         for name, (kind, leaf) in types.items()
     }
-    return Trace(((batch, config.in_channels, height, width),), tuple(calls), tuple(module_calls), modules)
+    shape = (batch, config.in_channels, height, width)
+    return Trace((shape,), tuple(calls), tuple(module_calls), modules, tuple(_sightings(calls)))
 
 
 def _names(module: str, config: ModelConfig) -> tuple[str, ...]:
@@ -121,13 +126,30 @@ def _call(operation: Operation, place: _Place) -> Call:
         learned=tuple(range(len(activations), len(activations) + len(operation.weights))),
         output=operation.output_shape,
         macs=operation.macs,
-        dispatched_macs=dispatched_macs(operation) if operation.kind == "matmul" else operation.macs,
-        dispatched_biases=prod(operation.output_shape) if bias else 0,
+        kernels=_kernels(operation, prod(operation.output_shape) if bias else 0),
         bias=bias,
         equation=renamed(operation.equation),
         bytes_read=_BYTES * operation.elements_read,
         bytes_written=_BYTES * operation.elements_written,
     )
+
+
+def _kernels(operation: Operation, biases: int) -> tuple[Kernel, ...]:
+    """Return what the CPU's dispatcher makes of it: an einsum over an axis of length 1 is an elementwise product."""
+    if not operation.macs:
+        return ()
+    name = _KERNELS[operation.kind]
+    if operation.kind == "linear" and not biases:
+        name = "mm"
+    if operation.kind == "matmul" and not dispatched_macs(operation):
+        name = UNSUMMED
+    return (Kernel(name, operation.macs, biases),)
+
+
+def _sightings(calls: Sequence[Call]) -> Iterator[Sighting]:
+    for index, call in enumerate(calls):
+        if call.operator in PATCHABLE.get(call.spelling, ()):
+            yield Sighting(call.spelling, call.operator, call.module, call.operands, call.output, index)
 
 
 def _parameters(operation: Operation) -> list[tuple[str, Shape]]:

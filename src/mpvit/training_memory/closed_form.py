@@ -13,8 +13,8 @@ from mpvit.config import ModelConfig, StageConfig
 from mpvit.cost import network
 from mpvit.errors import UsageError
 from mpvit.operations import Block, Operation, walk
-from mpvit.strided import Strided, new
-from mpvit.tape import Tape, constant, parameter
+from mpvit.operations.strided import Strided, new
+from mpvit.operations.tape import Tape, constant, parameter
 from mpvit.training_memory import Activations, Learned, Setting, TrainingMemory, with_largest_batch
 from mpvit.units import ITEM_BYTES
 
@@ -77,7 +77,7 @@ def record_network(config: ModelConfig, batch: int, height: int, width: int, *, 
     rates = iter(config.drop_path_rates())
     for index, stage in enumerate(config.stages):
         dropped = [next(rates) > 0 for _ in range(stage.layers)]
-        x = _stage(tape, x, stage, config.next_dim(index), stride=1 if index == 0 else 2, dropped=dropped)
+        x = _stage(tape, x, stage, config.next_dim(index), stride=config.stride(index), dropped=dropped)
     if config.num_classes:
         pooled = new(x.shape[:2], x.dtype)
         tape.linear(pooled, parameter(config.num_classes, x.shape[1]))

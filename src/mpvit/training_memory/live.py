@@ -1,12 +1,15 @@
 """What autograd really keeps of any network in training.
 
 It runs on torch's fake tensors, which take the CPU's decisions (fused attention) but hold no numbers, as on the meta
-device. A network that cannot, and autocast, where they take norms' statistics for bfloat16, run on the CPU itself.
+device. A network that cannot, autocast, where they take norms' statistics for bfloat16, and what has a kernel of its own on
+the CPU (``_OWN_KERNELS``) run on the CPU itself.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,14 +17,17 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from mpvit.errors import MpvitError
-from mpvit.trace.live import trace_user_model
+from mpvit.measurement.machine import shortage
+from mpvit.trace.user_model import trace_user_model
 from mpvit.training_memory import Activations, Learned, Setting, TrainingMemory, transient_bytes, with_largest_batch
+from mpvit.user_model.making import running, whole, without_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from mpvit.user_model import UserModel
 
@@ -73,20 +79,52 @@ def training_memory(model: UserModel, setting: Setting) -> TrainingMemory:
 def _step(model: UserModel, setting: Setting) -> tuple[Learned, Activations]:
     """Run one training step and return what it held."""
     transient = transient_bytes(trace_user_model(model).calls, setting.dtype)
-    network = model.make().train()
-    own = _registered(network)
     if not setting.autocast:
-        mode = FakeTensorMode(allow_non_fake_inputs=True)
-        with contextlib.suppress(Exception), mode:
-            fakes = {name: mode.from_tensor(tensor) for name, tensor in own.items()}
-            learned, saved = _forward_and_backward(network, fakes, model.tensors("cpu"), setting)
+        with contextlib.suppress(MpvitError):
+            learned, saved = _without_numbers(model, setting)
             return learned, Activations(saved, transient)
-    try:
-        learned, saved = _forward_and_backward(network, own, model.tensors("cpu"), setting)
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise MpvitError(f"{model.name} failed in training: {reason}") from error
+        model.note(f"{model.name}: its training step runs on the CPU, not on torch's fake tensors")
+    learned, saved = _on_cpu(model, setting)
     return learned, Activations(saved, transient)
+
+
+def _without_numbers(model: UserModel, setting: Setting) -> tuple[Learned, int]:
+    network = without_parameters(model).train()
+    with running(model, " in training"), FakeTensorMode(allow_non_fake_inputs=True) as mode, _RefusesOwnKernels():
+        fakes = {name: _fake(mode, tensor) for name, tensor in _registered(network).items()}
+        return _forward_and_backward(model, network, fakes, setting)
+
+
+def _on_cpu(model: UserModel, setting: Setting) -> tuple[Learned, int]:
+    """Run the step with numbers; raise ``MpvitError`` where there is no memory for them and their gradients."""
+    shapes = without_parameters(model)
+    if short := shortage(2 * _nbytes(list(shapes.parameters()))):
+        raise MpvitError(f"{model.name} must be trained on the CPU for its figure: {short}")
+    network = whole(model).train()
+    with running(model, " in training"):
+        return _forward_and_backward(model, network, _registered(network), setting)
+
+
+_OWN_KERNELS = frozenset({"lstm", "embedding_bag"})
+"""Functions that keep more in the CPU's kernel than in the one that torch takes for tensors without numbers."""
+
+
+class _RefusesOwnKernels(TorchFunctionMode):
+    """Raises where such a function is called."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        if getattr(func, "__name__", "") in _OWN_KERNELS:
+            raise NotImplementedError(f"{func.__name__} has a kernel of its own on the CPU")
+        return func(*args, **(kwargs or {}))
+
+
+def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    """Return a tensor without numbers, on the CPU, in the place of one that is there or on the meta device."""
+    if not tensor.is_meta:
+        return mode.from_tensor(tensor)
+    return torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu", requires_grad=tensor.requires_grad
+    )
 
 
 def _registered(network: nn.Module) -> dict[str, Tensor]:
@@ -95,19 +133,32 @@ def _registered(network: nn.Module) -> dict[str, Tensor]:
 
 
 def _forward_and_backward(
-    network: nn.Module, tensors: Mapping[str, Tensor], inputs: Sequence[Tensor], setting: Setting
+    model: UserModel, network: nn.Module, tensors: Mapping[str, Tensor], setting: Setting
 ) -> tuple[Learned, int]:
     """Run ``network`` with ``tensors`` in the place of its own."""
+    inputs = tuple(model.tensors("cpu"))
     parameters = [tensors[name] for name, _ in network.named_parameters()]
-    saved, out = _observed(
-        lambda: functional_call(network, dict(tensors), tuple(inputs)), parameters, autocast=setting.autocast
-    )
-    results = [leaf.sum() for leaf in tree_leaves(out) if isinstance(leaf, Tensor) and leaf.requires_grad]
+    saved, out = _observed(lambda: functional_call(network, dict(tensors), inputs), parameters, autocast=setting.autocast)
+    results = [tensor for tensor in _results(out) if tensor.requires_grad]
     if not results:
-        raise MpvitError("nothing that it returns depends on a parameter that is trained")
+        raise MpvitError(f"{model.name} failed in training: nothing that it returns depends on a parameter that is trained")
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    gradients = [each for each in torch.autograd.grad(results, trained, allow_unused=True) if each is not None]
+    ones = [torch.ones_like(tensor) for tensor in results]
+    gradients = [each for each in torch.autograd.grad(results, trained, ones, allow_unused=True) if each is not None]
     return Learned(sum(each.numel() for each in parameters), _nbytes(parameters), _nbytes(gradients), len(gradients)), saved
+
+
+def _results(out: Any) -> list[Tensor]:  # noqa: ANN401 - whatever a network returns
+    """Return the tensors in what a network returns: also in dataclasses and mappings that torch does not look into."""
+    found: list[Tensor] = []
+    for leaf in tree_leaves(out):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, Mapping):
+            found += _results(list(leaf.values()))
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found += _results([getattr(leaf, each.name) for each in fields(leaf)])
+    return found
 
 
 def _nbytes(tensors: Sequence[Tensor]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from math import prod
 
 from mpvit.reconcile import Rule, Term, left_out, without_frozen
+from mpvit.reconcile.recurrent import Recurrent, recurrent
 from mpvit.trace import Call, Module, ModuleCall, Trace
 
 _MULTIPLYING = ("Linear", *(f"Conv{kind}{axes}d" for kind in ("", "Transpose") for axes in (1, 2, 3)))
@@ -14,6 +15,9 @@ _NORMS = (*(f"{norm}Norm{axes}d" for norm in ("Batch", "Instance") for axes in (
 _ACTIVATIONS = ("ReLU", "PReLU", "ELU", "LeakyReLU", "ReLU6", "GELU")
 _POOLS = tuple(f"{kind}{axes}d" for kind in ("MaxPool", "AvgPool", "AdaptiveMaxPool", "AdaptiveAvgPool") for axes in (1, 2, 3))
 _ATTENTION = "MultiheadAttention"
+
+_STATES = {"RNN": 1, "GRU": 7, "LSTM": 10}
+"""Products and sums a hidden number and step beside weights and biases."""
 
 _KEEPING = ("TransformerEncoderLayer", "TransformerDecoderLayer")
 """Modules that keep the activation function that they were made with, where no patch reaches it."""
@@ -42,12 +46,16 @@ def _macs(trace: Trace) -> Iterator[Term]:
         hooked += times * counted
     for module_call in trace.module_calls:
         module = trace.modules[module_call.module]
+        estimate = 0
         if module.type == _ATTENTION:
             estimate = len(module.names) * _attention(module_call, module)
-            hooked += estimate
             yield Term(
                 "attention modules", estimate, "a formula of its own for nn.MultiheadAttention, softmax and scale included"
             )
+        elif layer := recurrent(module):
+            estimate = len(module.names) * _recurrent(layer, module_call)
+            yield Term("recurrent layers", estimate, "weights, biases and sums a step; both directions as the forward one")
+        hooked += estimate
     yield Term(
         "averaged over the batch", hooked // batch - hooked, "what hooks count is divided by the images; functions are not"
     )
@@ -55,10 +63,11 @@ def _macs(trace: Trace) -> Iterator[Term]:
 
 def _hooked(call: Call, module: Module) -> tuple[int, list[Term]]:
     """Return what the hook of ``module`` counts for a call, and the terms by which that differs from its multiply-adds."""
-    if module.type in _MULTIPLYING:
-        kind = "linear layers" if module.type == "Linear" else "convolutions"
+    if module.type == "Linear":
         biases = call.elements if call.bias else 0
-        return call.macs + biases, [Term(f"biases of {kind}", biases, "1 an output element")]
+        return call.macs + biases, [Term("biases of linear layers", biases, "1 an output element")]
+    if module.type in _MULTIPLYING and call.is_convolution:
+        return _convolution(call)
     if module.type in _NORMS:
         scaled = module.type != "LayerNorm" and bool(module.parameters)  # it looks for the attribute "affine"
         amount = (1 + scaled) * prod(call.operands[0])
@@ -68,10 +77,24 @@ def _hooked(call: Call, module: Module) -> tuple[int, list[Term]]:
     if module.type in _POOLS:
         amount = prod(call.operands[0])
         return amount, [Term("pooling", amount, "1 an input element")]
-    if module.type == "Upsample":
-        amount = prod(call.output[1:])  # its hook takes the first image for the batch
-        return amount, [Term("upsampling", amount, "1 an output element of the first image")]
-    return 0, []
+    amount = prod(call.output[1:]) if module.type == "Upsample" else 0  # its hook takes the first image for the batch
+    return amount, [Term("upsampling", amount, "1 an output element of the first image")]
+
+
+def _convolution(call: Call) -> tuple[int, list[Term]]:
+    """Return what the hook of a convolution counts, which takes the first axis for the batch, and the terms of it."""
+    data, weight = call.operands[:2]
+    positions = prod((data if "transpose" in call.operator else call.output)[2:])
+    products = prod(weight) * data[0] * positions
+    biases = data[0] * prod(call.output[1:]) if call.bias else 0
+    return products + biases, [
+        Term("biases of convolutions", biases, "1 an output element"),
+        Term(
+            "images without a batch",
+            products - call.macs,
+            "the first axis is taken for the batch, those from the third on for the positions",
+        ),
+    ]
 
 
 def _patched(call: Call) -> Iterator[Term]:
@@ -113,6 +136,13 @@ def _attention(call: ModuleCall, module: Module) -> int:
         projections += (n + m + k) * dim
     per_head = n * m * (dim // heads) + n * m + n * m * (value_dim // heads)
     return query[batch] * (n * dim + projections + heads * per_head + n * value_dim * (value_dim + 1))
+
+
+def _recurrent(layer: Recurrent, call: ModuleCall) -> int:
+    """Return what its hook counts: the product of the first two axes is the number of steps, whatever they are."""
+    step = sum(prod(each.on_input) + prod(each.on_hidden) for each in layer.forward)
+    step += layer.layers * (_STATES[layer.kind] * layer.hidden + 2 * layer.bias * layer.gates * layer.hidden)
+    return layer.directions * step * prod(call.inputs[0][: 1 if layer.cell else 2])
 
 
 RULE = Rule(_macs, without_frozen, "ptflops/pytorch_engine.py and pytorch_ops.py")

@@ -3,17 +3,27 @@
 from collections.abc import Iterator
 
 from mpvit.reconcile import Rule, Term
-from mpvit.trace import Trace
+from mpvit.trace import UNSUMMED, Trace
+
+_VECTORS = ("mv", "addmv", "dot", "vdot")
+_OTHERS = {
+    "addbmm": "batched products added up",
+    "_addmm_activation": "fused activations",
+    "mkldnn_rnn_layer": "recurrent layers",
+}
 
 
 def _macs(trace: Trace) -> Iterator[Term]:
-    undispatched = sum(call.dispatched_macs - call.macs for call in trace.calls)
-    yield Term(
-        "products without a sum",
-        undispatched,
-        "an einsum that sums over nothing, or over axes of length 1, is dispatched as an elementwise product, which has no "
-        "formula in torch.utils.flop_counter",
-    )
+    for call in trace.calls:
+        yield Term(
+            "products without a sum",
+            -call.dispatched_macs(UNSUMMED),
+            "an einsum that sums over nothing, or over axes of length 1, and an outer product are dispatched as elementwise "
+            "products, which have no formula in torch.utils.flop_counter",
+        )
+        yield Term("products of vectors", -call.dispatched_macs(*_VECTORS), "mv and dot have no formula there")
+        for operator, name in _OTHERS.items():
+            yield Term(name, -call.dispatched_macs(operator), f"{operator} has no formula there")
 
 
 RULE = Rule(_macs, None, "torch/utils/flop_counter.py, flop_registry")

@@ -1,0 +1,61 @@
+"""The machine that a result comes from: what is installed on it, and how much memory there is to use."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from mpvit import __version__
+from mpvit.measurement import OUT_OF_MEMORY
+
+_PACKAGES = ("torch", "fvcore", "thop", "numpy", "einops")
+
+_MEMINFO = Path("/proc/meminfo")
+_KIBI = 1024
+
+
+def environment(device: str | None = None, threads: int | None = None, dtype: str | None = None) -> dict[str, Any]:
+    """Return the versions of what is installed; a closed-form answer has no device, threads or dtype."""
+    packages = {name: found for name in _PACKAGES if (found := _version(name))}
+    return {
+        "mpvit": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+        **packages,
+        "device": device,
+        "threads": threads,
+        "dtype": dtype,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def free_bytes(device: str = "cpu") -> int:
+    """Return the memory, in bytes, that can be had on ``device``.
+
+    On a CUDA device what torch keeps for itself is given back first. Anywhere else it is the main memory that can be had
+    without swapping: what Linux calls available, else what is free.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(device)[0]
+    if _MEMINFO.exists():
+        for line in _MEMINFO.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return _KIBI * int(line.split()[1])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def shortage(needed: int, device: str = "cpu") -> str:
+    """Return in words that ``needed`` bytes or more are more than ``device`` has; empty where they are not."""
+    free = free_bytes(device)
+    return f"{OUT_OF_MEMORY}: needs {needed / 1e9:.1f} GB or more, {free / 1e9:.1f} GB are free" if needed > free else ""

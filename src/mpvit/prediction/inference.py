@@ -1,0 +1,234 @@
+"""What networks see in image files: a network ready to answer, and its answers."""
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mpvit.config import ModelConfig
+from mpvit.counting.isolation import fresh_model
+from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError
+from mpvit.model.network import MPViT
+from mpvit.model.weights import WeightsFile, fill, read_weights
+from mpvit.prediction.images import preprocess, read_image
+from mpvit.prediction.results import Classifier, ClassScore, Prediction
+from mpvit.variants import DEFAULT_VARIANT, VARIANTS, get_variant
+
+IMAGENET_CLASSES = 1000
+
+_SEED = 0
+"""Of an untrained network, so that it answers the same each time."""
+
+_IMAGE_CHANNELS = 3
+_SMALLEST_CROP = 0.01
+_LARGEST_SIZE = 4096
+"""Beyond it one image fills the memory of most machines, and a system may end the program without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceConfig:
+    """How images are shown to a network: ``top`` classes kept, ``crop`` the share of the short side that is seen.
+
+    ``size`` is the input's side in pixels, ``batch`` the images at a time. Raises ``UsageError`` naming the value.
+    """
+
+    top: int = 5
+    crop: float = 0.875
+    size: int = 224
+    batch: int = 8
+
+    def __post_init__(self) -> None:
+        """Check every field once."""
+        for name, default in (("top", 5), ("size", 224), ("batch", 8)):
+            if (value := getattr(self, name)) < 1:
+                raise UsageError(f"{name} = {value}: must be at least 1", hint=f"the default is {default}")
+        if self.size > _LARGEST_SIZE:
+            raise UsageError(f"size = {self.size}: must be at most {_LARGEST_SIZE} pixels", hint="the default is 224")
+        if not _SMALLEST_CROP <= self.crop <= 1:
+            raise UsageError(
+                f"crop = {self.crop}: must be from {_SMALLEST_CROP} to 1",
+                hint="it is the share of the image's short side that the network sees; the default is 0.875",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network in evaluation mode on its device, the names of its classes by index, and what it is."""
+
+    model: MPViT
+    classes: tuple[str, ...]
+    about: Classifier
+
+
+def load_network(
+    weights: Path, variant: str | None = None, classes: Path | None = None, device: torch.device | None = None
+) -> Network:
+    """Return the network whose weights are in the file ``weights``.
+
+    A safetensors file of this project says which network it is and may name its classes; for any other file it is the
+    published ``variant`` (default xsmall). ``classes`` is a text file of names that goes before those.
+    Raises ``WeightsError`` for a file that is damaged or does not fit, ``UsageError`` where it contradicts ``variant``.
+    """
+    content = read_weights(weights)
+    config = _config_of(content, variant)
+    names = _class_names(config, content, classes)
+    model = fresh_model(config, "cpu")
+    try:
+        fill(model, content)
+    except WeightsError as error:
+        if variant or content.config:
+            raise
+        hint = f"the file does not say its variant, so it was taken for {DEFAULT_VARIANT}: name it with --variant"
+        raise WeightsError(str(error), hint=hint) from None
+    return _network(model, names, str(weights), device)
+
+
+def random_network(variant: str | None = None, classes: Path | None = None, device: torch.device | None = None) -> Network:
+    """Return the untrained network of ``variant`` (default xsmall): the same each time, and no random state is touched."""
+    config = get_variant(variant or DEFAULT_VARIANT).config
+    names = _class_names(config, None, classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(_SEED)
+        model = MPViT(config).eval()
+    return _network(model, names, None, device)
+
+
+def _network(model: MPViT, classes: tuple[str, ...], weights: str | None, device: torch.device | None) -> Network:
+    place = device or torch.device("cpu")
+    name = next((name for name, known in VARIANTS.items() if known.config.stages == model.config.stages), "custom")
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    return Network(model.to(place), classes, Classifier(name, weights, str(place), torch.get_num_threads(), dtype))
+
+
+def _config_of(content: WeightsFile, variant: str | None) -> ModelConfig:
+    wanted = get_variant(variant or DEFAULT_VARIANT).config
+    if content.config is None:
+        return wanted
+    if variant and content.config.stages != wanted.stages:
+        raise UsageError(
+            f"variant {variant!r}: {content.path} holds another network, by the configuration in it",
+            hint="leave the variant away: this file needs none",
+        )
+    return content.config
+
+
+def parse_device(name: str) -> torch.device:
+    """Return the device called ``name``: cpu, cuda, cuda:1, mps; raise ``UsageError`` for one that is not there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of drivers that it cannot use
+        there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in there:
+        raise UsageError(f"device {name!r}: must be cpu, cuda, cuda:INDEX or mps")
+    if (device.index or 0) >= there[device.type]:
+        found = ", ".join(f"{count} {kind}" for kind, count in there.items() if count)
+        raise UsageError(f"device {name!r}: torch finds no such device here, only {found}", hint="cpu always works")
+    return device
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the names of the 1000 ImageNet-1K classes in index order; a few stand for two classes."""
+    text = (files("mpvit") / "data" / "imagenet1k_classes.txt").read_text(encoding="utf-8")
+    return tuple(text.splitlines())
+
+
+def read_classes(path: Path, expected: int) -> tuple[str, ...]:
+    """Return the class names of a text file, one a line in index order; raise ``UsageError`` if not ``expected`` many."""
+    try:
+        text = path.read_text(encoding="utf-8-sig").rstrip()
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UsageError(f"cannot read class names {str(path)!r}: {reason}", hint="one name a line, in index order") from None
+    names = tuple(line.strip() for line in text.split("\n")) if text else ()
+    if len(names) != expected:
+        raise UsageError(
+            f"class names {str(path)!r}: {len(names)} lines, the network has {expected} classes",
+            hint="one name a line, in index order",
+        )
+    return names
+
+
+def _class_names(config: ModelConfig, content: WeightsFile | None, given: Path | None) -> tuple[str, ...]:
+    if given:
+        return read_classes(given, config.num_classes)
+    if content and content.classes is not None:
+        if len(content.classes) != config.num_classes:
+            raise WeightsError(f"{content.path} names {len(content.classes)} classes, its network has {config.num_classes}")
+        return tuple(str(name) for name in content.classes)
+    if config.num_classes == IMAGENET_CLASSES:
+        return imagenet_classes()
+    return tuple(f"class {index}" for index in range(config.num_classes))
+
+
+def predict(
+    model: MPViT, classes: Sequence[str], images: Sequence[Path], config: InferenceConfig | None = None
+) -> Iterator[Prediction]:
+    """Yield what ``model`` sees in each of ``images``, in their order, computed a batch at a time.
+
+    An image that cannot be read yields a ``Prediction`` with its ``error``; the others go on. A network of fewer classes
+    than ``top`` gives all of them. Raises ``UsageError``, at once, for a network that cannot classify RGB images or
+    is not in evaluation mode, and ``MpvitError`` where it fails on a batch.
+    """
+    if model.training:
+        raise UsageError("the network is in training mode: must be in evaluation mode", hint="call model.eval() first")
+    if model.config.in_channels != _IMAGE_CHANNELS:
+        raise UsageError(f"in_channels = {model.config.in_channels}: must be 3, the network is shown RGB images")
+    if model.config.num_classes == 0:
+        raise UsageError("num_classes = 0: must be at least 1, this network only gives features")
+    if len(classes) != model.config.num_classes:
+        raise UsageError(f"{len(classes)} class names: the network has {model.config.num_classes} classes")
+    return _predictions(model, classes, images, config or InferenceConfig())
+
+
+def _predictions(model: MPViT, classes: Sequence[str], images: Sequence[Path], config: InferenceConfig) -> Iterator[Prediction]:
+    for first in range(0, len(images), config.batch):
+        batch = images[first : first + config.batch]
+        prepared = [_try_preparing(path, config) for path in batch]
+        scores = iter(_probabilities(model, [image for image in prepared if not isinstance(image, str)]))
+        for path, image in zip(batch, prepared, strict=True):
+            name = os.fsencode(path).decode(errors="backslashreplace")  # a name need not be UTF-8, what is printed must
+            yield Prediction(name, error=image) if isinstance(image, str) else _best(name, next(scores), classes, config.top)
+
+
+def _try_preparing(path: Path, config: InferenceConfig) -> NDArray[np.float32] | str:
+    """Return the network's input, float32 (3, size, size), or why there is none."""
+    try:
+        return preprocess(read_image(path), config.size, config.crop)
+    except ImageError as error:
+        return error.reason
+    except MemoryError:
+        return f"{config.size} × {config.size} pixels of it do not fit into memory"
+
+
+@torch.inference_mode()
+def _probabilities(model: MPViT, images: Sequence[NDArray[np.float32]]) -> Tensor:
+    """Map images (3, size, size) to their classes' probabilities, float64 (images, classes) on the CPU."""
+    if not images:
+        return torch.empty(0)
+    parameter = next(model.parameters())
+    try:
+        logits = model(torch.from_numpy(np.stack(images)).to(parameter))
+    except (RuntimeError, MemoryError) as error:  # torch's own out-of-memory errors are RuntimeErrors
+        reason = str(error).strip().partition("\n")[0]
+        raise MpvitError(
+            f"the network failed on {len(images)} images of {images[0].shape[-1]} pixels: {reason}",
+            hint="a smaller size or batch needs less memory",
+        ) from error
+    return logits.cpu().double().softmax(-1)
+
+
+def _best(image: str, probabilities: Tensor, classes: Sequence[str], top: int) -> Prediction:
+    if not probabilities.isfinite().all():
+        return Prediction(image, error="the network's answer is not a number; its weights may be damaged")
+    order: list[int] = probabilities.argsort(descending=True, stable=True)[:top].tolist()
+    return Prediction(image, tuple(ClassScore(index, classes[index], probabilities[index].item()) for index in order))

@@ -1,0 +1,69 @@
+"""The tensors that a call is given, in the order of the function's parameters, however the code has written it."""
+
+from __future__ import annotations
+
+import inspect
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mpvit.operations import Shape
+
+_CONVOLUTION = ("input", "weight", "bias")
+_SECOND = ("other", "mat2", "vec", "tensor", "tensor2", "vec2")
+
+_PARAMETERS: dict[str, tuple[str, ...]] = {
+    **{f"conv{kind}{axes}d": _CONVOLUTION for kind in ("", "_transpose") for axes in (1, 2, 3)},
+    "linear": _CONVOLUTION,
+    "bilinear": ("input1", "input2", "weight", "bias"),
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger"), ("input", *_SECOND)),
+    "vecdot": ("x", "y"),
+    "linalg_vecdot": ("x", "y"),
+    "linalg_matmul": ("input", "other"),
+    "addmm": ("input", "mat1", "mat2"),
+    "addmv": ("input", "mat", "vec"),
+    "addr": ("input", "vec1", "vec2"),
+    **dict.fromkeys(("baddbmm", "addbmm"), ("input", "batch1", "batch2")),
+    "scaled_dot_product_attention": ("query", "key", "value", "attn_mask"),
+}
+"""Of the builtin functions that multiply, which have no signature that Python could read."""
+
+
+def in_order(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:  # noqa: ANN401
+    """Return the values of a call's arguments in the order of the parameters; an ``out`` is none of them."""
+    given = {name: value for name, value in kwargs.items() if name != "out"}
+    if not given:
+        return list(args)
+    names = _parameters(function)
+    return [*args, *(given.pop(name) for name in names if name in given), *given.values()]
+
+
+def _parameters(function: Any) -> Sequence[str]:  # noqa: ANN401
+    if isinstance(function, FunctionType):
+        return tuple(inspect.signature(function).parameters)
+    return _PARAMETERS.get(getattr(function, "__name__", ""), ())
+
+
+def argument(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], place: int) -> Any:  # noqa: ANN401
+    """Return the value of the parameter at ``place``; None where it is not given."""
+    if place < len(args):
+        return args[place]
+    names = _parameters(function)
+    return kwargs.get(names[place]) if place < len(names) else None
+
+
+def tensors_in(values: Any) -> list[Tensor]:  # noqa: ANN401
+    """Return the real and complex tensors among ``values``, however nested: indices and masks are no activations."""
+    return [
+        leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
+    ]
+
+
+def shape_of(tensor: Tensor) -> Shape:
+    """Return its lengths."""
+    return tuple(tensor.shape)

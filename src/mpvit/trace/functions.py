@@ -1,0 +1,93 @@
+"""What a call of a torch function is: its name, how the code has written it, whether it computes."""
+
+from __future__ import annotations
+
+import dis
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend
+from torch.utils._pytree import tree_map_only
+
+from mpvit.trace.sightings import ORIGINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import FrameType
+
+_LAYOUT = frozenset({
+    "reshape", "reshape_as", "view", "view_as", "flatten", "unflatten", "contiguous", "clone", "detach", "to", "type",
+    "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda", "repeat", "permute", "transpose", "movedim", "squeeze",
+    "unsqueeze", "expand", "expand_as", "unbind", "split", "chunk", "narrow", "roll", "flip",
+})  # fmt: skip
+"""Operators that at most copy: what they move depends on the memory format, so a trace leaves them out."""
+
+_FACTORIES = ("empty", "zeros", "ones", "full", "new_", "rand", "arange")
+"""How the names of operators begin that only take a tensor's shape."""
+
+_SIGNS = {"iadd": "add", "radd": "add", "isub": "sub", "imul": "mul", "rmul": "mul", "itruediv": "div", "truediv": "div"}
+"""Operators of methods behind a sign, by the method's name without its underscores."""
+
+
+def operator_of(func: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> str:  # noqa: ANN401
+    """Return the name of the operator that a call of ``func`` is, its mode of upsampling included."""
+    name = str(getattr(func, "__name__", func)).strip("_")
+    if name == "interpolate":
+        return f"interpolate {(kwargs or {}).get('mode', args[3] if len(args) > 3 else 'nearest')}"  # noqa: PLR2004
+    return _SIGNS.get(name, name)
+
+
+def spelling(func: Any, caller: FrameType | None) -> str:  # noqa: ANN401
+    """Return how the code of ``caller`` has written a call of ``func``; torch takes a sign for the method behind it."""
+    name = getattr(func, "__name__", "")
+    if _named(functional, name) is func:
+        return "functional"
+    if _named(Tensor, name) is not func:
+        return "torch"
+    instruction = caller.f_code.co_code[caller.f_lasti] if caller else 0
+    return "sign" if dis.opname[instruction] == "BINARY_OP" else "method"
+
+
+def computes(func: Any, kwargs: Mapping[str, Any], given: list[Tensor], results: list[Tensor]) -> bool:  # noqa: ANN401
+    """Tell whether a call makes new numbers: neither a view, nor a copy, nor its own input handed back."""
+    operator = operator_of(func)
+    if operator in _LAYOUT or operator.startswith(_FACTORIES) or operator == "get":
+        return False
+    if (
+        func.__name__.startswith("__i")
+        or func.__name__[-2:-1] != "_" == func.__name__[-1:]
+        or kwargs.get("inplace")
+        or "out" in kwargs
+    ):
+        return True  # in place: add_, __iadd__
+    storages = {tensor.untyped_storage()._cdata for tensor in given}  # noqa: SLF001 - its identity; meta tensors have no address
+    return any(tensor.untyped_storage()._cdata not in storages for tensor in results)  # noqa: SLF001
+
+
+def _named(home: Any, name: str) -> Any:  # noqa: ANN401
+    found = getattr(home, name, None)
+    return getattr(found, ORIGINAL, found)
+
+
+def fused_on_the_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether the CPU has one kernel for this call of ``scaled_dot_product_attention``, or takes it apart as others do."""
+    args, kwargs = tree_map_only(Tensor, _on_the_cpu, (tuple(args), dict(kwargs)))
+    return bool(torch._fused_sdp_choice(*args, **kwargs) != SDPBackend.MATH.value)  # noqa: SLF001 - no public name
+
+
+def _on_the_cpu(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same layout, whose memory nobody touches."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+
+
+def opened(function: Any) -> FunctionType:  # noqa: ANN401
+    """Return a copy of a Python function of torch that does not ask for a mode first: the calls inside it do."""
+    return FunctionType(
+        function.__code__,
+        {**function.__globals__, "has_torch_function": lambda _: False},
+        function.__name__,
+        function.__defaults__,
+    )

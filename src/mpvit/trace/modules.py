@@ -1,0 +1,68 @@
+"""The modules of a network as a trace has them: their names, parameters and the settings by which tools count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from mpvit.trace import Module
+from mpvit.trace.arguments import shape_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+_SETTINGS = ("dim", "mode", "num_heads", "batch_first")
+"""The attributes of modules by which tools count."""
+
+_SHAPED = ("MultiheadAttention",)
+"""Classes of modules of modules by whose shapes tools count."""
+
+
+def names_of(network: nn.Module) -> dict[nn.Module, list[str]]:
+    """Return every name of each module of ``network``, in the order in which torch walks it."""
+    names: dict[nn.Module, list[str]] = {}
+    _name(network, "", names)
+    return names
+
+
+def _name(module: nn.Module, name: str, names: dict[nn.Module, list[str]]) -> None:
+    names.setdefault(module, []).append(name)
+    for child_name, child in module.named_children():
+        _name(child, f"{name}.{child_name}".lstrip("."), names)
+
+
+def modules_of(names: Mapping[nn.Module, Sequence[str]], calling: Collection[str]) -> dict[str, Module]:
+    """Return the modules that own parameters or are ``calling``: called with any below them, or functions themselves."""
+    seen: set[int] = set()
+    modules: dict[str, Module] = {}
+    for module, own_names in names.items():
+        own = dict(module.named_parameters(recurse=False))
+        if own or own_names[0] in calling:
+            modules[own_names[0]] = Module(
+                names=tuple(own_names),
+                type=_type(module),
+                leaf=not any(True for _ in module.children()),
+                parameters=tuple((name, shape_of(parameter)) for name, parameter in own.items()),
+                tied=tuple(name for name, parameter in own.items() if id(parameter) in seen),
+                frozen=tuple(name for name, parameter in own.items() if not parameter.requires_grad),
+                settings=_settings(module),
+            )
+            seen |= {id(parameter) for parameter in own.values()}
+    return modules
+
+
+def _type(module: nn.Module) -> str:
+    kind = type(module)
+    stranger = hasattr(nn, kind.__name__) and not kind.__module__.startswith("torch.")
+    return f"{kind.__module__}.{kind.__name__}" if stranger else kind.__name__
+
+
+def _settings(module: nn.Module) -> tuple[tuple[str, int | str], ...]:
+    found = ((name, getattr(module, name, None)) for name in _SETTINGS)
+    return tuple((name, value) for name, value in found if isinstance(value, int | str))
+
+
+def has_shapes(module: nn.Module) -> bool:
+    """Tell whether tools count by the shapes of its tensors."""
+    return type(module).__name__ in _SHAPED or not any(True for _ in module.children())

@@ -1,0 +1,84 @@
+"""Which functions of torch a network looks up by their names: what a tool sees that has put its own in their place.
+
+A function that was imported by its name, or kept as an attribute when the network was made, is held by reference: no tool
+that patches torch afterwards meets it. Inside torch functions are looked up by name too, so one call can be seen twice:
+``upsample`` calls ``interpolate``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mpvit.trace import PATCHABLE, Sighting
+from mpvit.trace.arguments import in_order, shape_of, tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_HOMES: dict[str, Any] = {"functional": functional, "torch": torch, "method": Tensor}
+
+ORIGINAL = "_mpvit_original"
+"""The attribute under which a function that was put in another's place keeps it."""
+
+
+class Lookout:
+    """Notes each call of a patchable function by its name, while ``in_place``.
+
+    ``place`` says in which module the network is, or None where a call is none of its own; ``calls`` how many calls are
+    recorded by now.
+    """
+
+    def __init__(self, place: Callable[[], str | None], calls: Callable[[], int]) -> None:
+        """Start with nothing seen."""
+        self.place, self.calls = place, calls
+        self.seen: list[Sighting | None] = []
+        self.depth = 0
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put a function that notes its call in the place of each patchable one."""
+        with contextlib.ExitStack() as stack:
+            for home, names in PATCHABLE.items():
+                for name in names:
+                    own = vars(_HOMES[home]).get(name)
+                    original = getattr(_HOMES[home], name)
+                    undo = functools.partial(setattr, _HOMES[home], name, own)
+                    stack.callback(undo if own is not None else functools.partial(delattr, _HOMES[home], name))
+                    setattr(_HOMES[home], name, self._noting(home, name, original))
+            yield
+
+    def sightings(self) -> tuple[Sighting, ...]:
+        """Return all that was seen, in order."""
+        return tuple(each for each in self.seen if each)
+
+    def _noting(self, home: str, name: str, original: Any) -> Any:  # noqa: ANN401
+        def noting(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            module = self.place()
+            handed_on = sys._getframe(1).f_code.co_name == "__torch_function__"  # noqa: SLF001 - by a mode, that of a device
+            if module is None or handed_on:
+                return original(*args, **kwargs)
+            first, index = self.calls(), len(self.seen)
+            self.seen.append(None)
+            self.depth += 1
+            try:
+                out = original(*args, **kwargs)
+            finally:
+                self.depth -= 1
+            operands = tuple(map(shape_of, tensors_in(in_order(original, args, kwargs))))
+            results = tensors_in(out)
+            self.seen[index] = Sighting(home, name, module, operands, shape_of(results[0]) if results else (), first)
+            if not self.depth and self.calls() == first:  # nothing was computed
+                self.seen[index:] = [each._replace(call=None) for each in self.seen[index:] if each]
+            return out
+
+        with contextlib.suppress(AttributeError):  # a builtin lacks some of them
+            functools.update_wrapper(noting, original)
+        setattr(noting, ORIGINAL, original)
+        return noting

@@ -1,0 +1,103 @@
+"""The map in CONTRIBUTING.md is the tree: every room has its line, every line its room, and imports point downwards in it."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pages import CONTRIBUTING, ROOT, blocks
+
+PACKAGES = ("src/mpvit/", "mpvit_cli/")
+HEAVY = {"torch", "numpy", "matplotlib", "fvcore", "thop", "einops", "PIL", "safetensors"}
+
+
+def read_map() -> dict[str, dict[str, str]]:
+    """Return what the map says of each room and file, in its order, by the folder that it stands in."""
+    folders: dict[str, dict[str, str]] = {}
+    for line in blocks(CONTRIBUTING)[0].text.splitlines():
+        indent, name, text = re.fullmatch(r"( *)(\S+) *(.*)", line).groups()  # type: ignore[union-attr] # matches any line
+        if len(indent) == 0:
+            folders[name] = {}
+        elif len(indent) == 2:
+            folders[list(folders)[-1]][name] = text
+        else:  # the line before goes on
+            room = folders[list(folders)[-1]]
+            room[list(room)[-1]] += f" {line.strip()}"
+    return folders
+
+
+MAP = read_map()
+
+
+def entries(folder: Path) -> set[str]:
+    """Return the rooms and modules of a folder, as the map writes them."""
+    rooms = {f"{path.name}/" for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    return rooms | {path.name for path in folder.glob("*.py") if path.name != "__init__.py"}
+
+
+@pytest.mark.parametrize("folder", PACKAGES)
+def test_every_room_and_root_file_of_a_package_has_its_line(folder: str) -> None:
+    assert entries(ROOT / folder) == MAP[folder].keys()
+
+
+def test_every_folder_of_the_project_that_the_map_names_is_there() -> None:
+    assert [folder for folder in MAP if not (ROOT / folder).is_dir()] == []
+
+
+@pytest.mark.parametrize(("folder", "room"), [(folder, room) for folder in MAP for room in MAP[folder] if room.endswith("/")])
+def test_every_file_that_a_line_names_is_in_its_room(folder: str, room: str) -> None:
+    names = re.findall(r"\w+(?:\.py\b|/)", MAP[folder][room])
+    outside = {"docs/"}  # where the tests of the pages say what they test
+    assert [name for name in names if name not in outside and not (ROOT / folder / room / name).exists()] == []
+
+
+def test_tests_stand_in_rooms_of_what_they_test() -> None:
+    rooms = {f"{path.name}/" for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms <= MAP["tests/"].keys() | MAP["src/mpvit/"].keys()
+    assert MAP["tests/"].keys() <= rooms
+
+
+def imported(file: Path, package: str) -> Iterator[str]:
+    """Yield the rooms and root files of ``package`` that ``file`` imports, in functions and for types too."""
+    entries_by_name = {entry.removesuffix("/").removesuffix(".py"): entry for entry in MAP[package]}
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]
+        for module in modules:
+            top, _, rest = module.partition(".")
+            if top == Path(package).name and rest.partition(".")[0] in entries_by_name:
+                yield entries_by_name[rest.partition(".")[0]]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_imports_point_downwards(package: str) -> None:
+    order = list(MAP[package])
+    upwards = [
+        f"{file.relative_to(ROOT)} imports {target}"
+        for place, entry in enumerate(order)
+        for file in ([ROOT / package / entry] if entry.endswith(".py") else sorted((ROOT / package / entry).rglob("*.py")))
+        for target in imported(file, package)
+        if order.index(target) < place
+    ]
+    assert upwards == []
+
+
+def test_what_stands_below_the_model_loads_without_torch() -> None:
+    order = list(MAP["src/mpvit/"])
+    light = [ROOT / "src" / "mpvit" / entry for entry in order[order.index("model/") + 1 :]]
+    files = [file for path in light for file in ([path] if path.is_file() else sorted(path.rglob("*.py")))]
+    assert len(files) > len(light)
+    assert [str(file.relative_to(ROOT)) for file in files if loaded(file) & HEAVY] == []
+
+
+def loaded(file: Path) -> set[str]:
+    """Return the packages that a module imports as it is loaded."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found

@@ -1,0 +1,266 @@
+import argparse
+import json
+import pickle
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from golden import golden, golden_input, published_tensors
+from hypothesis import given, settings
+from strategies import configs
+from torch import Tensor
+
+from mpvit import VARIANTS, ModelConfig, StageConfig, build_model, load_weights, save_weights
+from mpvit.config import ALTERNATIVES
+from mpvit.errors import MpvitError, UsageError, WeightsError
+from mpvit.model.network import MPViT
+from mpvit.model.weights import read_weights
+from mpvit.published import published_names
+
+SMALL = ModelConfig((StageConfig(2, 2, 8, 2, 2), StageConfig(1, 1, 12, 4, 2)), num_classes=3)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A published file of the small network, with everything that stands beside its weights."""
+    path = tmp_path / "published.pth"
+    save_weights(build_model(SMALL), path, layout="published")
+    content = torch.load(path)
+    beside = {"optimizer": {"state": {0: torch.ones(2)}}, "epoch": 300, "args": argparse.Namespace(lr=1e-3)}
+    torch.save({**content, **beside}, path)
+    return path
+
+
+def rewrite(path: Path, **changes: Any) -> None:  # noqa: ANN401
+    """Change tensors of a checkpoint by name; None takes one away."""
+    content = torch.load(path, weights_only=False)
+    content["model"] = {name: t for name, t in (content["model"] | changes).items() if t is not None}
+    torch.save(content, path)
+
+
+def state(model: MPViT) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_published_names_are_those_of_the_published_file(variant: str) -> None:
+    model = build_model(variant)
+    found = {
+        names[0]: (list(tensor.shape), Counter(names[1:]))
+        for name, tensor in model.state_dict().items()
+        if (names := published_names(name, model.config)) and not name.endswith("num_batches_tracked")
+    }
+    assert found == {t["key"]: (t["shape"], Counter(t["aliases"])) for t in golden(variant)["tensors"]}
+
+
+def test_a_published_checkpoint_gives_the_golden_logits(tmp_path: Path) -> None:
+    path, model, case = tmp_path / "mpvit_tiny.pth", build_model("tiny").eval(), golden("tiny")["cases"][0]
+    torch.save({"model": published_tensors("tiny"), "args": argparse.Namespace(model="mpvit_tiny")}, path)
+    load_weights(model, path)
+    with torch.inference_mode():
+        logits = model(golden_input(case))[0]
+    assert logits.tolist() == pytest.approx(case["logits"], rel=1e-4, abs=1e-4)
+
+
+def test_the_published_layout_comes_back_as_it_was(tmp_path: Path) -> None:
+    first, second, model = tmp_path / "one.pth", tmp_path / "two.pth", build_model("tiny")
+    original = published_tensors("tiny")
+    torch.save({"model": original}, first)
+    load_weights(model, first)
+    save_weights(model, second, layout="published")
+    written = torch.load(second)["model"]
+    assert same(original, {n: t for n, t in written.items() if not n.endswith("num_batches_tracked")})
+
+
+@settings(max_examples=15)
+@given(config=configs())
+@pytest.mark.parametrize("layout", ["project", "published"])
+def test_both_layouts_round_trip_exactly(tmp_path_factory: pytest.TempPathFactory, config: ModelConfig, layout: str) -> None:
+    path = tmp_path_factory.mktemp("weights") / "weights"
+    model, other = build_model(config), build_model(config)
+    for tensor in model.buffers():
+        tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape))
+    save_weights(model, path, layout=layout)
+    load_weights(other, path)
+    assert same(state(model), state(other))
+
+
+def test_a_project_file_carries_configuration_and_classes(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_weights(build_model(SMALL), path, classes=["ant", "bee", "cat"])
+    weights = read_weights(path)
+    assert (weights.config, weights.classes) == (SMALL, ("ant", "bee", "cat"))
+    header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
+    assert json.loads(header["__metadata__"]["mpvit.config"])["stages"][1]["heads"] == 4
+
+
+def test_a_file_of_another_dtype_is_loaded_as_the_models(checkpoint: Path) -> None:
+    model = build_model(SMALL)
+    content = torch.load(checkpoint, weights_only=False)
+    half = {name: t.half() if t.is_floating_point() else t for name, t in content["model"].items()}
+    torch.save({"model": half}, checkpoint)
+    load_weights(model, checkpoint)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+CPE = "mhca_stages.0.mhca_blks.1.cpe.proj.bias"
+CPE_ALIAS = "mhca_stages.0.mhca_blks.1.MHCA_layers.1.cpe.proj.bias"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({CPE: None}, f"1 missing ({CPE})"),
+        ({CPE_ALIAS: None}, f"1 missing ({CPE_ALIAS})"),
+        ({CPE_ALIAS: torch.ones(8)}, f"1 disagreeing ({CPE_ALIAS} differs from {CPE})"),
+        ({"stem.0.bn.bias": torch.ones(5)}, "1 misshapen (stem.0.bn.bias: [5], must be [4])"),
+        ({"stem.0.bn.bias": "four"}, "1 misshapen (stem.0.bn.bias: str, must be [4])"),
+        ({"stem.0.bn.scale": torch.ones(4)}, "1 left over (stem.0.bn.scale)"),
+        ({"cls_head.cls.weight": None, "cls_head.cls.bias": None}, "2 missing (cls_head.cls.weight, cls_head.cls.bias)"),
+        ({CPE: None, "extra": torch.ones(1)}, "1 missing"),
+        ({CPE: None, "extra": torch.ones(1)}, "1 left over (extra)"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_the_model_left_as_it_was(
+    checkpoint: Path, changes: dict[str, Any], complaint: str
+) -> None:
+    rewrite(checkpoint, **changes)
+    model = build_model(SMALL)
+    before = state(model)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(model, checkpoint)
+    assert complaint in str(caught.value)
+    assert same(before, state(model))
+
+
+def test_a_dense_prediction_file_fits_a_network_without_classes(checkpoint: Path) -> None:
+    rewrite(checkpoint, **{"cls_head.cls.weight": None, "cls_head.cls.bias": None})
+    load_weights(build_model(replace(SMALL, num_classes=0)), checkpoint)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(build_model(SMALL), checkpoint)
+    assert "num_classes=0" in caught.value.hint
+
+
+def test_only_the_counters_of_batch_norm_may_be_absent(checkpoint: Path) -> None:
+    content = torch.load(checkpoint, weights_only=False)["model"]
+    whole, without = build_model(SMALL), build_model(SMALL)
+    load_weights(whole, checkpoint)
+    rewrite(checkpoint, **{name: None for name in content if name.endswith("num_batches_tracked")})
+    load_weights(without, checkpoint)
+    assert same(state(without), state(whole))
+
+
+def test_weights_of_another_variant_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.pth"
+    torch.save({"model": published_tensors("tiny")}, path)
+    with pytest.raises(WeightsError, match="misshapen") as caught:
+        load_weights(build_model("xsmall"), path)
+    assert "another variant" in caught.value.hint
+
+
+@pytest.mark.parametrize(("field", "other"), [(field, choices[1]) for field, choices in ALTERNATIVES.items()])
+def test_published_weights_fit_no_alternative(checkpoint: Path, field: str, other: Any) -> None:  # noqa: ANN401
+    first, second = SMALL.stages
+    with pytest.raises(WeightsError, match="does not fit the network") as caught:
+        load_weights(build_model(replace(SMALL, stages=(replace(first, **{field: other}), second))), checkpoint)
+    assert f"stages[0].{field} = {other!r}" in caught.value.hint
+
+
+@pytest.mark.parametrize(("field", "other"), [(field, choices[1]) for field, choices in ALTERNATIVES.items()])
+def test_a_project_file_says_which_alternative_it_is_of(tmp_path: Path, field: str, other: Any) -> None:  # noqa: ANN401
+    path, first = tmp_path / "weights.safetensors", SMALL.stages[0]
+    changed = replace(SMALL, stages=(replace(first, **{field: other}), SMALL.stages[1]))
+    save_weights(build_model(changed), path)
+    assert read_weights(path).config == changed
+    with pytest.raises(WeightsError) as caught:
+        load_weights(build_model(SMALL), path)
+    assert f"stages[0].{field} = {other!r}, the model has {getattr(first, field)!r}" in str(caught.value)
+
+
+def test_weights_of_another_configuration_are_refused_by_the_field_that_differs(tmp_path: Path) -> None:
+    """The tensors of both have the same shapes: only the configuration inside tells them apart."""
+    path = tmp_path / "weights.safetensors"
+    save_weights(build_model(ModelConfig((StageConfig(1, 1, 8, 2, 1, ((3, 1),)),))), path)
+    with pytest.raises(WeightsError, match=r"stages\[0\].heads = 2, the model has 4"):
+        load_weights(build_model(ModelConfig((StageConfig(1, 1, 8, 4, 1, ((3, 1),)),))), path)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("a checkpoint ran code",))
+
+
+def damaged(kind: str, good: bytes) -> bytes:
+    return {
+        "empty": b"",
+        "one byte": b"\x80",
+        "text": b"these are no weights\n" * 9,
+        "truncated": good[: len(good) // 2],
+        "truncated header": good[:40],
+        "pickle": pickle.dumps({"model": Harmful()}),
+        "json": b'{"model": {}}',
+        "huge header": b"\xff" * 8 + b"{}",
+    }[kind]
+
+
+KINDS = ["empty", "one byte", "text", "truncated", "truncated header", "pickle", "json", "huge header"]
+
+
+@pytest.mark.parametrize("layout", ["project", "published"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, kind: str, layout: str) -> None:
+    path, model = tmp_path / "weights", build_model(SMALL)
+    save_weights(model, path, layout=layout)
+    path.write_bytes(damaged(kind, path.read_bytes()))
+    before = state(model)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(model, path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert same(before, state(model))
+
+
+def test_nothing_but_tensors_is_unpickled(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"model": {"stem.0.conv.weight": Harmful()}}, path)
+    with pytest.raises(WeightsError, match="more than tensors"):
+        load_weights(build_model(SMALL), path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"model": 3}, {"model": {}}, torch.ones(3), {}])
+def test_a_file_without_tensors_is_refused(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    with pytest.raises(WeightsError):
+        load_weights(build_model(SMALL), path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(WeightsError, match="cannot read weights"):
+            load_weights(build_model(SMALL), path)
+
+
+def test_what_cannot_be_saved_leaves_the_old_file(tmp_path: Path) -> None:
+    path, model = tmp_path / "weights.safetensors", build_model(SMALL)
+    path.write_text("old")
+    with pytest.raises(UsageError, match="layout = 'timm'"):
+        save_weights(model, path, layout="timm")
+    with pytest.raises(UsageError, match="2 class names: the network has 3"):
+        save_weights(model, path, classes=["a", "b"])
+    assert path.read_text() == "old"
+    with pytest.raises(MpvitError, match="cannot write"):
+        save_weights(model, tmp_path / "no" / "folder.safetensors")
+
+
+def test_safe_globals_are_not_left_behind(checkpoint: Path) -> None:
+    before = set(torch.serialization.get_safe_globals())
+    load_weights(build_model(SMALL), checkpoint)
+    assert set(torch.serialization.get_safe_globals()) == before

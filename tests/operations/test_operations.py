@@ -1,0 +1,115 @@
+import pytest
+import torch
+from torch import nn
+
+from mpvit.ablation.results import NetworkCost
+from mpvit.operations import (
+    Block,
+    Cost,
+    Operation,
+    called,
+    conv,
+    einsum,
+    elementwise,
+    global_pool,
+    linear,
+    norm,
+    registered,
+    walk,
+)
+from mpvit.operations.conventions import CONVENTIONS, tally
+from mpvit.trace.layer_tree import LayerCost
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        (Cost(7, 50, 9), Cost(5, 20, 3), Cost(12, 70, 12)),
+        (LayerCost(1, 2, 3, 4, 5, 6, 7), LayerCost(10, 20, 30, 40, 50, 60, 70), LayerCost(11, 22, 33, 44, 55, 66, 77)),
+        (NetworkCost(1, 2, 3, 40, 500), NetworkCost(1, 1, 1, 2, 3), NetworkCost(2, 3, 4, 42, 503)),
+    ],
+    ids=lambda cost: type(cost).__name__,
+)
+def test_costs_add_up_figure_by_figure(one: Cost, other: Cost, together: Cost) -> None:
+    assert one + other == together
+    assert together - other == one
+
+
+def test_a_sum_of_costs_starts_from_nothing() -> None:
+    assert sum([Cost(1, 2, 3), Cost(10, 20, 30)], Cost()) == Cost(11, 22, 33)
+    assert sum([], Cost()) == Cost(0, 0, 0)
+
+
+def test_a_figure_that_one_of_two_costs_lacks_their_sum_and_difference_lack() -> None:
+    trained, untrainable = NetworkCost(9, 8, 7, 60, 50), NetworkCost(1, 1, 1)
+    assert trained + untrainable == untrainable + trained == NetworkCost(10, 9, 8)
+    assert trained - untrainable == NetworkCost(8, 7, 6)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("kernel", "height", "width"), [(1, 1, 1), (3, 7, 10), (7, 2, 5)])
+def test_a_convolution_is_torchs(kernel: int, height: int, width: int, stride: int, *, bias: bool, groups: int) -> None:
+    layer = nn.Conv2d(6, 12, kernel, stride, kernel // 2, groups=groups, bias=bias)
+    operation = conv((2, 6, height, width), 12, kernel, stride=stride, groups=groups, bias=bias)
+    output = layer(torch.zeros(2, 6, height, width))
+    assert operation.output_shape == tuple(output.shape)
+    assert operation.params == sum(p.numel() for p in layer.parameters())
+    # each output element sums over one kernel of one group's input channels: the weight's elements per output channel
+    assert operation.macs == output.numel() * layer.weight[0].numel()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_linear_layer_is_torchs(*, bias: bool) -> None:
+    layer = nn.Linear(5, 7, bias=bias)
+    operation = linear((2, 3, 5), 7, bias=bias)
+    assert operation.output_shape == tuple(layer(torch.zeros(2, 3, 5)).shape)
+    assert operation.params == sum(p.numel() for p in layer.parameters())
+    assert operation.macs == 2 * 3 * 7 * 5
+
+
+IMAGE, TOKENS = (2, 4, 5, 5), (2, 25, 4)
+
+
+@pytest.mark.parametrize(
+    ("operation", "fvcore", "exact", "only_matmul"),
+    [
+        (conv(IMAGE, 8, 1), 2 * 8 * 25 * 4, 2 * 8 * 25 * 4, 2 * 8 * 25 * 4),
+        (linear(TOKENS, 8), 2 * 25 * 8 * 4, 2 * 25 * 8 * 4, 2 * 25 * 8 * 4),
+        (norm("batch_norm", IMAGE, 4), 2 * 200, 2 * 200, 0),
+        (norm("layer_norm", TOKENS, 4), 5 * 200, 5 * 200, 0),
+        (global_pool(IMAGE), 200, 200, 0),
+        (elementwise("softmax", TOKENS), 0, 0, 0),
+        # 2 x 123 456 FLOPs print as 2.469e+05, four digits, of which fvcore takes half
+        (einsum("ik,kj->ij", (1, 123_456), (123_456, 1)), 123_450, 123_456, 123_456),
+        (einsum("ik,kj->ij", (2, 1), (1, 3)), 6, 6, 0),  # torch dispatches an elementwise product
+        (einsum("ik,kj->ij", (1, 4_999), (4_999, 1)), 4_999, 4_999, 4_999),
+        (einsum("ik,kj->ij", (1, 50_025), (50_025, 1)), 50_050, 50_025, 50_025),  # a tie: numpy prints one FLOP more
+        (einsum("ik,kj->ij", (1, 1_605_632), (1_605_632, 1)), 1_605_500, 1_605_632, 1_605_632),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Operation) else None,
+)
+def test_conventions(operation: Operation, fvcore: int, exact: int, only_matmul: int) -> None:
+    tree = Block({"it": operation})
+    assert [tally(tree, name).cost.macs for name in ("fvcore", "exact", "matmul")] == [fvcore, exact, only_matmul]
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_what_is_not_counted_is_said_with_its_calls(convention: str) -> None:
+    tree = Block({str(i): elementwise("softmax", TOKENS) for i in range(3)})
+    assert tally(tree, convention).not_counted == {"softmax": 3}
+
+
+def test_a_shared_module_counts_its_parameters_once_and_its_calls_where_they_happen() -> None:
+    shared = Block({"conv": conv(IMAGE, 4, 3, groups=4, bias=True), "add": elementwise("add", IMAGE)})
+    layers: dict[str, Operation | Block] = {str(i): Block({"cpe": called(shared, "cpe")}) for i in range(3)}
+    path = Block({"cpe": registered(shared), "layers": Block(layers)}, scope=True)
+    tree = Block({"paths": Block({"0": path, "1": path})})
+    one_call = 2 * 4 * 25 * 9
+    assert tally(path, "matmul").cost.params == 4 * 9 + 4
+    assert tally(path, "matmul").cost.macs == 3 * one_call
+    assert tally(path.block("layers").children["1"], "matmul").cost.macs == one_call
+    assert tally(tree, "matmul").cost.macs == 2 * 3 * one_call
+    calls = [(where, module) for where, module, operation in walk(tree) if operation.kind == "conv" and operation.calls]
+    assert calls[-1] == ("paths.1.layers.2.cpe.conv", "paths.1.cpe.conv")
