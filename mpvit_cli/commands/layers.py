@@ -59,7 +59,7 @@ def layers(
         loaded = user_model.load(model, argument, inputs, terminal)
         from mpvit.trace.user_model import trace_user_model
 
-        traces = {loaded.name: trace_user_model(loaded)}
+        traces = {loaded.name: trace_user_model(loaded, backward=backward)}
     else:
         traces = user_model.trace_networks(variant, config, attention, size, batch)
     trees = [layer_tree(trace, name, backward=backward) for name, trace in traces.items()]

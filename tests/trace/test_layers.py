@@ -39,7 +39,7 @@ def live(name: str) -> LayerTree:
     """The tree of one of the small networks that are not MPViT."""
     make, shape = MODELS[name]
     with torch.device("meta"):
-        return layer_tree(trace_module(make().eval(), [torch.empty(shape)]), name, backward=True)
+        return layer_tree(trace_module(make().eval(), [torch.empty(shape)], backward=True), name, backward=True)
 
 
 def by_path(tree: LayerTree) -> dict[str, dict[str, Any]]:
@@ -83,7 +83,7 @@ def test_so_does_any_configuration_and_the_network_itself_has_the_same_tree(
     check_conserved(tree.as_rows())
     with torch.device("meta"):
         model = build_model(config).eval()
-        found = trace_module(model, [torch.empty(shape[0], config.in_channels, *shape[1:])])
+        found = trace_module(model, [torch.empty(shape[0], config.in_channels, *shape[1:])], backward=True)
     assert by_path(layer_tree(found, "any", backward=True)) == by_path(tree)
     assert tree.root.figures.params == sum(parameter.numel() for parameter in model.parameters())
 

@@ -32,7 +32,7 @@ KINDS_OF_A_NETWORK = [kind for kind in KINDS if kind != "factorized_crpe"]
 
 def live(config: ModelConfig, batch: int, height: int, width: int) -> Trace:
     with torch.device("meta"):
-        return trace_module(build_model(config).eval(), [torch.empty(batch, config.in_channels, height, width)])
+        return trace_module(build_model(config).eval(), [torch.empty(batch, config.in_channels, height, width)], backward=True)
 
 
 @settings(max_examples=15)

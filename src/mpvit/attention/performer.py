@@ -95,7 +95,7 @@ def _features_cost(sizes: Sizes, largest: Shape) -> Block:
     """Return the operations of ``_features``, whose largest exponents have the shape ``largest``."""
     mapped, row = (*sizes.per_head[:3], sizes.option), (*sizes.per_head[:3], 1)
     directions = (sizes.option, sizes.head_dim)
-    project = einsum("bhnd,md->bhnm", sizes.per_head, directions)._replace(others=(), weights=(directions,))
+    project = einsum("bhnd,md->bhnm", sizes.per_head, directions)._replace(others=(), weights=(directions,), buffers=True)
     return Block(
         {
             "scale": elementwise("mul", sizes.per_head),

@@ -63,6 +63,7 @@ class Operation(NamedTuple):
         shared: of such a call, the module's name below the enclosing ``Block(scope=True)``.
         others: the shapes of further activations that it reads, such as the second addend.
         weights: the shapes of the parameters and buffers that it reads, a weight before its bias.
+        buffers: whether those are buffers alone, which take no gradient.
         weight_names: their names in the module that owns them.
         module: the class of the module that it is a call of, which hooks can see; empty for a bare function.
         equation: of a matmul, in Einstein's notation.
@@ -77,6 +78,7 @@ class Operation(NamedTuple):
     shared: str = ""
     others: tuple[Shape, ...] = ()
     weights: tuple[Shape, ...] = ()
+    buffers: bool = False
     weight_names: tuple[str, ...] = ("weight", "bias")
     module: str = ""
     equation: str = ""

@@ -8,34 +8,21 @@ assumes, takes a fifth, which is a choice of the kernel and left out.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
-from mpvit.operations import Shape
-
-
-class Multiplying(Protocol):
-    """A call of a trace or an operation of a tree: its multiply-adds, and the parameters and buffers that it reads."""
-
-    @property
-    def macs(self) -> int:
-        """Of one call."""
-
-    @property
-    def weights(self) -> tuple[Shape, ...]:
-        """Their shapes."""
+from mpvit.operations import Operation
 
 
-def backward_macs(calls: Sequence[Multiplying]) -> list[int]:
-    """Return the backward pass's multiply-adds of each of ``calls``, which are all of a forward pass, in order.
+def backward_macs(operations: Sequence[Operation]) -> list[int]:
+    """Return the backward pass's multiply-adds of each of ``operations``, which are all of a forward pass, in order.
 
-    Every parameter needs a gradient and the network's inputs need none: nothing is taken for a call before the first that
-    reads a parameter, and that one takes its weight's gradient alone. What comes after it is taken to depend on it, as a
-    trace does not say what a tensor comes from: a second layer on the inputs themselves, and a product with a buffer
-    (performer's directions), are charged one gradient too many.
+    Every parameter needs a gradient, buffers and the network's inputs need none. Nothing is taken for an operation before the
+    first that reads a parameter, and that one takes its weight's gradient alone; what comes after depends on it. Of any
+    other network the backward pass must run: ``mpvit.trace.backward``.
     """
     found: list[int] = []
     learned_before = False
-    for call in calls:
-        found.append(call.macs * (learned_before + bool(learned_before or call.weights)))
-        learned_before = learned_before or bool(call.weights)
+    for operation in operations:
+        of_second = not operation.buffers if operation.weights else learned_before
+        found.append(operation.macs * (learned_before + of_second))
+        learned_before = learned_before or of_second
     return found

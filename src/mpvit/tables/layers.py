@@ -96,7 +96,7 @@ def _notes(trees: Sequence[LayerTree], depth: int) -> Iterator[str]:
     if depth < deepest:
         yield f"Down to depth {depth} of {deepest} (--depth {deepest} shows all); JSON and CSV have every layer."
     if trees[0].backward:
-        yield "Backward MACs: the gradients of every parameter, and of every activation behind the first layer that learns."
+        yield "Backward MACs: the gradients of what is trained, and of every activation behind it."
     for tree in trees:
         yield from (f"{tree.model}: {text}." for text in _remarks(tree))
 

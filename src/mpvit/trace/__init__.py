@@ -5,6 +5,7 @@ meta device); for this project's networks the two are equal. What a counter coun
 architecture: see ``mpvit.reconcile``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple
@@ -209,7 +210,8 @@ class Trace:
     """One forward pass: its calls of functions and of modules, each in order, and the modules by name.
 
     ``sightings`` are those of its calls that a tool sees which patches torch. ``recorded`` is what torch's tracer records of
-    it; None where it was not asked, or could not follow.
+    it; None where it was not asked, or could not follow. ``backward`` has the multiply-adds of the backward pass by path and
+    operator; None where it did not run.
     """
 
     input_shapes: tuple[Shape, ...]
@@ -218,6 +220,7 @@ class Trace:
     modules: dict[str, Module]
     sightings: tuple[Sighting, ...] = ()
     recorded: tuple[Recorded, ...] | None = None
+    backward: Mapping[tuple[str, str], int] | None = None
 
     @property
     def params(self) -> int:

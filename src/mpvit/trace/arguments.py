@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from mpvit.operations import Shape
 
@@ -62,6 +64,19 @@ def tensors_in(values: Any) -> list[Tensor]:  # noqa: ANN401
     return [
         leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
     ]
+
+
+def results_in(output: Any) -> list[Tensor]:  # noqa: ANN401 - whatever a network returns
+    """Return the tensors in what a network returns: also in dataclasses and mappings that torch does not look into."""
+    found: list[Tensor] = []
+    for leaf in tree_leaves(output):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, Mapping):
+            found += results_in(list(leaf.values()))
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found += results_in([getattr(leaf, each.name) for each in fields(leaf)])
+    return found
 
 
 def shape_of(tensor: Tensor) -> Shape:

@@ -1,5 +1,6 @@
 """The trace of a Multi-Path Vision Transformer from its configuration, without torch."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from math import prod
 from typing import NamedTuple
@@ -7,6 +8,7 @@ from typing import NamedTuple
 from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.operations import Block, Node, Operation, Shape
+from mpvit.operations.backward import backward_macs
 from mpvit.operations.conventions import dispatched_macs
 from mpvit.published import published_aliases, published_tree
 from mpvit.trace import FUSED_ATTENTION, PATCHABLE, UNSUMMED, Call, Kernel, Module, ModuleCall, Sighting, Trace, renamed
@@ -52,6 +54,7 @@ def trace_config(config: ModelConfig, batch: int, height: int, width: int, *, la
     if layout == "published":
         tree = published_tree(tree)
     calls: list[Call] = []
+    operations: list[Operation] = []
     module_calls: list[ModuleCall] = []
     types: dict[str, tuple[str, bool]] = {}
     parameters: dict[str, list[tuple[str, Shape]]] = {}
@@ -63,6 +66,7 @@ def trace_config(config: ModelConfig, batch: int, height: int, width: int, *, la
         types.setdefault(place.module, (place.type, bool(node.module)))
         if node.calls:
             calls.append(_call(node, place))
+            operations.append(node)
             if node.module and node.weights:
                 module_calls.append(ModuleCall(place.path, place.module, (node.input_shape,), node.output_shape))
         if node.params:
@@ -77,7 +81,22 @@ def trace_config(config: ModelConfig, batch: int, height: int, width: int, *, la
         for name, (kind, leaf) in types.items()
     }
     shape = (batch, config.in_channels, height, width)
-    return Trace((shape,), tuple(calls), tuple(module_calls), modules, tuple(_sightings(calls)))
+    return Trace(
+        input_shapes=(shape,),
+        calls=tuple(calls),
+        module_calls=tuple(module_calls),
+        modules=modules,
+        sightings=tuple(_sightings(calls)),
+        backward=_backward(calls, operations),
+    )
+
+
+def _backward(calls: Sequence[Call], operations: Sequence[Operation]) -> dict[tuple[str, str], int]:
+    found: Counter[tuple[str, str]] = Counter()
+    for call, macs in zip(calls, backward_macs(operations), strict=True):
+        if macs:
+            found[call.path, call.operator] += macs
+    return dict(found)
 
 
 def _names(module: str, config: ModelConfig) -> tuple[str, ...]:

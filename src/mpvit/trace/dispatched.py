@@ -108,19 +108,20 @@ def _recurrent(args: Sequence[Any], _: Any) -> int:  # noqa: ANN401
     return prod(data.shape[:-1]) * (of_input.numel() + of_state.numel())
 
 
-_FUSED = (
+FUSED = (
     "flash_attention",
     "efficient_attention",
     "cudnn_attention",
     "flash_attention_for_cpu",
     "fused_attention_overrideable",
 )
+"""The kinds of fused attention, as its operators are named."""
 
 PRODUCTS: dict[str, Callable[[Sequence[Any], Any], int]] = {
     **dict.fromkeys(("mm", "bmm", "mv", "dot", "vdot"), _product(0, 1)),
     **dict.fromkeys(("addmm", "addmv", "baddbmm", "addbmm", "_addmm_activation"), _product(1, 2)),
     "convolution": _convolution,
-    **{f"_scaled_dot_product_{kind}": _attention for kind in _FUSED},
+    **{f"_scaled_dot_product_{kind}": _attention for kind in FUSED},
     "mkldnn_rnn_layer": _recurrent,
 }
 """The operators of torch's dispatcher that are sums of products."""

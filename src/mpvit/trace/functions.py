@@ -28,6 +28,9 @@ _LAYOUT = frozenset({
 _FACTORIES = ("empty", "zeros", "ones", "full", "new_", "rand", "arange")
 """How the names of operators begin that only take a tensor's shape."""
 
+UNSUMMED_CALLS = frozenset({"einsum", "outer", "ger", "linalg_vecdot"})
+"""The operators that torch dispatches as elementwise products where they sum over nothing, or over one axis of vectors."""
+
 _SIGNS = {"iadd": "add", "radd": "add", "isub": "sub", "imul": "mul", "rmul": "mul", "itruediv": "div", "truediv": "div"}
 """Operators of methods behind a sign, by the method's name without its underscores."""
 

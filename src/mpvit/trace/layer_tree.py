@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from mpvit.operations import Cost
-from mpvit.operations.backward import backward_macs
 from mpvit.trace import Call, Module, Trace
 
 ORDERS = ("order", "macs", "params", "activations", "bytes")
@@ -142,14 +141,15 @@ class LayerTree:
 
 
 def layer_tree(trace: Trace, model: str, *, backward: bool = False) -> LayerTree:
-    """Return the tree of a trace; with ``backward`` its figures include the multiply-adds of the backward pass."""
+    """Return the tree of a trace; with ``backward`` its figures include the multiply-adds of the backward pass, which ran."""
     root = _Place(model, "", "module")
-    after = backward_macs(trace.calls) if backward else [0] * len(trace.calls)
-    for call, macs in zip(trace.calls, after, strict=True):
+    for call in trace.calls:
         place = root.at(call.path)
         place.type = trace.modules[call.module].type
-        work = LayerCost(0, call.macs, call.activations, call.bytes_read, call.bytes_written, 1, macs)
+        work = LayerCost(0, call.macs, call.activations, call.bytes_read, call.bytes_written, 1)
         place.child("function", call.operator, f"{call.operator}()").figures += work
+    for (path, operator), macs in (trace.backward or {}).items() if backward else ():
+        root.at(path).child("function", operator, f"{operator}()").figures += LayerCost(backward_macs=macs)
     for name, module in trace.modules.items():
         place = root.at(name)
         place.type = module.type

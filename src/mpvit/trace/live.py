@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,24 +14,23 @@ from torch.overrides import TorchFunctionMode
 
 from mpvit.errors import MpvitError
 from mpvit.trace import FUSED_ATTENTION, Call, Kernel, ModuleCall, Trace, renamed
-from mpvit.trace.arguments import argument, in_order, shape_of, tensors_in
+from mpvit.trace.arguments import argument, in_order, results_in, shape_of, tensors_in
+from mpvit.trace.backward import backward_macs
 from mpvit.trace.dispatched import PRODUCTS, Dispatched, merged
-from mpvit.trace.functions import computes, fused_on_the_cpu, opened, operator_of, spelling
+from mpvit.trace.functions import UNSUMMED_CALLS, computes, fused_on_the_cpu, opened, operator_of, spelling
 from mpvit.trace.modules import has_shapes, modules_of, names_of
 from mpvit.trace.multiply_adds import BIASED, multiply_adds
 from mpvit.trace.sightings import ORIGINAL, Lookout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_UNSUMMED = frozenset({"einsum", "outer", "ger", "linalg_vecdot"})
-"""The operators that torch dispatches as elementwise products where they sum over nothing, or over one axis of vectors."""
+    from collections.abc import Iterator, Sequence
 
 
-def trace_module(model: nn.Module, inputs: Sequence[Tensor]) -> Trace:
+def trace_module(model: nn.Module, inputs: Sequence[Tensor], *, backward: bool = False) -> Trace:
     """Return the trace of ``model(*inputs)`` in evaluation mode, best on the meta device; leaves no trace on ``model``.
 
-    Raises what the forward pass raises, and ``MpvitError`` where two readings of a call differ.
+    With ``backward`` the backward pass runs too. Raises what the network raises, and ``MpvitError`` where two readings of a
+    call differ.
     """
     recorder = Recorder(model)
     training = [module for module in model.modules() if module.training]
@@ -40,15 +40,29 @@ def trace_module(model: nn.Module, inputs: Sequence[Tensor]) -> Trace:
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque call, in which nobody could see what is multiplied
     try:
         model.eval()
-        with torch.no_grad(), recorder.lookout.in_place(), recorder.dispatched, recorder:
-            model(*inputs)
+        with torch.set_grad_enabled(backward), _without_one_dnn() if backward else contextlib.nullcontext():
+            with recorder.lookout.in_place(), recorder.dispatched, recorder:
+                output = model(*inputs)
+            trace = recorder.trace(inputs)
+            if backward:
+                trace = replace(trace, backward=backward_macs(model, results_in(output), recorder.made, recorder.path))
     finally:
         for module in training:
             module.training = True
         torch.backends.mha.set_fastpath_enabled(fast_path)
         for hook in hooks:
             hook.remove()
-    return recorder.trace(inputs)
+    return trace
+
+
+@contextlib.contextmanager
+def _without_one_dnn() -> Iterator[None]:
+    """Run the block without oneDNN, whose kernel of recurrent layers takes every gradient, asked for or not."""
+    enabled, *_ = torch.backends.mkldnn.set_flags(_enabled=False)
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.set_flags(_enabled=enabled)
 
 
 class Recorder(TorchFunctionMode):
@@ -63,6 +77,8 @@ class Recorder(TorchFunctionMode):
         self.calls: list[Call] = []
         self.module_calls: list[ModuleCall | None] = []
         self.open: list[int] = []
+        self.paths: dict[nn.Module, str] = {}
+        self.made: list[tuple[int, tuple[str, str]]] = []
         self.dispatched = Dispatched(self.uncalled)
         self.lookout = Lookout(self._place, lambda: len(self.calls))
 
@@ -78,15 +94,19 @@ class Recorder(TorchFunctionMode):
         )
 
     def enter(self, module: nn.Module, inputs: Any) -> None:  # noqa: ANN401
-        """Go into the forward of ``module``: below its caller, by its name there or, elsewhere registered, its last word."""
+        """Go into the forward of ``module``: below its caller, by its name there or, elsewhere registered, its last word.
+
+        What runs again without a caller, in the backward pass, is where it was last.
+        """
         own = self.names[module][0]
-        local = path = ""
+        path = self.paths.get(module, own)
         if self.stack:
             path, caller = self.stack[-1]
             prefix = f"{caller}." if caller else ""
             inside = [name.removeprefix(prefix) for name in self.names[module] if name.startswith(prefix)]
             local = min(inside, key=lambda name: name.count("."), default=own.rpartition(".")[2])
-        path = f"{path}.{local}".strip(".")
+            path = f"{path}.{local}".strip(".")
+        self.paths[module] = path
         self.stack.append((path, own))
         self.open.append(len(self.module_calls))
         shapes = tuple(map(shape_of, tensors_in(inputs))) if has_shapes(module) else ()
@@ -118,7 +138,7 @@ class Recorder(TorchFunctionMode):
             operator = operator_of(func, args, kwargs)
             shapes, output = tuple(map(shape_of, given)), shape_of(results[0])
             equation = renamed(args[0]) if operator == "einsum" and isinstance(args[0], str) else ""
-            kernels = merged(self.dispatched.kernels[before:], unsummed=operator in _UNSUMMED)
+            kernels = merged(self.dispatched.kernels[before:], unsummed=operator in UNSUMMED_CALLS)
             macs = self._agreed(operator, multiply_adds(operator, shapes, output, equation), kernels)
             if operator == FUSED_ATTENTION and fused_on_the_cpu(args, kwargs):
                 kernels = (Kernel(FUSED_ATTENTION, macs),)
@@ -137,6 +157,7 @@ class Recorder(TorchFunctionMode):
 
     def _note(self, operator: str, how: str, given: Sequence[Tensor], results: Sequence[Tensor], **work: Any) -> None:  # noqa: ANN401
         path, module = self.stack[-1]
+        self.made.append((torch.autograd._get_sequence_nr(), (path, operator)))  # type: ignore[attr-defined]  # noqa: SLF001 - no public name
         self.calls.append(
             Call(
                 operator=operator,
@@ -164,6 +185,10 @@ class Recorder(TorchFunctionMode):
                 hint="a call that is read wrongly is not counted: please report how the code writes it",
             )
         return macs
+
+    def path(self) -> str | None:
+        """Return the path of the module whose forward is running; None outside of all."""
+        return self.stack[-1][0] if self.stack else None
 
     def _place(self) -> str | None:
         return self.stack[-1][1] if self.stack and not self.dispatched.inside else None

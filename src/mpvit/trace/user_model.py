@@ -21,12 +21,12 @@ class Traced(NamedTuple):
     tensors: list[Tensor]
 
 
-def trace_user_model(model: UserModel) -> Trace:
-    """Return the trace of a user's model; errors are those of ``traced``."""
-    return traced(model).trace
+def trace_user_model(model: UserModel, *, backward: bool = False) -> Trace:
+    """Return the trace of a user's model, perhaps of its backward pass too; errors are those of ``traced``."""
+    return traced(model, backward=backward).trace
 
 
-def traced(model: UserModel) -> Traced:
+def traced(model: UserModel, *, backward: bool = False) -> Traced:
     """Trace a user's model on the meta device or, where it cannot run there, on the CPU with the numbers of its factory.
 
     Raises ``MpvitError`` where its forward pass fails, or would need more memory than there is, and ``UsageError`` where it
@@ -35,18 +35,18 @@ def traced(model: UserModel) -> Traced:
     network = on_meta(model)
     try:
         with torch.device("meta"):
-            return _traced(model, network, "meta")
+            return _traced(model, network, "meta", backward=backward)
     except UsageError:
         raise
     except MpvitError as error:
-        needed = sum(parameter.nbytes for parameter in network.parameters())
+        needed = sum(parameter.nbytes for parameter in network.parameters()) * (2 if backward else 1)  # gradients
         if short := shortage(needed):
             raise MpvitError(f"{error}; on the CPU: {short}", hint=error.hint) from error
         model.note(f"on the meta device {error}: it runs on the CPU")
-    return _traced(model, whole(model), "cpu")
+    return _traced(model, whole(model), "cpu", backward=backward)
 
 
-def _traced(model: UserModel, network: nn.Module, device: str) -> Traced:
+def _traced(model: UserModel, network: nn.Module, device: str, *, backward: bool) -> Traced:
     tensors = model.tensors(device)
     with running(model):
-        return Traced(trace_module(network, tensors), network, tensors)
+        return Traced(trace_module(network, tensors, backward=backward), network, tensors)

@@ -8,8 +8,6 @@ the CPU (``_OWN_KERNELS``) run on the CPU itself.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,16 +16,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from mpvit.errors import MpvitError
 from mpvit.measurement.machine import shortage
+from mpvit.trace.arguments import results_in
 from mpvit.trace.user_model import trace_user_model
 from mpvit.training_memory import Activations, Learned, Setting, TrainingMemory, transient_bytes, with_largest_batch
 from mpvit.user_model.making import running, whole, without_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mpvit.user_model import UserModel
 
@@ -139,26 +137,13 @@ def _forward_and_backward(
     inputs = tuple(model.tensors("cpu"))
     parameters = [tensors[name] for name, _ in network.named_parameters()]
     saved, out = _observed(lambda: functional_call(network, dict(tensors), inputs), parameters, autocast=setting.autocast)
-    results = [tensor for tensor in _results(out) if tensor.requires_grad]
+    results = [tensor for tensor in results_in(out) if tensor.requires_grad]
     if not results:
         raise MpvitError(f"{model.name} failed in training: nothing that it returns depends on a parameter that is trained")
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     ones = [torch.ones_like(tensor) for tensor in results]
     gradients = [each for each in torch.autograd.grad(results, trained, ones, allow_unused=True) if each is not None]
     return Learned(sum(each.numel() for each in parameters), _nbytes(parameters), _nbytes(gradients), len(gradients)), saved
-
-
-def _results(out: Any) -> list[Tensor]:  # noqa: ANN401 - whatever a network returns
-    """Return the tensors in what a network returns: also in dataclasses and mappings that torch does not look into."""
-    found: list[Tensor] = []
-    for leaf in tree_leaves(out):
-        if isinstance(leaf, Tensor):
-            found.append(leaf)
-        elif isinstance(leaf, Mapping):
-            found += _results(list(leaf.values()))
-        elif is_dataclass(leaf) and not isinstance(leaf, type):
-            found += _results([getattr(leaf, each.name) for each in fields(leaf)])
-    return found
 
 
 def _nbytes(tensors: Sequence[Tensor]) -> int:
