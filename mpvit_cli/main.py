@@ -10,6 +10,8 @@ COMMANDS = {
     "search": ("mpvit_cli.commands.search:search", "Count"),
     "report": ("mpvit_cli.commands.report:report", "Count"),
     "bench": ("mpvit_cli.commands.bench:bench", "Measure"),
+    "train": ("mpvit_cli.commands.train:train", "Use"),
+    "eval": ("mpvit_cli.commands.eval:evaluate", "Use"),
     "predict": ("mpvit_cli.commands.predict:predict", "Use"),
 }
 """Each command's function, imported where it is asked for, and the panel of the help that it stands in."""

@@ -1,11 +1,12 @@
 """The only place that prints: data to stdout or a file, everything else to stderr."""
 
+import contextlib
 import io
 import os
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar
@@ -95,6 +96,20 @@ class Terminal:
 
         console = Console(stderr=True, no_color=not self.color or None)
         yield from track(items, what, total, console=console, transient=True)
+
+    @contextlib.contextmanager
+    def bar(self) -> Iterator[Callable[[str, float], None]]:
+        """Yield what shows a line of text and the share that is done, with the time left: a bar that disappears at the end."""
+        if self.quiet or not self.progress or not sys.stderr.isatty():
+            yield lambda _text, _share: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(compact=True))
+        with Progress(*columns, console=Console(stderr=True, no_color=not self.color or None), transient=True) as progress:
+            task = progress.add_task("", total=1.0)
+            yield lambda text, share: progress.update(task, description=text, completed=share)
 
     def collect(self, items: Iterable[Item], what: str, total: int, *, into: list[Item]) -> bool:
         """Gather the items ``into`` a list as they come; tell whether Ctrl-C ended that, which keeps what there was."""

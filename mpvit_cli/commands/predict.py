@@ -8,7 +8,7 @@ import typer
 
 from mpvit.errors import UsageError
 from mpvit.tables.predictions import UNTRAINED, prediction_document
-from mpvit.variants import DEFAULT_VARIANT, VARIANTS
+from mpvit.variants import DEFAULT_VARIANT, SHIPPED, VARIANTS
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
@@ -25,8 +25,8 @@ Variant = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"Published variant: {', '.join(VARIANTS)}. (default: what the weights say, else {DEFAULT_VARIANT})",
-        autocompletion=options.complete(VARIANTS),
+        help=f"Network: {', '.join([*VARIANTS, *SHIPPED])}. (default: what the weights say, else {DEFAULT_VARIANT})",
+        autocompletion=options.complete([*VARIANTS, *SHIPPED]),
         envvar="MPVIT_VARIANT",
         show_default=False,
     ),
@@ -41,9 +41,23 @@ Classes = Annotated[
 ]
 Top = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Classes to name for each image.")]
 Crop = Annotated[
-    float, typer.Option(parser=options.number, metavar="SHARE", help="Share of the short side that is seen, up to 1.")
+    float | None,
+    typer.Option(
+        parser=options.number,
+        metavar="SHARE",
+        help="Share of the short side that is seen, up to 1. (default: what the weights say, else 0.875)",
+        show_default=False,
+    ),
 ]
-Size = Annotated[int, typer.Option(parser=options.whole, metavar="PIXELS", help="Side of the square that the network sees.")]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        parser=options.whole,
+        metavar="PIXELS",
+        help="Side of the square that the network sees. (default: what the weights say, else 224)",
+        show_default=False,
+    ),
+]
 RandomInit = Annotated[bool, typer.Option("--random-init", help="Untrained network: the classes mean nothing.")]
 Cache = Annotated[
     Path | None,
@@ -63,8 +77,8 @@ def predict(
     variant: Variant = None,
     classes: Classes = None,
     top: Top = 5,
-    crop: Crop = 0.875,
-    size: Size = 224,
+    crop: Crop = None,
+    size: Size = None,
     batch: options.Batch = 8,
     device: options.Device = "cpu",
     random_init: RandomInit = False,
@@ -77,17 +91,19 @@ def predict(
     An image that cannot be read is reported, the others still run, and the exit code is 1.
 
     Examples:
+      mpvit predict digit.png --variant digits-nano
+
       mpvit predict cat.jpg holiday/ --top 3
 
       mpvit predict cat.jpg --weights mpvit_tiny.pth --variant tiny --format json
     """
     from mpvit.prediction import inference
-    from mpvit.prediction.images import image_paths, require_one
+    from mpvit.prediction.images import PUBLISHED, image_paths, require_one
     from mpvit.prediction.pretrained import find_weights
 
     terminal: Terminal = ctx.obj
     check_format(form)
-    config = inference.InferenceConfig(top=top, crop=crop, size=size, batch=batch)
+    inference.InferenceConfig.of(PUBLISHED, size=size, crop=crop, top=top, batch=batch)  # what is asked for is checked first
     place = inference.parse_device(device)
     if random_init and weights:
         raise UsageError(f"--random-init with --weights {weights}: must be one of them")
@@ -98,8 +114,9 @@ def predict(
         terminal.note(UNTRAINED)
         network = inference.random_network(variant, classes, place)
     else:
-        file = weights or find_weights(variant or DEFAULT_VARIANT, cache, terminal.track)
+        file = weights or find_weights(variant, cache, terminal.track)
         network = inference.load_network(file, variant, classes, place)
+    config = inference.InferenceConfig.of(network.preprocessing, size=size, crop=crop, top=top, batch=batch)
     answers = inference.predict(network.model, network.classes, paths, config)
     predictions = list(terminal.track(answers, "Looking", len(paths)))
     terminal.show(prediction_document(predictions, network.about), form, output)

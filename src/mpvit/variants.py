@@ -85,8 +85,19 @@ VARIANTS: dict[str, Variant] = {
 """The published variants; layers, channels and MLP ratio from Table 1 of the paper, always 2, 3, 3, 3 paths and 8 heads."""
 
 
+SHIPPED: dict[str, ModelConfig] = {
+    "digits-nano": ModelConfig((StageConfig(1, 1, 32, 4, 2), StageConfig(3, 2, 48, 4, 2)), num_classes=10),
+}
+"""Networks whose weights come with the package, for trying: handwritten digits (``make digits`` trains it)."""
+
+
 DEFAULT_VARIANT = "xsmall"
 """Taken where one is meant and none is named: the paper's running example."""
+
+
+def known_config(name: str) -> ModelConfig:
+    """Return the configuration of a published variant or a shipped network; raise ``UsageError`` for any other name."""
+    return SHIPPED[name] if name in SHIPPED else get_variant(name).config
 
 
 def get_variant(name: str) -> Variant:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpvit.errors import ImageError, UsageError
+from mpvit.model.card import Preprocessing
 from mpvit.prediction.images import image_paths, preprocess, read_image
 
 PHOTO = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
@@ -170,7 +171,7 @@ def test_up_to_pillows_limit_a_large_image_is_read_without_a_word(
     """Pillow warns from its limit on, here 100 pixels, and refuses what has more than twice as many."""
     Image.new("RGB", (side, side), (1, 2, 3)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert preprocess(read_image(tmp_path / "large.png"), 4).shape == (3, 4, 4)
+    assert preprocess(read_image(tmp_path / "large.png"), Preprocessing(4)).shape == (3, 4, 4)
 
 
 def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +209,7 @@ def pixels(prepared: NDArray[np.float32]) -> NDArray[np.float64]:
 )
 def test_preprocessing_is_resizing_then_cropping(size: int, crop: float, width: int, height: int) -> None:
     image = read_image(PHOTO).resize((width, height))
-    prepared = preprocess(image, size, crop)
+    prepared = preprocess(image, Preprocessing(size, crop))
     assert prepared.shape == (3, size, size)
     assert prepared.dtype == np.float32
     off = abs(pixels(prepared) - resize_then_crop(image, size, crop))
@@ -226,7 +227,7 @@ def test_normalisation() -> None:
 def test_a_line_of_any_length_costs_no_memory(shape: tuple[int, int]) -> None:
     """Resized whole, it would take 10 TB."""
     line = Image.new("RGB", shape, (255, 0, 51))
-    np.testing.assert_allclose(pixels(preprocess(line, crop=0.01))[:, 100, 100], [255, 0, 51], atol=0.01)
+    np.testing.assert_allclose(pixels(preprocess(line, Preprocessing(crop=0.01)))[:, 100, 100], [255, 0, 51], atol=0.01)
 
 
 def test_folders_give_their_images_sorted(tmp_path: Path) -> None:

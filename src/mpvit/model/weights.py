@@ -21,6 +21,7 @@ from torch import Tensor
 from mpvit.config import ALTERNATIVES, ModelConfig, config_from_dict
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.files import write_atomically
+from mpvit.model.card import NO_CARD, Card, read_card
 from mpvit.model.network import MPViT
 from mpvit.published import is_published, published_names
 
@@ -30,12 +31,12 @@ _SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """What a weights file holds; ``config`` and ``classes`` only where the file carries them."""
+    """What a weights file holds; ``config`` and what is on the ``card`` only where the file carries them."""
 
     path: Path
     tensors: dict[str, Tensor]
     config: ModelConfig | None = None
-    classes: tuple[str, ...] | None = None
+    card: Card = NO_CARD
 
 
 @dataclass(slots=True)
@@ -97,20 +98,23 @@ def fill(model: MPViT, weights: WeightsFile) -> None:
     model.load_state_dict(found)
 
 
-def save_weights(model: MPViT, path: str | Path, *, layout: str = "project", classes: Sequence[str] | None = None) -> None:
+def save_weights(
+    model: MPViT, path: str | Path, *, layout: str = "project", classes: Sequence[str] | None = None, card: Card = NO_CARD
+) -> None:
     """Write the model's weights to ``path``, whole or not at all.
 
     Layout ``project`` is a safetensors file with the configuration inside and, where given, the names of the classes in
-    index order. Layout ``published`` is the authors' checkpoint, ``{"model": tensors}``, each alias included.
+    index order and what else is on a ``card``. Layout ``published`` is the authors' checkpoint, ``{"model": tensors}``,
+    each alias included.
     Raises ``UsageError`` for another layout or a wrong number of classes, ``MpvitError`` where it cannot be written.
     """
-    if classes is not None and len(classes) != model.config.num_classes:
-        raise UsageError(f"{len(classes)} class names: the network has {model.config.num_classes} classes")
+    if classes is not None:
+        card = replace(card, classes=tuple(classes))
+    if card.classes is not None and len(card.classes) != model.config.num_classes:
+        raise UsageError(f"{len(card.classes)} class names: the network has {model.config.num_classes} classes")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if layout == "project":
-        metadata = {"format": "pt", "mpvit.config": json.dumps(asdict(model.config))}
-        if classes is not None:
-            metadata["mpvit.classes"] = json.dumps(list(classes))
+        metadata = {"format": "pt", "mpvit.config": json.dumps(asdict(model.config)), **card.as_metadata()}
         data = safetensors.torch.save(tensors, metadata)
     elif layout == "published":
         renamed = {alias: t for name, t in tensors.items() for alias in published_names(name, model.config)}
@@ -131,10 +135,12 @@ def _read_safetensors(path: Path) -> WeightsFile:
         raise WeightsError(f"{path} is damaged: {_one_line(error)}", hint="copy or download the file again") from None
     try:
         config = config_from_dict(json.loads(metadata["mpvit.config"])) if "mpvit.config" in metadata else None
-        classes = tuple(json.loads(metadata["mpvit.classes"])) if "mpvit.classes" in metadata else None
     except (ValueError, TypeError, MpvitError) as error:
         raise WeightsError(f"{path} carries a configuration that cannot be read: {_one_line(error)}") from None
-    return WeightsFile(path, tensors, config, classes)
+    try:
+        return WeightsFile(path, tensors, config, read_card(metadata))
+    except WeightsError as error:
+        raise WeightsError(f"{path} is damaged: {error}") from None
 
 
 def _read_checkpoint(path: Path) -> WeightsFile:

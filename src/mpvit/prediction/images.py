@@ -1,11 +1,12 @@
 """Image files: finding them, reading them as a person sees them, and preparing them for the network."""
 
+import io
 import math
 import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from mpvit.errors import ImageError, MpvitError, UsageError
-
-_MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32)
-_STD = np.array((0.229, 0.224, 0.225), dtype=np.float32)
-"""Of red, green and blue in [0, 1] over ImageNet-1K: what the published weights were trained with."""
+from mpvit.model.card import Preprocessing
 
 _WHITE_LEVELS = (1, 255, 4095, 65535)
 """What white may be in a grey image of more than 8 bits: floats in [0, 1], or 8, 12 and 16 bits in a wider number."""
@@ -46,7 +44,7 @@ def image_paths(given: Iterable[Path]) -> list[Path]:
     over. What is no folder is kept, even where it does not exist. Raises ``UsageError`` for a folder without images.
     """
     # Path.is_dir raises where a name is too long or may not be looked at; reading the file says so later.
-    return [path for entry in given for path in (_images_below(entry) if os.path.isdir(entry) else [entry])]  # noqa: PTH112
+    return [path for entry in given for path in (images_below(entry) if os.path.isdir(entry) else [entry])]  # noqa: PTH112
 
 
 def require_one(paths: Sequence[Path]) -> None:
@@ -63,7 +61,8 @@ def require_one(paths: Sequence[Path]) -> None:
     raise MpvitError(f"cannot predict {str(paths[0])!r}: {reasons[0]}{others}", hint="name images, or folders that hold some")
 
 
-def _images_below(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
+    """Return the images in and below a folder, sorted; raise ``UsageError`` where there are none."""
     Image.init()
     readable = Image.OPEN.keys() - _RECOGNISED_ONLY
     suffixes = {suffix for suffix, form in Image.registered_extensions().items() if form in readable}
@@ -85,31 +84,50 @@ def read_image(path: Path) -> Image.Image:
     to 8. Colour profiles are passed over, as in the training of the published weights. Raises ``ImageError``.
     """
     try:
-        with warnings.catch_warnings():
-            # Damaged metadata, and sizes from half of what Pillow refuses: large cameras take such photographs.
-            warnings.simplefilter("ignore")
-            # By its name Pillow would map an uncompressed TIFF into memory, and garble one that stands on its side.
-            with path.open("rb") as file, Image.open(file) as image:
-                image.load()
-                return _upright(_rgb(image), image.getexif().get(Base.Orientation, 1))
+        # By its name Pillow would map an uncompressed TIFF into memory, and garble one that stands on its side.
+        with path.open("rb") as file:
+            return _decoded(file)
     except Exception as error:  # Pillow's decoders raise anything: OSError, SyntaxError, struct.error, ...
-        raise ImageError(str(path), _reason(error, path)) from error
+        raise ImageError(str(path), _reason(error, empty=path.is_file() and not path.stat().st_size)) from error
 
 
-def preprocess(image: Image.Image, size: int = 224, crop: float = 0.875) -> NDArray[np.float32]:
+def decode_image(data: bytes, name: str) -> Image.Image:
+    """Return the image in the bytes of a file, as ``read_image`` does; ``name`` is what an ``ImageError`` calls it."""
+    try:
+        return _decoded(io.BytesIO(data))
+    except Exception as error:
+        raise ImageError(name, _reason(error, empty=not data)) from error
+
+
+def _decoded(file: BinaryIO) -> Image.Image:
+    with warnings.catch_warnings():
+        # Damaged metadata, and sizes from half of what Pillow refuses: large cameras take such photographs.
+        warnings.simplefilter("ignore")
+        with Image.open(file) as image:
+            image.load()
+            return _upright(_rgb(image), image.getexif().get(Base.Orientation, 1))
+
+
+PUBLISHED = Preprocessing()
+"""Of the published weights."""
+
+
+def preprocess(image: Image.Image, how: Preprocessing = PUBLISHED) -> NDArray[np.float32]:
     """Return the centre of an RGB image as the network takes it: float32 (3, size, size), normalised.
 
     The short side becomes ``round(size / crop)`` pixels by Pillow's bicubic filter, the long side follows (rounded
     down), and of both the centre ``size`` pixels are kept. Only what the centre depends on is resized, so that neither
     a panorama nor a small ``crop`` costs memory.
     """
-    x, y = (_centre(length, min(image.size), size, crop) for length in image.size)
+    size = how.size
+    x, y = (_centre(length, min(image.size), size, how.crop) for length in image.size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # crop repeats the warning about large images
         part = image.crop((x.first, y.first, x.last, y.last))
     square = part.resize((size, size), Image.Resampling.BICUBIC, box=(x.start, y.start, x.end, y.end))
     values = np.asarray(square, dtype=np.float32) / 255  # (size, size, 3)
-    return ((values - _MEAN) / _STD).transpose(2, 0, 1).astype(np.float32, copy=False)
+    mean, std = np.array(how.mean, dtype=np.float32), np.array(how.std, dtype=np.float32)
+    return ((values - mean) / std).transpose(2, 0, 1).astype(np.float32, copy=False)
 
 
 class _Centre(NamedTuple):
@@ -161,11 +179,11 @@ def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.nan_to_num(np.rint(scaled)).astype(np.uint8)
 
 
-def _reason(error: Exception, path: Path) -> str:
+def _reason(error: Exception, *, empty: bool) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, which could fill the memory"
     if isinstance(error, UnidentifiedImageError):
-        return "the file is empty" if path.stat().st_size == 0 else "it is no image, or of a format that Pillow does not read"
+        return "the file is empty" if empty else "it is no image, or of a format that Pillow does not read"
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip().partition("\n")[0]

@@ -3,9 +3,10 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,11 +16,12 @@ from torch import Tensor
 from mpvit.config import ModelConfig
 from mpvit.counting.isolation import fresh_model
 from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError
+from mpvit.model.card import Card, Preprocessing
 from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, fill, read_weights
-from mpvit.prediction.images import preprocess, read_image
+from mpvit.prediction.images import PUBLISHED, preprocess, read_image
 from mpvit.prediction.results import Classifier, ClassScore, Prediction
-from mpvit.variants import DEFAULT_VARIANT, VARIANTS, get_variant
+from mpvit.variants import DEFAULT_VARIANT, SHIPPED, VARIANTS, known_config
 
 IMAGENET_CLASSES = 1000
 
@@ -32,17 +34,24 @@ _LARGEST_SIZE = 4096
 """Beyond it one image fills the memory of most machines, and a system may end the program without a word."""
 
 
-@dataclass(frozen=True, slots=True)
-class InferenceConfig:
-    """How images are shown to a network: ``top`` classes kept, ``crop`` the share of the short side that is seen.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InferenceConfig(Preprocessing):
+    """How images are shown to a network: ``top`` classes kept, ``batch`` images at a time, beside their preprocessing.
 
-    ``size`` is the input's side in pixels, ``batch`` the images at a time. Raises ``UsageError`` naming the value.
+    Raises ``UsageError`` naming the value.
     """
 
     top: int = 5
-    crop: float = 0.875
-    size: int = 224
     batch: int = 8
+
+    @classmethod
+    def of(
+        cls, preprocessing: Preprocessing, *, size: int | None = None, crop: float | None = None, top: int = 5, batch: int = 8
+    ) -> Self:
+        """Return a network's own preprocessing, but for what is asked for."""
+        own = asdict(preprocessing)
+        asked = {name: value for name, value in (("size", size), ("crop", crop)) if value is not None}
+        return cls(**(own | asked), top=top, batch=batch)
 
     def __post_init__(self) -> None:
         """Check every field once."""
@@ -60,10 +69,11 @@ class InferenceConfig:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network in evaluation mode on its device, the names of its classes by index, and what it is."""
+    """A network in evaluation mode on its device, the names of its classes by index, its preprocessing, and what it is."""
 
     model: MPViT
     classes: tuple[str, ...]
+    preprocessing: Preprocessing
     about: Classifier
 
 
@@ -87,12 +97,12 @@ def load_network(
             raise
         hint = f"the file does not say its variant, so it was taken for {DEFAULT_VARIANT}: name it with --variant"
         raise WeightsError(str(error), hint=hint) from None
-    return _network(model, names, str(weights), device)
+    return _network(model, names, str(weights), device, content.card)
 
 
 def random_network(variant: str | None = None, classes: Path | None = None, device: torch.device | None = None) -> Network:
     """Return the untrained network of ``variant`` (default xsmall): the same each time, and no random state is touched."""
-    config = get_variant(variant or DEFAULT_VARIANT).config
+    config = known_config(variant or DEFAULT_VARIANT)
     names = _class_names(config, None, classes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_SEED)
@@ -100,15 +110,20 @@ def random_network(variant: str | None = None, classes: Path | None = None, devi
     return _network(model, names, None, device)
 
 
-def _network(model: MPViT, classes: tuple[str, ...], weights: str | None, device: torch.device | None) -> Network:
+def _network(
+    model: MPViT, classes: tuple[str, ...], weights: str | None, device: torch.device | None, card: Card | None = None
+) -> Network:
     place = device or torch.device("cpu")
-    name = next((name for name, known in VARIANTS.items() if known.config.stages == model.config.stages), "custom")
+    known = {**{name: each.config for name, each in VARIANTS.items()}, **SHIPPED}
+    name = next((name for name, config in known.items() if config.stages == model.config.stages), "custom")
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    return Network(model.to(place), classes, Classifier(name, weights, str(place), torch.get_num_threads(), dtype))
+    trained = card.trained if card else None
+    about = Classifier(name, weights, str(place), torch.get_num_threads(), dtype, trained)
+    return Network(model.to(place), classes, (card and card.preprocessing) or PUBLISHED, about)
 
 
 def _config_of(content: WeightsFile, variant: str | None) -> ModelConfig:
-    wanted = get_variant(variant or DEFAULT_VARIANT).config
+    wanted = known_config(variant or DEFAULT_VARIANT)
     if content.config is None:
         return wanted
     if variant and content.config.stages != wanted.stages:
@@ -161,10 +176,10 @@ def read_classes(path: Path, expected: int) -> tuple[str, ...]:
 def _class_names(config: ModelConfig, content: WeightsFile | None, given: Path | None) -> tuple[str, ...]:
     if given:
         return read_classes(given, config.num_classes)
-    if content and content.classes is not None:
-        if len(content.classes) != config.num_classes:
-            raise WeightsError(f"{content.path} names {len(content.classes)} classes, its network has {config.num_classes}")
-        return tuple(str(name) for name in content.classes)
+    if content and (classes := content.card.classes) is not None:
+        if len(classes) != config.num_classes:
+            raise WeightsError(f"{content.path} names {len(classes)} classes, its network has {config.num_classes}")
+        return classes
     if config.num_classes == IMAGENET_CLASSES:
         return imagenet_classes()
     return tuple(f"class {index}" for index in range(config.num_classes))
@@ -203,7 +218,7 @@ def _predictions(model: MPViT, classes: Sequence[str], images: Sequence[Path], c
 def _try_preparing(path: Path, config: InferenceConfig) -> NDArray[np.float32] | str:
     """Return the network's input, float32 (3, size, size), or why there is none."""
     try:
-        return preprocess(read_image(path), config.size, config.crop)
+        return preprocess(read_image(path), config)
     except ImageError as error:
         return error.reason
     except MemoryError:

@@ -5,6 +5,7 @@ import math
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
+from importlib.resources import files
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 
@@ -13,7 +14,7 @@ import platformdirs
 from mpvit.counting.isolation import fresh_model
 from mpvit.errors import WeightsError
 from mpvit.model.weights import load_weights
-from mpvit.variants import get_variant
+from mpvit.variants import DEFAULT_VARIANT, SHIPPED, get_variant
 
 TIMEOUT_S = 10
 """How long the published address may stay silent."""
@@ -30,12 +31,20 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("mpvit")
 
 
-def find_weights(variant: str, cache: Path | None = None, watch: Watch | None = None) -> Path:
-    """Return the file of a variant's published weights, ``mpvit_<variant>.pth`` in the folder ``cache``.
+def shipped_weights(name: str) -> Path:
+    """Return the file of weights that came with the package."""
+    return Path(str(files("mpvit") / "data" / f"{name}.safetensors"))
 
-    Where it is not there it is downloaded, and kept only if it really loads. Raises ``WeightsError`` that says which
-    file to get and where to put it, ``UsageError`` for an unknown variant.
+
+def find_weights(variant: str | None, cache: Path | None = None, watch: Watch | None = None) -> Path:
+    """Return the file of a variant's weights: the shipped one, or the published one, ``mpvit_<variant>.pth`` in ``cache``.
+
+    None is the default variant. Where a published file is not there it is downloaded, and kept only if it really loads.
+    Raises ``WeightsError`` that says which file to get and where to put it, ``UsageError`` for an unknown variant.
     """
+    if variant in SHIPPED:
+        return shipped_weights(variant)
+    variant = variant or DEFAULT_VARIANT
     url = get_variant(variant).weights_url
     place = (cache or cache_folder()) / f"mpvit_{variant}.pth"
     try:
@@ -47,7 +56,8 @@ def find_weights(variant: str, cache: Path | None = None, watch: Watch | None = 
             error.close()  # it holds the connection
         raise WeightsError(
             f"no weights of {variant!r}: {place} is not there, and getting {url} failed ({_reason(error)})",
-            hint=f"put that file at {place} or name it with --weights; --random-init runs the pipeline on an untrained network",
+            hint="--variant digits-nano names handwritten digits with a network that came along, --random-init shows the way "
+            f"of a picture on an untrained one; or put that file at {place}, or name it with --weights",
         ) from error
     return place
 

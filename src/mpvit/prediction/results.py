@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mpvit.model.card import Trained
+
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
@@ -13,6 +15,7 @@ class Classifier:
         device: torch's name of the device.
         threads: CPU threads of one operation.
         dtype: of the weights, such as float32.
+        training: what they were trained on, where their file says so.
     """
 
     model: str
@@ -20,6 +23,7 @@ class Classifier:
     device: str
     threads: int
     dtype: str
+    training: Trained | None = None
 
     @property
     def trained(self) -> bool:

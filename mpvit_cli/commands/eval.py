@@ -1,0 +1,115 @@
+"""``mpvit eval``: how well a network does on pictures."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from mpvit.errors import UsageError, unknown_name
+from mpvit.training import require
+from mpvit.variants import SHIPPED, VARIANTS
+from mpvit_cli import options
+from mpvit_cli.commands.predict import Cache, Classes, Crop, Size, Weights
+from mpvit_cli.commands.train import Workers, parse_training_device
+from mpvit_cli.output import Terminal, check_format
+
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A folder of class folders, digits, or hf:FOLDER.")]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"Network: {', '.join([*VARIANTS, *SHIPPED])}. (default: what the weights say)",
+        autocompletion=options.complete([*VARIANTS, *SHIPPED]),
+        envvar="MPVIT_VARIANT",
+        show_default=False,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="held-out|all",
+        help="Which pictures. (default: those that the network has not seen)",
+        autocompletion=options.complete(("held-out", "all")),
+        show_default=False,
+    ),
+]
+Mode = Annotated[str, typer.Option(metavar="eager|fused", help="As it is, or made faster for inference.")]
+
+
+def evaluate(
+    ctx: typer.Context,
+    data: DataArgument,
+    weights: Weights = None,
+    variant: Variant = None,
+    classes: Classes = None,
+    part: Split = None,
+    mode: Mode = "eager",
+    crop: Crop = None,
+    size: Size = None,
+    batch: options.Batch = 64,
+    workers: Workers = None,
+    device: options.Device = "cpu",
+    threads: options.Threads = None,
+    cache: Cache = None,
+    plot: options.Plot = None,
+    form: options.Format = None,
+    output: options.Output = None,
+) -> None:
+    """Evaluate a network on pictures in classes: accuracy with its interval, loss, calibration, by class, confusion.
+
+    Each picture counts once, also with several processes (torchrun). Preprocessing is what the weights say, else as published.
+
+    Examples:
+      mpvit eval digits --weights run/weights.safetensors
+
+      mpvit eval imagenet/val --variant tiny --part all --plot confusion.png -o tiny.json
+    """
+    terminal: Terminal = ctx.obj
+    check_format(form)
+    options.check_plot(plot)
+    require("accelerate", "kornia", "torchmetrics")
+    from mpvit.training.judge import MODES, PARTS, judge
+
+    if mode not in MODES:
+        raise unknown_name("mode", mode, MODES)
+    if part is not None and part not in PARTS:
+        raise unknown_name("part", part, PARTS)
+    parse_training_device(device)
+    cores = os.cpu_count() or 1
+    readers = min(2, cores) if workers is None else workers
+    if not 0 <= readers <= 1024:  # noqa: PLR2004
+        raise UsageError(f"--workers {readers}: must be from 0 to 1024")
+
+    import torch
+
+    from mpvit.plots.training import confusion_figure
+    from mpvit.prediction.inference import InferenceConfig, load_network
+    from mpvit.prediction.pretrained import find_weights
+    from mpvit.tables.training import evaluation_document
+    from mpvit.training.loop import accelerator_of
+
+    if threads:
+        torch.set_num_threads(threads)
+    terminal.quiet |= os.environ.get("RANK", "0") != "0"
+    accelerator = accelerator_of(device)
+    network = load_network(weights or find_weights(variant, cache, terminal.track), variant, classes)
+    how = InferenceConfig.of(network.preprocessing, size=size, crop=crop, batch=batch)
+    found = judge(
+        network,
+        data,
+        accelerator,
+        part=part,
+        preprocessing=how,
+        mode=mode,
+        batch=batch,
+        workers=readers,
+        watch=terminal.track,
+    )
+    if not accelerator.is_main_process:
+        return
+    for name, reason in found.damaged:
+        terminal.note(f"left out: {name}: {reason}")
+    terminal.show(evaluation_document(found, str(accelerator.device), torch.get_num_threads(), mode), form, output)
+    if plot:
+        terminal.save(confusion_figure(found), plot)

@@ -1,0 +1,82 @@
+"""What travels with weights beside the configuration: names of the classes, preprocessing, and what they were trained on."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+
+from mpvit.errors import WeightsError
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of red, green and blue in [0, 1] over ImageNet-1K: what the published weights were trained with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """What becomes of a picture: short side to ``size / crop`` pixels (bicubic), centre of ``size``, normalised."""
+
+    size: int = 224
+    crop: float = 0.875
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What weights were trained on and how well they do on pictures held out.
+
+    Attributes:
+        data: the name of the data.
+        held_out: share of it that was held out of training by its own rule; 0 where the data brings a part for that.
+        images: pictures held out.
+        correct: those whose likeliest class is the right one.
+        epochs: times that the others were seen.
+        recipe: the recipe's name.
+    """
+
+    data: str
+    held_out: float
+    images: int
+    correct: int
+    epochs: int
+    recipe: str
+
+    @property
+    def top1(self) -> float:
+        """Share of the pictures held out whose likeliest class is the right one."""
+        return self.correct / self.images
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is known of weights; None of what is not."""
+
+    classes: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
+    trained: Trained | None = None
+
+    def as_metadata(self) -> dict[str, str]:
+        """Return the entries of a safetensors file's metadata."""
+        known = {"classes": self.classes, "preprocessing": self.preprocessing, "trained": self.trained}
+        return {f"mpvit.{name}": json.dumps(_plain(value)) for name, value in known.items() if value is not None}
+
+
+NO_CARD = Card()
+"""Of weights of which nothing is known."""
+
+
+def read_card(metadata: dict[str, str]) -> Card:
+    """Return the card in a file's metadata; raise ``WeightsError`` where it cannot be read."""
+    found: dict[str, Any] = {}
+    for name, kind in (("classes", tuple[str, ...]), ("preprocessing", Preprocessing), ("trained", Trained)):
+        if (text := metadata.get(f"mpvit.{name}")) is not None:
+            try:
+                found[name] = msgspec.json.decode(text, type=kind)
+            except msgspec.MsgspecError as error:
+                raise WeightsError(f"its {name} cannot be read: {error}") from None
+    return Card(**found)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else asdict(value)  # type: ignore[call-overload]  # a dataclass

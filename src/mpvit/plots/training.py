@@ -1,0 +1,71 @@
+"""How a run went, epoch by epoch; and which classes a network takes for which."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mpvit.plots import COLORS
+from mpvit.training.results import Epoch, Evaluation, wilson
+
+_LETTERS = 8
+_NAMED = 30
+"""Classes whose names and numbers still fit a figure."""
+
+
+def curves_figure(epochs: Sequence[Epoch], title: str) -> Figure:
+    """Return two panels over the epochs: losses, and the share of errors on pictures held out with its interval."""
+    figure = Figure(figsize=(6.4, 2.8), layout="constrained")
+    losses, errors = figure.subplots(1, 2)
+    counted = [each.epoch for each in epochs]
+    losses.plot(counted, [each.loss for each in epochs], color=COLORS[0], label="training, as pictures are changed")
+    losses.plot(counted, [each.held_out_loss for each in epochs], color=COLORS[1], label="held out, averaged weights")
+    losses.set_ylabel("cross-entropy", fontsize=_LETTERS + 1)
+    intervals = [wilson(each.held_out_correct, each.held_out_images) for each in epochs]
+    errors.fill_between(
+        counted,
+        [100 * (1 - each.high) for each in intervals],
+        [100 * (1 - each.low) for each in intervals],
+        color=COLORS[1],
+        alpha=0.2,
+        linewidth=0,
+        label="95 % interval",
+    )
+    errors.plot(counted, [100 * (1 - each.held_out_accuracy) for each in epochs], color=COLORS[1], label="held out")
+    errors.set_ylabel("errors, % of pictures", fontsize=_LETTERS + 1)
+    errors.set_yscale("log" if all(each.held_out_accuracy < 1 for each in epochs) else "linear")
+    errors.yaxis.set_major_formatter("{x:g}")
+    for axes in (losses, errors):
+        axes.set_xlabel("epoch", fontsize=_LETTERS + 1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.tick_params(labelsize=_LETTERS)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(visible=True, which="major", color="0.93", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.legend(fontsize=_LETTERS, frameon=False)
+    losses.set_ylim(bottom=0)
+    figure.suptitle(title, fontsize=_LETTERS + 1)
+    return figure
+
+
+def confusion_figure(found: Evaluation) -> Figure:
+    """Return the confusion as shares of each class's pictures; its numbers and names where there are few classes."""
+    count = len(found.classes)
+    side = max(3.2, min(0.42 * count + 1.2, 9.0))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.add_subplot()
+    shares = [[number / max(sum(row), 1) for number in row] for row in found.confusion]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if count <= _NAMED:
+        axes.set_xticks(range(count), found.classes, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(count), found.classes)
+        for down, row in enumerate(found.confusion):
+            for across, number in enumerate(row):
+                if number:
+                    color = "white" if shares[down][across] > 1 / 2 else "black"
+                    axes.text(across, down, str(number), ha="center", va="center", fontsize=_LETTERS - 1, color=color)
+    axes.tick_params(labelsize=_LETTERS, length=0)
+    axes.set_xlabel("class that the network names", fontsize=_LETTERS + 1)
+    axes.set_ylabel("class", fontsize=_LETTERS + 1)
+    axes.set_title(f"{found.model} on {found.data}: {found.correct} of {found.images} right", fontsize=_LETTERS + 1)
+    return figure

@@ -1,0 +1,35 @@
+"""A log for TensorBoard, where it is installed and asked for."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from mpvit.training import require
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from mpvit.training.results import Epoch
+
+
+@contextlib.contextmanager
+def board(folder: Path, *, wanted: bool) -> Iterator[Callable[[Epoch], None]]:
+    """Yield what writes an epoch's figures into ``folder``; nothing unless it is ``wanted``."""
+    if not wanted:
+        yield lambda _: None
+        return
+    require("tensorboard")
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+
+        def write(epoch: Epoch) -> None:
+            figures = asdict(epoch) | {"held_out_accuracy": epoch.held_out_accuracy}
+            for name in ("rate", "loss", "accuracy", "held_out_loss", "held_out_accuracy", "images_per_s"):
+                writer.add_scalar(name, figures[name], epoch.epoch)
+            writer.flush()
+
+        yield write

@@ -1,0 +1,98 @@
+"""Evaluating what is in a weights file on data, as a person asks for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mpvit.errors import MpvitError, UsageError
+from mpvit.training.data import Data, Part, damaged, open_data
+from mpvit.training.evaluation import evaluate
+from mpvit.training.results import Evaluation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from accelerate import Accelerator
+
+    from mpvit.model.card import Preprocessing, Trained
+    from mpvit.prediction.inference import Network
+
+PARTS = ("held-out", "all")
+
+MODES = ("eager", "fused")
+
+
+def judge(
+    network: Network,
+    text: str,
+    accelerator: Accelerator,
+    *,
+    part: str | None,
+    preprocessing: Preprocessing,
+    mode: str,
+    batch: int,
+    workers: int,
+    watch: Callable[[Iterable[Any], str, int], Iterable[Any]],
+) -> Evaluation:
+    """Return how well ``network`` does on the data that ``text`` names, as ``mpvit eval`` has it.
+
+    ``part`` None is what the network has not seen: what the data holds out itself, or what its training held out of data of
+    this name; else everything. Pictures that cannot be read are left out and named. Raises ``UsageError`` for classes that
+    the network does not know.
+    """
+    data = open_data(text)
+    part = part or ("held-out" if not data.share or _held_out(network.about.training, data) else "all")
+    if part == "held-out" and not data.held_out.pictures:
+        data.require_trainable()
+    unreadable = damaged(data, workers, watch) if accelerator.is_main_process else []
+    from accelerate.utils import broadcast_object_list
+
+    data = data.without(broadcast_object_list([unreadable])[0])
+    looked_at = _known(data.held_out if part == "held-out" else data.all, data, network)
+    if not looked_at.pictures:
+        raise MpvitError(f"no picture of {data.name} can be read")
+    found = evaluate(
+        _running(network, mode, accelerator),
+        looked_at,
+        preprocessing,
+        accelerator,
+        classes=len(network.classes),
+        batch=batch,
+        workers=workers,
+        watch=watch,
+    )
+    return Evaluation(
+        data=data.name,
+        part=part,
+        model=network.about.model,
+        weights=str(network.about.weights),
+        classes=network.classes,
+        damaged=data.damaged,
+        **found._asdict(),
+    )
+
+
+def _held_out(trained: Trained | None, data: Data) -> bool:
+    """Tell whether the network was trained on data of this name, a share of which its training held out."""
+    return trained is not None and trained.data == data.name and trained.held_out == data.share
+
+
+def _known(part: Part, data: Data, network: Network) -> Part:
+    """Return the pictures with the network's indices for their classes: by name or, where no name fits, in their order."""
+    places = {name: index for index, name in enumerate(network.classes)}
+    unknown = [name for name in data.classes if name not in places]
+    if not unknown:
+        return part._replace(targets=tuple(places[data.classes[target]] for target in part.targets))
+    if len(data.classes) == len(network.classes):
+        return part
+    raise UsageError(
+        f"{data.name} has {len(data.classes)} classes, the network {len(network.classes)}, {unknown[0]!r} not among them",
+        hint="classes go by their names or, where there are as many, by their order",
+    )
+
+
+def _running(network: Network, mode: str, accelerator: Accelerator) -> Any:  # noqa: ANN401 - maps pictures to logits
+    from mpvit.model.fused import fuse
+
+    model = network.model.to(accelerator.device).eval()
+    return fuse(model) if mode == "fused" else model

@@ -1,0 +1,296 @@
+"""The loop: one process or many, on the CPU or GPUs, by accelerate; whatever is random comes from ``training.seed_of``."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import signal
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+
+from mpvit.errors import MpvitError, UsageError
+from mpvit.model.network import MPViT
+from mpvit.training import seed_of
+from mpvit.training.evaluation import batches, evaluate
+from mpvit.training.results import Epoch, Step
+from mpvit.training.run import Run, State
+from mpvit.training.synced import synced
+from mpvit.training.views import Changed, Order, mixed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from mpvit.training.data import Data
+    from mpvit.training.recipe import Recipe
+
+_BETWEEN_LOOKS_S = 0.2
+"""How often the loss is looked at while an epoch goes on: each look waits for the device."""
+
+
+class Machine(NamedTuple):
+    """What a run takes of the machine; none of it changes what comes out but for rounding.
+
+    Attributes:
+        workers: processes that read pictures, for each process that trains.
+        compiled: whether torch compiles the network.
+        save_every: steps between checkpoints within an epoch; 0 for one an epoch.
+    """
+
+    workers: int = 0
+    compiled: bool = False
+    save_every: int = 0
+
+
+class Interrupted(KeyboardInterrupt):
+    """Somebody ended the run between two steps; the checkpoint holds all that was done."""
+
+
+def accelerator_of(device: str, dtype: str = "float32", accumulate: int = 1) -> Accelerator:
+    """Return the accelerator of one process, or of the several that a launcher has started; ``device`` is cpu or cuda.
+
+    Each process takes its share of every batch, so that a batch is the same however many there are.
+    """
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="bf16" if dtype == "bfloat16" else "no",
+        gradient_accumulation_steps=accumulate,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        step_scheduler_with_optimizer=False,
+    )
+
+
+def train(
+    run: Run, data: Data, accelerator: Accelerator, machine: Machine, watch: Callable[[Step | Epoch], None]
+) -> list[Epoch]:
+    """Train what ``run`` says from where it stands to its end, and return its epochs; ``watch`` sees how it goes.
+
+    Raises ``MpvitError`` where the loss is no number any more, the checkpoint then being the last good one, and
+    ``Interrupted`` where somebody ends it.
+    """
+    recipe = run.settings.recipe
+    part = recipe.batch // recipe.accumulate
+    if part % accelerator.num_processes:
+        raise UsageError(f"batch = {part}: must be a multiple of the {accelerator.num_processes} processes")
+    state = run.load()
+    loop = _Loop(run, data, accelerator, machine, watch)
+    if state:
+        loop.restore(state)
+    with _interruptible() as interrupted:
+        while len(loop.history) < recipe.epochs:
+            loop.epoch(interrupted)
+    accelerator.end_training()
+    return loop.history
+
+
+class _Loop:
+    """What a run holds while it trains. The parts of a step stand in ``_learn``, those of an epoch in ``epoch``."""
+
+    def __init__(
+        self, run: Run, data: Data, accelerator: Accelerator, machine: Machine, watch: Callable[[Step | Epoch], None]
+    ) -> None:
+        self.run, self.data, self.accelerator, self.machine, self.watch = run, data, accelerator, machine, watch
+        self.recipe = recipe = run.settings.recipe
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed_of(recipe.seed, "weights"))
+            network: nn.Module = MPViT(run.settings.config)
+        self.average = AveragedModel(network, multi_avg_fn=_averaging(recipe), use_buffers=True).to(accelerator.device)
+        if accelerator.num_processes > 1:
+            network = synced(network, accelerator.device)
+        if machine.compiled:
+            network.compile()
+        self.order = Order(data.train.pictures, recipe.batch, recipe.seed)
+        views = Changed(data.train, recipe, run.settings.preprocessing)
+        batch = min(recipe.batch // recipe.accumulate, data.train.pictures)
+        loader = DataLoader(
+            views, batch, sampler=self.order, num_workers=machine.workers, persistent_workers=machine.workers > 0
+        )
+        optimizer = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.peak_rate)
+        self.network, self.optimizer, self.loader = accelerator.prepare(network, optimizer, loader)
+        self.history: list[Epoch] = []
+        self.step = self.seen = 0
+        self.loss = torch.zeros((), dtype=torch.float64, device=accelerator.device)
+        self.correct = torch.zeros((), dtype=torch.int64, device=accelerator.device)
+
+    def restore(self, state: State) -> None:
+        """Stand where a checkpoint stood."""
+        try:
+            self.accelerator.unwrap_model(self.network).load_state_dict(state.network)
+            self.average.load_state_dict(state.average)
+            self.optimizer.load_state_dict(state.optimizer)
+        except (RuntimeError, KeyError, ValueError) as error:
+            reason = str(error).strip().replace("\n", " ")
+            raise MpvitError(
+                f"the checkpoint of {self.run.folder} is of another network: {reason[:200]}",
+                hint="its config.json was changed: put it back, or begin another run",
+            ) from None
+        self.step, self.seen, self.history = state.step, state.seen, state.history
+        if self.accelerator.is_main_process:  # the others count from here on: sums are over all processes
+            self.loss.fill_(state.loss)
+            self.correct.fill_(state.correct)
+
+    def epoch(self, interrupted: Sequence[int]) -> None:
+        """Learn from every picture once, look at those held out, and write down how far that is."""
+        recipe, steps = self.recipe, self.order.steps
+        self.order.epoch, self.order.start = len(self.history), self.step - len(self.history) * steps
+        began, looked, before, parts = time.perf_counter(), time.perf_counter(), self.seen, 0
+        self.network.train()
+        for images, targets in batches(self.loader):
+            parts += 1
+            if not self._learn(images, targets, parts):
+                continue
+            done = self.step - len(self.history) * steps
+            if time.perf_counter() - looked > _BETWEEN_LOOKS_S:
+                looked = time.perf_counter()
+                loss, accuracy = self._so_far()
+                rate = (self.seen - before) / (looked - began)
+                self.watch(Step(len(self.history) + 1, recipe.epochs, done, steps, loss, accuracy, rate))
+            if self._any(bool(interrupted)):
+                self.save()
+                raise Interrupted
+            if self.machine.save_every and self.step % self.machine.save_every == 0 and done < steps:
+                self.save()
+        seconds = time.perf_counter() - began
+        loss, accuracy = self._so_far()
+        average = self.average.module.eval()
+        found = evaluate(
+            average,
+            self.data.held_out,
+            self.run.settings.preprocessing,
+            self.accelerator,
+            classes=len(self.data.classes),
+            batch=recipe.batch,
+            workers=self.machine.workers,
+        )
+        correct = sum(row[index] for index, row in enumerate(found.confusion))
+        self.history.append(
+            Epoch(
+                epoch=len(self.history) + 1,
+                step=self.step,
+                rate=recipe.rate_at(self.step - 1, steps),
+                loss=loss,
+                accuracy=accuracy,
+                held_out_loss=found.loss,
+                held_out_correct=correct,
+                held_out_images=self.data.held_out.pictures,
+                images_per_s=(self.seen - before) / seconds,
+            )
+        )
+        self.seen = 0
+        self.loss.zero_()
+        self.correct.zero_()
+        self.save()
+        if self.accelerator.is_main_process:
+            self.run.save_epoch(average, self.data, self.history)  # type: ignore[arg-type]
+        self.watch(self.history[-1])
+
+    def _learn(self, images: Tensor, targets: Tensor, part: int) -> bool:
+        """Learn from a part of a batch; tell whether that ends a step of the optimizer."""
+        recipe, accelerator = self.recipe, self.accelerator
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.rate_at(self.step, self.order.steps)
+        # what the network itself draws, as which layers it leaves out
+        torch.manual_seed(seed_of(recipe.seed, "network", self.step, part, accelerator.process_index))
+        with accelerator.accumulate(self.network):
+            batch = mixed(images, targets, recipe, self.step, part)
+            with accelerator.autocast():
+                logits = self.network(batch.images)
+            loss = batch.loss(logits.float(), recipe.smoothing)
+            accelerator.backward(loss)
+            if accelerator.sync_gradients and recipe.clip:
+                accelerator.clip_grad_norm_(self.network.parameters(), recipe.clip)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        likely = batch.targets if batch.share <= 1 / 2 else batch.others
+        self.loss += loss.detach() * len(images)
+        self.correct += (logits.detach().argmax(-1) == likely).sum()
+        self.seen += len(images) * accelerator.num_processes
+        if not accelerator.sync_gradients:
+            return False
+        self.step += 1
+        self.average.update_parameters(accelerator.unwrap_model(self.network))
+        return True
+
+    def _so_far(self) -> tuple[float, float]:
+        """Return the mean loss and the accuracy of this epoch over all processes; raise where the loss is no number."""
+        sums = self.accelerator.reduce(torch.stack((self.loss, self.correct.double())))
+        loss, correct = (float(each) / self.seen for each in sums)
+        if not math.isfinite(loss):
+            epoch = len(self.history) + 1
+            raise MpvitError(
+                f"the loss is no number any more, at step {self.step} in epoch {epoch}",
+                hint=f"{self.run.folder} keeps its last good checkpoint; begin another run with a smaller --lr",
+            )
+        return loss, correct
+
+    def _any(self, asked: bool) -> bool:  # noqa: FBT001 - reads as a question
+        """Tell whether any process was asked to stop, the same answer in all of them."""
+        if self.accelerator.num_processes == 1:
+            return asked
+        return bool(self.accelerator.reduce(torch.tensor(int(asked), device=self.accelerator.device)))
+
+    def save(self) -> None:
+        """Write how far the run is; a loss that is no number is never written."""
+        loss, correct = self.loss, self.correct
+        if self.seen:
+            self._so_far()
+            loss, correct = self.accelerator.reduce(self.loss), self.accelerator.reduce(self.correct)
+        if self.accelerator.is_main_process:
+            network: dict[str, Any] = self.accelerator.unwrap_model(self.network).state_dict()
+            state = State(
+                step=self.step,
+                network=network,
+                average=self.average.state_dict(),
+                optimizer=self.optimizer.state_dict(),
+                loss=float(loss),
+                correct=int(correct),
+                seen=self.seen,
+                history=self.history,
+            )
+            self.run.save(state)
+        self.accelerator.wait_for_everyone()
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return the parameters in two groups: weights decay, norms and biases, of one axis, do not."""
+    decaying = [each for each in network.parameters() if each.requires_grad and each.ndim > 1]
+    others = [each for each in network.parameters() if each.requires_grad and each.ndim <= 1]
+    return [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _averaging(recipe: Recipe) -> Callable[[Any, Any, Any], None]:
+    def average(averaged: Any, current: Any, steps: Any) -> None:  # noqa: ANN401 - lists of tensors, as torch has them
+        if averaged[0].is_floating_point():
+            get_ema_multi_avg_fn(recipe.average_at(int(steps)))(averaged, current, steps)
+        else:  # counts and indices
+            torch._foreach_copy_(averaged, current)
+
+    return average
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Sequence[int]]:
+    """Yield what SIGINT and SIGTERM write themselves into, so that a step is never left in its middle."""
+    signals: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+
+    def remember(number: int, _: object) -> None:
+        if signals:  # a second one is meant
+            raise KeyboardInterrupt
+        signals.append(number)
+
+    try:
+        before = {kind: signal.signal(kind, remember) for kind in kinds}
+    except ValueError:  # not in the main thread, where no signal arrives
+        yield signals
+        return
+    try:
+        yield signals
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

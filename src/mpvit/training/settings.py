@@ -1,0 +1,45 @@
+"""What a run trains, on what and how."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mpvit.config import ModelConfig, config_from_dict
+from mpvit.model.card import Preprocessing
+from mpvit.training.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a run trains, on what and how: ``config.json``.
+
+    Attributes:
+        data: what ``open_data`` opens.
+        fingerprint: of its pictures, those that can be read.
+        damaged: those that cannot, with the reason.
+        classes: the names of the classes.
+        model: the network's name.
+        network: its configuration.
+        recipe_name: the recipe that ``recipe`` began as.
+        recipe: how it is trained.
+        versions: of the libraries that it began with.
+    """
+
+    data: str
+    fingerprint: str
+    damaged: tuple[tuple[str, str], ...]
+    classes: tuple[str, ...]
+    model: str
+    network: dict[str, Any]
+    recipe_name: str
+    recipe: Recipe
+    versions: dict[str, str]
+
+    @property
+    def config(self) -> ModelConfig:
+        """The network's configuration, with as many classes as the data."""
+        return config_from_dict(self.network)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What becomes of a picture in evaluation."""
+        return Preprocessing(self.recipe.size, self.recipe.crop)

@@ -1,0 +1,71 @@
+"""Beginning a run, or going on with one: data opened and read once, settings written, all processes of one mind."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from accelerate.utils import broadcast_object_list
+
+from mpvit.training.data import Data, damaged, open_data
+from mpvit.training.run import Run
+from mpvit.training.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from accelerate import Accelerator
+
+    from mpvit.config import ModelConfig
+    from mpvit.training.recipe import Recipe
+
+    Watch = Callable[[Iterable[str], str, int], Iterable[str]]
+
+_LIBRARIES = ("mpvit", "torch", "accelerate", "kornia", "torchmetrics", "numpy", "pillow")
+
+
+def begin(
+    folder: Path,
+    data: str,
+    network: tuple[str, ModelConfig],
+    recipe: tuple[str, Recipe],
+    accelerator: Accelerator,
+    *,
+    workers: int,
+    watch: Watch,
+) -> tuple[Run, Data]:
+    """Return a new run in ``folder`` and the data that it trains on, without the pictures that cannot be read.
+
+    ``network`` and ``recipe`` come with their names; the network gets as many classes as the data has. Errors are those of
+    ``open_data``, ``Data`` and ``Run.begin``.
+    """
+    opened = open_data(data)
+    opened.require_trainable()
+    unreadable = damaged(opened, workers, watch) if accelerator.is_main_process else []
+    unreadable = broadcast_object_list([unreadable])[0]
+    readable = opened.without(unreadable)
+    readable.require_trainable()
+    name, config = network
+    settings = Settings(
+        data=readable.where,
+        fingerprint=readable.fingerprint,
+        damaged=readable.damaged,
+        classes=readable.classes,
+        model=name,
+        network=asdict(replace(config, num_classes=len(readable.classes))),
+        recipe_name=recipe[0],
+        recipe=recipe[1],
+        versions={library: version(library) for library in _LIBRARIES},
+    )
+    run = Run.begin(folder, settings) if accelerator.is_main_process else Run(folder, settings)
+    accelerator.wait_for_everyone()
+    return run, readable
+
+
+def resume(run: Run) -> Data:
+    """Return the data of a run that goes on; raise ``MpvitError`` where its pictures are not those it began with."""
+    data = open_data(run.settings.data).without(run.settings.damaged)
+    run.require(data)
+    return data

@@ -1,0 +1,50 @@
+"""Batch norm over all processes, also where torch has none: ``nn.SyncBatchNorm`` runs on GPUs alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class SyncedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose statistics in training are those of the batches of all processes together.
+
+    Count, sum and sum of squares are added up over the processes, and their gradients are on the way back.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) to the same."""
+        if not self.training:
+            return super().forward(x)
+        count = x.new_full((1,), x.numel() // x.shape[1], dtype=torch.float32)
+        wide = x.float()
+        sums = torch.cat((wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3)), count))
+        sums = all_reduce(sums)
+        channels, count = x.shape[1], sums[-1]
+        mean = sums[:channels] / count
+        variance = sums[channels:-1] / count - mean.square()
+        with torch.no_grad():
+            self._remember(mean, variance * count / (count - 1))
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+
+    def _remember(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running statistics towards a batch's mean and unbiased variance."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+def synced(network: nn.Module, device: torch.device) -> nn.Module:
+    """Return a network whose batch norms go by the batches of all processes; its parameters keep their names."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SyncedBatchNorm2d
+    return network
