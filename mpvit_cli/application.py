@@ -3,7 +3,7 @@
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -82,8 +82,28 @@ def application(commands: Mapping[str, tuple[str, str]]) -> typer.Typer:
         epilog=EPILOG,
     )
     for name, (function, panel) in commands.items():
-        app.command(name, cls=_Command, rich_help_panel=panel, epilog=EPILOG)(resolve(function))
+        found = resolve(function)
+        if isinstance(found, Mapping):
+            app.add_typer(_group(found, resolve(function.partition(":")[0] + ":__doc__")), name=name, rich_help_panel=panel)
+        else:
+            app.command(name, cls=_Command, rich_help_panel=panel, epilog=EPILOG)(found)
     return app
+
+
+def _group(functions: Mapping[str, Callable[..., Any]], text: str) -> typer.Typer:
+    """Return several commands under one word, which ``text`` explains behind its colon."""
+    said = text.partition(": ")[2]
+    group = typer.Typer(
+        cls=_Group,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        help=said[:1].upper() + said[1:],
+        context_settings={"help_option_names": ["-h", "--help"]},
+        epilog=EPILOG,
+    )
+    for name, function in functions.items():
+        group.command(name, cls=_Command, epilog=EPILOG)(function)
+    return group
 
 
 def run(commands: Mapping[str, tuple[str, str]]) -> int:

@@ -13,8 +13,9 @@ COMMANDS = {
     "train": ("mpvit_cli.commands.train:train", "Use"),
     "eval": ("mpvit_cli.commands.eval:evaluate", "Use"),
     "predict": ("mpvit_cli.commands.predict:predict", "Use"),
+    "weights": ("mpvit_cli.commands.weights:COMMANDS", "Use"),
 }
-"""Each command's function, imported where it is asked for, and the panel of the help that it stands in."""
+"""Each command's function, or functions by name of a group, imported where asked for, and its panel of the help."""
 
 
 def main() -> int:

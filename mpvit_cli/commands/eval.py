@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from mpvit.errors import UsageError, unknown_name
+from mpvit.errors import unknown_name
 from mpvit.training import require
 from mpvit.variants import SHIPPED, VARIANTS
 from mpvit_cli import options
 from mpvit_cli.commands.predict import Cache, Classes, Crop, Size, Weights
-from mpvit_cli.commands.train import Workers, parse_training_device
+from mpvit_cli.commands.train import Workers, parse_training_device, parse_workers
 from mpvit_cli.output import Terminal, check_format
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A folder of class folders, digits, or hf:FOLDER.")]
@@ -76,10 +76,7 @@ def evaluate(
     if part is not None and part not in PARTS:
         raise unknown_name("part", part, PARTS)
     parse_training_device(device)
-    cores = os.cpu_count() or 1
-    readers = min(2, cores) if workers is None else workers
-    if not 0 <= readers <= 1024:  # noqa: PLR2004
-        raise UsageError(f"--workers {readers}: must be from 0 to 1024")
+    readers = parse_workers(workers)
 
     import torch
 
@@ -99,10 +96,9 @@ def evaluate(
         network,
         data,
         accelerator,
+        how=how,
         part=part,
-        preprocessing=how,
         mode=mode,
-        batch=batch,
         workers=readers,
         watch=terminal.track,
     )

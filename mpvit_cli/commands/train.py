@@ -122,10 +122,7 @@ def train(
             raise UsageError(f"{what} with --resume {resume}: a run goes on as it began", hint=f"mpvit train --resume {resume}")
     elif data is None:
         raise UsageError("no data is named", hint="mpvit train digits needs none: they come with scikit-learn")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    readers = min(2, cores) if workers is None else workers
-    if not 0 <= readers <= 1024:  # noqa: PLR2004
-        raise UsageError(f"--workers {readers}: must be from 0 to 1024")
+    readers = parse_workers(workers)
     if save_every < 0:
         raise UsageError(f"--save-every {save_every}: must be at least 0")
     parse_training_device(device)
@@ -135,7 +132,7 @@ def train(
 
     from mpvit.training.loop import Interrupted, Machine, accelerator_of
     from mpvit.training.loop import train as learn
-    from mpvit.training.run import CURVES, Run
+    from mpvit.training.run import Run
     from mpvit.training.start import begin
     from mpvit.training.start import resume as go_on
 
@@ -159,10 +156,17 @@ def train(
     except Interrupted:
         terminal.note(f"interrupted between two steps; mpvit train --resume {run.folder} goes on from there")
         raise typer.Exit(130) from None
-    if not accelerator.is_main_process:
-        return
+    if accelerator.is_main_process:
+        _show(terminal, run, found, history, device, form)
+
+
+def _show(terminal: Terminal, run: "Run", found: "Data", history: "Sequence[Epoch]", device: str, form: str | None) -> None:
+    """Say what a run has come to."""
+    import torch
+
     from mpvit.plots.training import curves_figure
     from mpvit.tables.training import training_document
+    from mpvit.training.run import CURVES
 
     settings = run.settings
     terminal.save(
@@ -177,9 +181,21 @@ def train(
         "seed": settings.recipe.seed,
         "weights": str(run.weights),
     }
-    document = training_document(history, row, str(accelerator.device), torch.get_num_threads(), settings.recipe.dtype)
+    document = training_document(history, row, device, torch.get_num_threads(), settings.recipe.dtype)
     terminal.show(document, form)
     terminal.note(f"the weights are {run.weights}: mpvit predict IMG --weights {run.weights}")
+
+
+def parse_workers(number: int | None) -> int:
+    """Return how many processes read pictures; raise ``UsageError`` for a number that no machine starts."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    readers = min(2, cores) if number is None else number
+    if not 0 <= readers <= _MOST_WORKERS:
+        raise UsageError(f"--workers {readers}: must be from 0 to {_MOST_WORKERS}")
+    return readers
+
+
+_MOST_WORKERS = 1024
 
 
 def parse_training_device(device: str) -> None:

@@ -86,7 +86,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 SHIPPED: dict[str, ModelConfig] = {
-    "digits-nano": ModelConfig((StageConfig(1, 1, 32, 4, 2), StageConfig(3, 2, 48, 4, 2)), num_classes=10),
+    "digits-nano": ModelConfig((StageConfig(1, 1, 32, 4, 2), StageConfig(3, 1, 48, 4, 2)), num_classes=10),
 }
 """Networks whose weights come with the package, for trying: handwritten digits (``make digits`` trains it)."""
 

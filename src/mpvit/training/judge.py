@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
 
-    from mpvit.model.card import Preprocessing, Trained
-    from mpvit.prediction.inference import Network
+    from mpvit.model.card import Trained
+    from mpvit.prediction.inference import InferenceConfig, Network
 
 PARTS = ("held-out", "all")
 
@@ -27,10 +27,9 @@ def judge(
     text: str,
     accelerator: Accelerator,
     *,
+    how: InferenceConfig,
     part: str | None,
-    preprocessing: Preprocessing,
     mode: str,
-    batch: int,
     workers: int,
     watch: Callable[[Iterable[Any], str, int], Iterable[Any]],
 ) -> Evaluation:
@@ -54,10 +53,10 @@ def judge(
     found = evaluate(
         _running(network, mode, accelerator),
         looked_at,
-        preprocessing,
+        how,
         accelerator,
         classes=len(network.classes),
-        batch=batch,
+        batch=how.batch,
         workers=workers,
         watch=watch,
     )

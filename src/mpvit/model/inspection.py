@@ -1,0 +1,137 @@
+"""What a weights file is, and whether it fits what it says, or what it is taken for."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from mpvit.config import ModelConfig
+from mpvit.errors import MpvitError, UsageError, WeightsError
+from mpvit.model.network import MPViT
+from mpvit.model.weights import WeightsFile, fill, read_weights, save_weights
+from mpvit.published import is_published
+from mpvit.variants import SHIPPED, VARIANTS, known_config
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LAYOUTS = ("project", "published")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What a weights file is.
+
+    Attributes:
+        path: of the file.
+        layout: whose names its tensors have: one of ``LAYOUTS``.
+        nbytes: of the file.
+        tensors: how many it holds.
+        params: numbers in those that are learned, as far as the network is known; else in all.
+        dtypes: of the tensors.
+        model: the network that it fits, by name; ``custom`` for one of its own configuration, None where none fits.
+        content: the file's own words.
+        misfit: why it does not fit the network that it was held against; empty where it does.
+    """
+
+    path: Path
+    layout: str
+    nbytes: int
+    tensors: int
+    params: int
+    dtypes: tuple[str, ...]
+    model: str | None
+    content: WeightsFile
+    misfit: str = ""
+
+    def as_row(self) -> dict[str, Any]:
+        """Return it as one flat row for JSON and CSV."""
+        card = self.content.card
+        return {
+            "weights": str(self.path),
+            "layout": self.layout,
+            "bytes": self.nbytes,
+            "tensors": self.tensors,
+            "params": self.params,
+            "dtypes": list(self.dtypes),
+            "model": self.model,
+            "config": asdict(self.content.config) if self.content.config else None,
+            "classes": list(card.classes) if card.classes is not None else None,
+            "preprocessing": asdict(card.preprocessing) if card.preprocessing else None,
+            "trained": asdict(card.trained) | {"top1": card.trained.top1} if card.trained else None,
+            "misfit": self.misfit or None,
+        }
+
+
+def inspect(path: Path, variant: str | None = None) -> Inspected:
+    """Return what a file is, held against the network of ``variant``, its own configuration or any published one.
+
+    Raises ``WeightsError`` where it is damaged.
+    """
+    content = read_weights(path)
+    tensors: Mapping[str, Tensor] = {name: each for name, each in content.tensors.items() if isinstance(each, Tensor)}
+    candidates = {variant: known_config(variant)} if variant else _candidates(content)
+    model, misfit, params = None, "", sum(each.numel() for each in tensors.values())
+    for name, config in candidates.items():
+        wanted = _with_classes(config, content) if content.config is None else config
+        try:
+            network = filled(content, wanted)
+        except WeightsError as error:
+            misfit = misfit or str(error)
+        else:
+            model, misfit = name, ""
+            params = sum(each.numel() for each in network.parameters())
+            break
+    return Inspected(
+        path=path,
+        layout="published" if any(map(is_published, tensors)) else "project",
+        nbytes=path.stat().st_size,
+        tensors=len(tensors),
+        params=params,
+        dtypes=tuple(sorted({str(each.dtype).removeprefix("torch.") for each in tensors.values()})),
+        model=model,
+        content=content,
+        misfit=misfit,
+    )
+
+
+def convert(path: Path, layout: str, target: Path, variant: str | None = None) -> Inspected:
+    """Write the weights in ``path`` to ``target`` in one of ``LAYOUTS``; return what they were.
+
+    To the published layout the card does not go along: it has no place for it. Raises ``MpvitError`` where they fit no
+    network, ``UsageError`` where they cannot be written there.
+    """
+    found = inspect(path, variant)
+    if found.model is None:
+        raise MpvitError(
+            f"{path} fits no network: {found.misfit}", hint="mpvit weights verify --variant NAME says what is wrong"
+        )
+    if target.resolve() == path.resolve():
+        raise UsageError(f"{str(target)!r} is the file that is read: must be another one")
+    config = found.content.config or _with_classes(known_config(found.model), found.content)
+    save_weights(filled(found.content, config), target, layout=layout, card=found.content.card)
+    return found
+
+
+def filled(content: WeightsFile, config: ModelConfig) -> MPViT:
+    """Return the network of ``config`` with the weights of a file; raise ``WeightsError`` where they do not fit."""
+    from mpvit.counting.isolation import fresh_model
+
+    model: MPViT = fresh_model(config, "cpu")
+    fill(model, content)
+    return model
+
+
+def _candidates(content: WeightsFile) -> dict[str, ModelConfig]:
+    every = {**{name: each.config for name, each in VARIANTS.items()}, **SHIPPED}
+    if content.config is None:
+        return every
+    name = next((name for name, config in every.items() if config.stages == content.config.stages), "custom")
+    return {name: content.config}
+
+
+def _with_classes(config: ModelConfig, content: WeightsFile) -> ModelConfig:
+    """Return a configuration with as many classes as the file's classifier has."""
+    head = next((content.tensors[name] for name in ("cls_head.cls.bias", "head.bias") if name in content.tensors), None)
+    return replace(config, num_classes=len(head) if isinstance(head, Tensor) and head.ndim == 1 else 0)

@@ -1,0 +1,50 @@
+"""What weights files are."""
+
+from collections.abc import Sequence
+
+from mpvit.model.inspection import Inspected
+from mpvit.tables import Cell, Document, Field, Table, build
+from mpvit.tables.memory import readable_bytes
+from mpvit.tables.training import share_text
+from mpvit.units import grouped
+
+_Line = tuple[str, str]
+
+_FIELDS: tuple[Field[_Line], ...] = (
+    Field("What", lambda line: line[0], numeric=False),
+    Field("In the file", lambda line: line[1], numeric=False),
+)
+
+
+def weights_document(files: Sequence[Inspected], notes: Sequence[str] = ()) -> Document:
+    """Return one table a file, and one row."""
+    return Document("weights", tuple(each.as_row() for each in files), tuple(map(_table, files)), tuple(notes))
+
+
+def _table(found: Inspected) -> Table:
+    card = found.content.card
+    lines: list[tuple[str, Cell]] = [
+        ("layout", found.layout),
+        ("size", f"{readable_bytes(found.nbytes)} in {found.tensors} tensors of {', '.join(found.dtypes)}"),
+        ("network", found.model or f"fits none: {found.misfit}"),
+        ("parameters", grouped(found.params)),
+        ("classes", _classes(card.classes)),
+    ]
+    if how := card.preprocessing:
+        lines.append(("preprocessing", f"{how.size} pixels, {how.crop:g} of the short side"))
+    if known := card.trained:
+        lines.append(("trained on", f"{known.data}, {known.epochs} epochs, recipe {known.recipe}"))
+        lines.append(("top-1", f"{share_text(known.correct, known.images)} of {known.images} pictures held out"))
+    if found.model and found.misfit:
+        lines.append(("misfit", found.misfit))
+    return build(str(found.path), _FIELDS, [(what, str(said)) for what, said in lines])
+
+
+def _classes(names: Sequence[str] | None) -> str:
+    if names is None:
+        return "not named"
+    shown = ", ".join(names[:_SHOWN])
+    return f"{len(names)}: {shown}{', …' if len(names) > _SHOWN else ''}"
+
+
+_SHOWN = 10
