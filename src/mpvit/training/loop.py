@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -56,6 +57,8 @@ def accelerator_of(device: str, dtype: str = "float32", accumulate: int = 1) -> 
 
     Each process takes its share of every batch, so that a batch is the same however many there are.
     """
+    AcceleratorState._reset_state()  # noqa: SLF001 - else the dtype of an earlier one in this process holds
+    GradientState._reset_state()  # noqa: SLF001
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision="bf16" if dtype == "bfloat16" else "no",
@@ -78,7 +81,7 @@ def train(
     if part % accelerator.num_processes:
         raise UsageError(f"batch = {part}: must be a multiple of the {accelerator.num_processes} processes")
     state = run.load()
-    loop = _Loop(run, data, accelerator, machine, watch)
+    loop = Loop(run, data, accelerator, machine, watch)
     if state:
         loop.restore(state)
     with _interruptible() as interrupted:
@@ -88,12 +91,13 @@ def train(
     return loop.history
 
 
-class _Loop:
-    """What a run holds while it trains. The parts of a step stand in ``_learn``, those of an epoch in ``epoch``."""
+class Loop:
+    """What a run holds while it trains. The parts of a step stand in ``learn``, those of an epoch in ``epoch``."""
 
     def __init__(
         self, run: Run, data: Data, accelerator: Accelerator, machine: Machine, watch: Callable[[Step | Epoch], None]
     ) -> None:
+        """Stand at the beginning of ``run``."""
         self.run, self.data, self.accelerator, self.machine, self.watch = run, data, accelerator, machine, watch
         self.recipe = recipe = run.settings.recipe
         with torch.random.fork_rng(devices=[]):
@@ -110,7 +114,7 @@ class _Loop:
         loader = DataLoader(
             views, batch, sampler=self.order, num_workers=machine.workers, persistent_workers=machine.workers > 0
         )
-        optimizer = torch.optim.AdamW(_groups(network, recipe.weight_decay), lr=recipe.peak_rate)
+        optimizer = torch.optim.AdamW(groups(network, recipe.weight_decay), lr=recipe.peak_rate)
         self.network, self.optimizer, self.loader = accelerator.prepare(network, optimizer, loader)
         self.history: list[Epoch] = []
         self.step = self.seen = 0
@@ -138,11 +142,10 @@ class _Loop:
         """Learn from every picture once, look at those held out, and write down how far that is."""
         recipe, steps = self.recipe, self.order.steps
         self.order.epoch, self.order.start = len(self.history), self.step - len(self.history) * steps
-        began, looked, before, parts = time.perf_counter(), time.perf_counter(), self.seen, 0
+        began, looked, before = time.perf_counter(), time.perf_counter(), self.seen
         self.network.train()
-        for images, targets in batches(self.loader):
-            parts += 1
-            if not self._learn(images, targets, parts):
+        for index, (images, targets) in enumerate(batches(self.loader)):
+            if not self.learn(images, targets, index % recipe.accumulate):
                 continue
             done = self.step - len(self.history) * steps
             if time.perf_counter() - looked > _BETWEEN_LOOKS_S:
@@ -189,8 +192,8 @@ class _Loop:
             self.run.save_epoch(average, self.data, self.history)  # type: ignore[arg-type]
         self.watch(self.history[-1])
 
-    def _learn(self, images: Tensor, targets: Tensor, part: int) -> bool:
-        """Learn from a part of a batch; tell whether that ends a step of the optimizer."""
+    def learn(self, images: Tensor, targets: Tensor, part: int) -> bool:
+        """Learn from a part of a batch, 0 the first; tell whether that ends a step of the optimizer."""
         recipe, accelerator = self.recipe, self.accelerator
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate_at(self.step, self.order.steps)
@@ -256,7 +259,7 @@ class _Loop:
         self.accelerator.wait_for_everyone()
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Return the parameters in two groups: weights decay, norms and biases, of one axis, do not."""
     decaying = [each for each in network.parameters() if each.requires_grad and each.ndim > 1]
     others = [each for each in network.parameters() if each.requires_grad and each.ndim <= 1]
