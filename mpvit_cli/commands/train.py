@@ -16,8 +16,6 @@ from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
     from mpvit.training.data import Data
     from mpvit.training.results import Epoch, Step
     from mpvit.training.run import Run
@@ -130,7 +128,7 @@ def train(
 
     import torch
 
-    from mpvit.training.loop import Interrupted, Machine, accelerator_of
+    from mpvit.training.loop import Interrupted, Machine, accelerator_for
     from mpvit.training.loop import train as learn
     from mpvit.training.run import Run
     from mpvit.training.start import begin
@@ -141,11 +139,11 @@ def train(
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
     if chosen is None:
         run = Run.open(Path(str(resume)))
-        accelerator = _accelerator(accelerator_of, device, run.settings.recipe)
+        accelerator = accelerator_for(run.settings.recipe, device)
         found = go_on(run)
     else:
         network, how = chosen
-        accelerator = _accelerator(accelerator_of, device, how[1])
+        accelerator = accelerator_for(how[1], device)
         folder = output or DEFAULT_RUN
         run, found = begin(folder, str(data), network, how, accelerator, workers=readers, watch=terminal.track)
     _name_damaged(terminal, found)
@@ -237,10 +235,6 @@ def _chosen(
         found = options.number(rate)
         how = changed(how, {"rate": found * 512 / how.batch})
     return network, (recipe_name, how)
-
-
-def _accelerator(make: "Callable[..., Accelerator]", device: str, recipe: Recipe) -> "Accelerator":
-    return make(device, recipe.dtype, recipe.accumulate)
 
 
 def _name_damaged(terminal: Terminal, data: "Data") -> None:

@@ -16,7 +16,7 @@ from mpvit.errors import MpvitError, UsageError
 from mpvit.model.weights import read_weights
 from mpvit.training import loop
 from mpvit.training.data import Data, open_data
-from mpvit.training.loop import Interrupted, Machine, accelerator_of, train
+from mpvit.training.loop import Interrupted, Machine, accelerator_for, train
 from mpvit.training.recipe import RECIPES, Recipe, changed
 from mpvit.training.results import Epoch, Step
 from mpvit.training.run import Run
@@ -55,7 +55,7 @@ def silent(_: Step | Epoch) -> None:
 
 def learn(run: Run, data: Data, watch: Watch = silent, machine: Machine = Machine()) -> list[Epoch]:  # noqa: B008 - frozen
     recipe = run.settings.recipe
-    return train(run, data, accelerator_of("cpu", recipe.dtype, recipe.accumulate), machine, watch)
+    return train(run, data, accelerator_for(recipe, "cpu"), machine, watch)
 
 
 def weights(run: Run) -> dict[str, Tensor]:

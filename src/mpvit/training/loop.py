@@ -6,6 +6,7 @@ import contextlib
 import math
 import signal
 import time
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from mpvit.training.data import Data
     from mpvit.training.recipe import Recipe
 
-_BETWEEN_LOOKS_S = 0.2
-"""How often the loss is looked at while an epoch goes on: each look waits for the device."""
+_LOOKS = 20
+"""How often the loss is looked at in an epoch: each look waits for the device."""
 
 
 class Machine(NamedTuple):
@@ -68,6 +69,15 @@ def accelerator_of(device: str, dtype: str = "float32", accumulate: int = 1) -> 
     )
 
 
+def accelerator_for(recipe: Recipe, device: str) -> Accelerator:
+    """Return the accelerator that trains by a recipe; raise ``UsageError`` where its processes cannot share a batch."""
+    accelerator = accelerator_of(device, recipe.dtype, recipe.accumulate)
+    part, processes = recipe.batch // recipe.accumulate, accelerator.num_processes
+    if part % processes:
+        raise UsageError(f"batch = {part}: must be a multiple of the {processes} processes", hint="each takes its share of it")
+    return accelerator
+
+
 def train(
     run: Run, data: Data, accelerator: Accelerator, machine: Machine, watch: Callable[[Step | Epoch], None]
 ) -> list[Epoch]:
@@ -77,14 +87,12 @@ def train(
     ``Interrupted`` where somebody ends it.
     """
     recipe = run.settings.recipe
-    part = recipe.batch // recipe.accumulate
-    if part % accelerator.num_processes:
-        raise UsageError(f"batch = {part}: must be a multiple of the {accelerator.num_processes} processes")
     state = run.load()
     loop = Loop(run, data, accelerator, machine, watch)
     if state:
         loop.restore(state)
-    with _interruptible() as interrupted:
+    with _interruptible() as interrupted, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Grad strides do not match")  # of depthwise kernels, one channel wide
         while len(loop.history) < recipe.epochs:
             loop.epoch(interrupted)
     accelerator.end_training()
@@ -142,16 +150,15 @@ class Loop:
         """Learn from every picture once, look at those held out, and write down how far that is."""
         recipe, steps = self.recipe, self.order.steps
         self.order.epoch, self.order.start = len(self.history), self.step - len(self.history) * steps
-        began, looked, before = time.perf_counter(), time.perf_counter(), self.seen
+        began, before = time.perf_counter(), self.seen
         self.network.train()
         for index, (images, targets) in enumerate(batches(self.loader)):
             if not self.learn(images, targets, index % recipe.accumulate):
                 continue
             done = self.step - len(self.history) * steps
-            if time.perf_counter() - looked > _BETWEEN_LOOKS_S:
-                looked = time.perf_counter()
+            if done % max(steps // _LOOKS, 1) == 0:  # in all processes at the same step
                 loss, accuracy = self._so_far()
-                rate = (self.seen - before) / (looked - began)
+                rate = (self.seen - before) / (time.perf_counter() - began)
                 self.watch(Step(len(self.history) + 1, recipe.epochs, done, steps, loss, accuracy, rate))
             if self._any(bool(interrupted)):
                 self.save()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
+from torch import Tensor, distributed, nn
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
@@ -19,8 +20,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         count = x.new_full((1,), x.numel() // x.shape[1], dtype=torch.float32)
         wide = x.float()
-        sums = torch.cat((wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3)), count))
-        sums = all_reduce(sums)
+        sums = _Added.apply(torch.cat((wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3)), count)))  # type: ignore[no-untyped-call]
         channels, count = x.shape[1], sums[-1]
         mean = sums[:channels] / count
         variance = sums[channels:-1] / count - mean.square()
@@ -38,6 +38,26 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, share)
         self.running_var.lerp_(variance, share)
+
+
+class _Added(torch.autograd.Function):
+    """A tensor added up over all processes. Each of them goes on with the sum, so a gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(_: Any, own: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
+        """Return the sum."""
+        return _added(own)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        """Return its gradient."""
+        return _added(gradient)
+
+
+def _added(own: Tensor) -> Tensor:
+    total = own.clone()
+    distributed.all_reduce(total)
+    return total
 
 
 def synced(network: nn.Module, device: torch.device) -> nn.Module:

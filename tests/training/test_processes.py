@@ -1,0 +1,124 @@
+"""Several processes: what one process comes to, batch norm and metrics included; and no moment at which a kill loses a run."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from commandline import COMMAND, environment
+from pictures import SMALL, SMALL_NETWORK, paint
+from safetensors.torch import load_file
+from torch import Tensor
+
+TORCHRUN = (str(Path(sys.executable).with_name("torchrun")), "--nproc-per-node", "2", "-m", "mpvit_cli")
+
+MIXING = ("--batch", "8", "--set", "mixup=0.8", "--set", "cutmix=1", "--set", "smoothing=0.1")
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    paint(tmp_path / "fruit", {"apple": 21, "pear": 22})
+    (tmp_path / "net.toml").write_text(SMALL_NETWORK)
+    return tmp_path
+
+
+def mpvit(folder: Path, *words: str, command: tuple[str, ...] = (COMMAND,)) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command, *words], cwd=folder, env=environment({"OMP_NUM_THREADS": "1"}), capture_output=True, text=True, check=False
+    )
+
+
+def train(*words: str) -> tuple[str, ...]:
+    return ("train", "fruit", "--config", "net.toml", *SMALL, *MIXING, *words)
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = load_file(run / "weights.safetensors")
+    return found
+
+
+def test_two_processes_come_to_what_one_comes_to(folder: Path) -> None:
+    one = mpvit(folder, *train("--epochs", "3", "-o", "one"))
+    two = mpvit(folder, *train("--epochs", "3", "-o", "two"), command=TORCHRUN)
+    assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    assert two.stdout.count("pictures held out") == 1
+    assert "Warning" not in two.stderr.replace("OMP_NUM_THREADS", "")
+    first, second = (
+        [json.loads(line) for line in (folder / run / "log.jsonl").read_text().splitlines()] for run in ("one", "two")
+    )
+    for mine, theirs in zip(first, second, strict=True):
+        for name in ("step", "rate", "accuracy", "held_out_correct", "held_out_images"):
+            assert theirs[name] == mine[name]
+        for name in ("loss", "held_out_loss"):
+            assert theirs[name] == pytest.approx(mine[name], rel=1e-5)
+    one_weights, two_weights = weights(folder / "one"), weights(folder / "two")
+    assert any("running_var" in name for name in one_weights)
+    for name, value in one_weights.items():
+        torch.testing.assert_close(two_weights[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_two_processes_look_at_each_picture_once(folder: Path) -> None:
+    """43 pictures in batches of 8 come out even for neither."""
+    assert mpvit(folder, *train("--epochs", "1", "-o", "run")).returncode == 0
+    words = ("eval", "fruit", "--part", "all", "--weights", "run/weights.safetensors", "--batch", "8", "--format", "json")
+    rows = []
+    for command in ((COMMAND,), TORCHRUN):
+        done = mpvit(folder, *words, command=command)
+        assert done.returncode == 0, done.stderr
+        rows.append(json.loads(done.stdout)["results"][0])
+    assert rows[0]["images"] == rows[1]["images"] == 43
+    for name in ("top1", "confusion"):
+        assert rows[0][name] == rows[1][name]
+    assert rows[1]["loss"] == pytest.approx(rows[0]["loss"], rel=1e-6)
+    assert rows[1]["calibration_error"] == pytest.approx(rows[0]["calibration_error"], rel=1e-5)
+
+
+def test_a_batch_that_does_not_come_out_even_is_one_line(folder: Path) -> None:
+    done = mpvit(folder, *train("--epochs", "1", "-o", "odd", "--batch", "9"), command=TORCHRUN)
+    assert done.returncode == 1
+    assert "Error: batch = 9: must be a multiple of the 2 processes" in done.stderr
+    assert not (folder / "odd").exists()
+
+
+def test_a_run_killed_at_twenty_random_moments_ends_in_the_same_bits(folder: Path) -> None:
+    words = train("--epochs", "40", "--save-every", "2")
+    assert mpvit(folder, *words, "-o", "whole").returncode == 0
+    moments = random.Random(0)  # noqa: S311 - moments
+    reached = [0]
+    for kill in range(20):
+        begun = (folder / "killed" / "config.json").exists()
+        line = [COMMAND, "train", "--resume", "killed", "--workers", "0", "--threads", "1", "--save-every", "2"]
+        with subprocess.Popen(
+            line if begun else [COMMAND, *words, "-o", "killed"],
+            cwd=folder,
+            env=environment({"OMP_NUM_THREADS": "1"}),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            if kill % 4:  # the others are killed while they start
+                for said in process.stderr:
+                    if said.startswith("epoch"):
+                        break
+                time.sleep(moments.uniform(0, 0.3))
+            else:
+                time.sleep(moments.uniform(0, 4))
+            os.kill(process.pid, signal.SIGKILL)
+        if (folder / "killed" / "last.ckpt").exists():
+            reached.append(int(torch.load(folder / "killed" / "last.ckpt", weights_only=True)["step"]))
+    assert reached == sorted(reached)
+    assert reached[-1] > 0
+    done = mpvit(folder, "train", "--resume", "killed", "--workers", "0", "--threads", "1")
+    assert done.returncode == 0, done.stderr
+    expected, found = weights(folder / "whole"), weights(folder / "killed")
+    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert not list((folder / "killed").glob(".*"))  # what a killed process was writing
