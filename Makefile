@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: report test slow check bench record record-counts record-times clean
+.PHONY: report test slow check bench digits record record-counts record-times clean
 
 report: $(READY)  ## count all four variants, print the table, and write it, what attention costs and the whole page to out/
 	mkdir -p out
@@ -33,6 +33,11 @@ check: $(READY)  ## the whole gate
 
 bench: $(READY)  ## measure speed as ratios within one run, print the table and write it to out/
 	$(BIN)/python -m tests.benchmarks --output out
+
+digits: $(READY)  ## train the network that comes along anew, into out/, and put its weights into the package
+	rm -rf out/digits-nano
+	$(BIN)/mpvit train digits -o out/digits-nano --threads 1
+	cp out/digits-nano/weights.safetensors src/mpvit/data/digits-nano.safetensors
 
 record: record-counts record-times  ## make all of reports/ again; the only command that writes there
 

@@ -44,7 +44,7 @@ def inspect(
 
       mpvit weights inspect mpvit_tiny.pth --format json
     """
-    from mpvit.model import inspection
+    from mpvit.prediction import inspection
     from mpvit.tables.weights import weights_document
 
     terminal: Terminal = ctx.obj
@@ -60,7 +60,7 @@ def verify(ctx: typer.Context, file: File, variant: Variant = None, form: option
 
       mpvit weights verify mpvit_tiny.pth --variant tiny
     """
-    from mpvit.model import inspection
+    from mpvit.prediction import inspection
     from mpvit.tables.weights import weights_document
 
     terminal: Terminal = ctx.obj
@@ -79,7 +79,7 @@ def convert(ctx: typer.Context, file: File, to: To = None, output: Target = None
 
       mpvit weights convert run/weights.safetensors --to published -o tiny.pth
     """
-    from mpvit.model import inspection
+    from mpvit.prediction import inspection
     from mpvit.tables.weights import weights_document
 
     terminal: Terminal = ctx.obj

@@ -3,6 +3,7 @@
 import doctest
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +16,19 @@ from PIL import Image
 
 from mpvit import VARIANTS
 from mpvit.config import load_config, save_config
+from mpvit.prediction.pretrained import shipped_weights
+from mpvit.training.data import open_data
 from mpvit_cli.main import COMMANDS
 
 PAGES = [README, *DOCS]
 
-LONG = re.compile(r"--counter all|--live|mpvit report")
+LONG = re.compile(r"--counter all|--live|mpvit report|mpvit train digits|--weights run/")
 """Commands of more than some seconds, which only `make slow` runs."""
 
-NOT_RUN = re.compile(r"mpvit bench|--measure|--numerics|--max-latency|mpvit predict (?!.*--random-init)")
-"""Commands that measure this machine or download: only their options are read."""
+NOT_RUN = re.compile(
+    r"mpvit bench|--measure|--numerics|--max-latency|imagenet|mpvit train photos|mpvit predict (cat|photo)(?!.*--random-init)"
+)
+"""Commands that measure this machine, download, or want what is not here: only their options are read."""
 
 
 class Reader(NamedTuple):
@@ -40,10 +45,13 @@ def test_the_pages_are_found() -> None:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a reader has: a folder with a picture and a network's file."""
+    """What a reader has: a folder with pictures, a network's file and the weights that come along."""
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (320, 240), "teal").save("cat.jpg")
     save_config(VARIANTS["tiny"].config, Path("mine.toml"))
+    held_out = open_data("digits").held_out
+    held_out.read(99).save("digit.png")
+    shutil.copy(shipped_weights("digits-nano"), "digits-nano.safetensors")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -92,6 +100,9 @@ def _commands(reader: Reader, text: str, place: str) -> None:
             unread = NOT_RUN.search(line) or (LONG.search(line) and not reader.patient)
             code, _, err = call(*arguments, *(["--help"] if unread else []), variables=variables)
             assert code == 0, f"{place}: {line}: {err}"
+        elif program == "torchrun":  # tests/training/test_processes.py starts several
+            assert arguments[:4] == ["--nproc-per-node", "2", "-m", "mpvit_cli"], place
+            assert call(*arguments[4:], "--help").code == 0, place
         elif program == "make":
             assert f"\n{arguments[0]}: " in (ROOT / "Makefile").read_text(encoding="utf-8"), place
         else:  # tests/test_package.py installs

@@ -147,7 +147,7 @@ def test_a_loss_that_is_no_number_ends_it_with_the_last_good_checkpoint(
         return mixed(images * (float("nan") if step >= 6 else 1), targets, recipe, step, part)
 
     monkeypatch.setattr(loop, "mixed", spoilt)
-    with pytest.raises(MpvitError, match="no number any more, in epoch 2") as caught:
+    with pytest.raises(MpvitError, match="no number any more, at step 7 in epoch 2") as caught:
         learn(run, data)
     assert "smaller --lr" in caught.value.hint
     state = run.load()

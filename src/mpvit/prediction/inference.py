@@ -97,7 +97,7 @@ def load_network(
             raise
         hint = f"the file does not say its variant, so it was taken for {DEFAULT_VARIANT}: name it with --variant"
         raise WeightsError(str(error), hint=hint) from None
-    return _network(model, names, str(weights), device, content.card)
+    return _network(model, names, _label(weights), device, content.card)
 
 
 def random_network(variant: str | None = None, classes: Path | None = None, device: torch.device | None = None) -> Network:
@@ -120,6 +120,12 @@ def _network(
     trained = card.trained if card else None
     about = Classifier(name, weights, str(place), torch.get_num_threads(), dtype, trained)
     return Network(model.to(place), classes, (card and card.preprocessing) or PUBLISHED, about)
+
+
+def _label(weights: Path) -> str:
+    """Return what a person calls the file: one that came along by its place in the package."""
+    package = Path(str(files("mpvit")))
+    return str(weights.relative_to(package.parent)) if weights.is_relative_to(package / "data") else str(weights)
 
 
 def _config_of(content: WeightsFile, variant: str | None) -> ModelConfig:

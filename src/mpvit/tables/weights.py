@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mpvit.model.inspection import Inspected
+from mpvit.prediction.inspection import Inspected
 from mpvit.tables import Cell, Document, Field, Table, build
 from mpvit.tables.memory import readable_bytes
 from mpvit.tables.training import share_text

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mpvit.config import ModelConfig
+from mpvit.counting.isolation import fresh_model
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, fill, read_weights, save_weights
@@ -116,8 +117,6 @@ def convert(path: Path, layout: str, target: Path, variant: str | None = None) -
 
 def filled(content: WeightsFile, config: ModelConfig) -> MPViT:
     """Return the network of ``config`` with the weights of a file; raise ``WeightsError`` where they do not fit."""
-    from mpvit.counting.isolation import fresh_model
-
     model: MPViT = fresh_model(config, "cpu")
     fill(model, content)
     return model

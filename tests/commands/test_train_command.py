@@ -1,0 +1,313 @@
+"""``mpvit train``, ``mpvit eval`` and ``mpvit weights`` as a person types them."""
+
+import csv
+import io
+import json
+import resource
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from commandline import COMMAND, Outcome, call, environment, run_on_terminal, shown
+from pictures import SMALL, SMALL_NETWORK, damage, paint
+from PIL import Image
+from safetensors.torch import load_file
+
+from mpvit import build_model, save_weights
+from mpvit.training.data import open_data
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with pictures, ten of them damaged, and a run on them."""
+    folder = tmp_path_factory.mktemp("trained")
+    paint(folder / "fruit", {"apple": 40, "pear": 40})
+    for index in range(10):
+        damage(folder / "fruit" / ("apple", "pear")[index % 2] / f"{index:03}.png")
+    (folder / "net.toml").write_text(SMALL_NETWORK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = call("train", "fruit", "--config", "net.toml", *SMALL, "--epochs", "12", "--batch", "16", "-o", "run")
+    assert done.code == 0, done.err
+    (folder / "said.out").write_text(done.out)
+    (folder / "said.err").write_text(done.err)
+    return folder
+
+
+@pytest.fixture
+def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it to spoil."""
+    folder = tmp_path / "here"
+    shutil.copytree(trained, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def rows(done: Outcome) -> list[dict[str, object]]:
+    assert done.code == 0, done.err
+    found: list[dict[str, object]] = json.loads(done.out)["results"]
+    return found
+
+
+def error_of(done: Outcome) -> str:
+    assert done.out == ""
+    (error,) = [line for line in done.err.splitlines() if line.startswith("Error: ")]
+    assert "Traceback" not in done.err
+    return error
+
+
+def test_ten_damaged_files_are_named_and_left_out(trained: Path) -> None:
+    said = (trained / "said.err").read_text()
+    left_out = [line for line in said.splitlines() if line.startswith("left out: ")]
+    assert len(left_out) == 10
+    assert all(("apple" in line or "pear" in line) and ".png: " in line for line in left_out)
+    assert "10 pictures of fruit cannot be read and are left out" in said
+    log = [json.loads(line) for line in (trained / "run" / "log.jsonl").read_text().splitlines()]
+    assert len(log) == 12
+    assert said.count("epoch ") >= 12
+    assert sorted(path.name for path in (trained / "run").iterdir()) == [
+        "config.json",
+        "curves.svg",
+        "last.ckpt",
+        "log.jsonl",
+        "weights.safetensors",
+    ]
+
+
+def test_eval_says_what_training_ended_with(here: Path) -> None:
+    last = json.loads((here / "run" / "log.jsonl").read_text().splitlines()[-1])
+    (row,) = rows(call("eval", "fruit", "--weights", "run/weights.safetensors", "--workers", "0", "--format", "json"))
+    assert (row["part"], row["images"], row["damaged"]) == ("held-out", last["held_out_images"], 10)
+    assert row["top1"] == last["held_out_correct"] / last["held_out_images"]
+    assert row["loss"] == pytest.approx(last["held_out_loss"], rel=1e-6)
+    (whole,) = rows(
+        call("eval", "fruit", "--weights", "run/weights.safetensors", "--part", "all", "--workers", "0", "--format", "json")
+    )
+    assert whole["images"] == 70
+    (fused,) = rows(
+        call("eval", "fruit", "--weights", "run/weights.safetensors", "--mode", "fused", "--workers", "0", "--format", "json")
+    )
+    assert fused["confusion"] == row["confusion"]
+    assert fused["loss"] == pytest.approx(row["loss"], rel=1e-4)
+
+
+@pytest.mark.usefixtures("here")
+def test_predict_takes_a_trained_file_as_it_is() -> None:
+    found = rows(call("predict", "fruit/apple/020.png", "--weights", "run/weights.safetensors", "--format", "json"))
+    assert {row["class_name"] for row in found} == {"apple", "pear"}
+    (row,) = rows(call("eval", "fruit", "--weights", "run/weights.safetensors", "--part", "all", "--format", "json"))
+    done = call("predict", "fruit", "--weights", "run/weights.safetensors", "--top", "1", "--format", "json")
+    assert done.code == 1  # ten cannot be read
+    named = [each for each in json.loads(done.out)["results"] if not each["error"]]
+    assert len(named) == row["images"] == 70
+    right = sum(Path(each["image"]).parent.name == each["class_name"] for each in named)
+    assert row["top1"] == right / 70
+
+
+@pytest.mark.usefixtures("here")
+def test_resume_of_a_run_that_is_over_says_the_same() -> None:
+    before = load_file("run/weights.safetensors")
+    done = call("train", "--resume", "run", "--workers", "0", "--threads", "1", "--format", "json")
+    (row,) = rows(done)
+    assert (row["epochs"], row["data"], row["damaged"]) == (12, "fruit", 10)
+    after = load_file("run/weights.safetensors")
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_digits_and_the_network_that_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (row,) = rows(call("eval", "digits", "--variant", "digits-nano", "--format", "json"))
+    assert row["images"] == 360
+    assert float(str(row["top1"])) >= 0.98
+    held_out = open_data("digits").held_out
+    for index in range(20):
+        held_out.read(index).save(f"{index:02}.png")
+    found = rows(call("predict", ".", "--variant", "digits-nano", "--top", "1", "--format", "json"))
+    right = sum(row["class_index"] == held_out.targets[index] for index, row in enumerate(found))
+    assert right >= 19
+
+
+def test_without_weights_and_network_the_first_word_is_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "digit.png")
+    monkeypatch.setattr("urllib.request.urlopen", _unreachable)
+    done = call("predict", str(tmp_path / "digit.png"), "--cache", str(tmp_path / "cache"))
+    assert (done.code, done.out) == (1, "")
+    error, hint = done.err.splitlines()
+    assert error.startswith("Error: no weights of 'xsmall'")
+    assert hint.startswith("Hint: --variant digits-nano")
+    assert "--random-init" in hint
+
+
+def _unreachable(*_: object, **__: object) -> None:
+    raise OSError(101, "Network is unreachable")
+
+
+# ── weights ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_weights_go_to_the_published_layout_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = build_model("tiny").eval()
+    save_weights(model, "tiny.safetensors")
+    assert call("weights", "convert", "tiny.safetensors", "-o", "tiny.pth").code == 0
+    published = torch.load("tiny.pth", weights_only=True)["model"]
+    assert "mhca_stages.0.InvRes.conv2.bn.weight" in published or any(name.startswith("mhca_stages") for name in published)
+    (row,) = rows(call("weights", "inspect", "tiny.pth", "--format", "json"))
+    assert (row["layout"], row["model"], row["params"], row["misfit"]) == ("published", "tiny", 5_843_736, None)
+    assert call("weights", "convert", "tiny.pth", "-o", "back.safetensors").code == 0
+    first, second = load_file("tiny.safetensors"), load_file("back.safetensors")
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert call("weights", "verify", "tiny.pth", "--variant", "tiny").code == 0
+
+
+def test_verify_ends_with_3_where_something_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_weights(build_model("tiny").eval(), "tiny.pth", layout="published")
+    content = torch.load("tiny.pth", weights_only=True)
+    dropped = next(name for name in content["model"] if name.endswith("fc1.weight"))
+    del content["model"][dropped]
+    torch.save(content, "less.pth")
+    done = call("weights", "verify", "less.pth", "--variant", "tiny")
+    assert done.code == 3
+    assert dropped in done.err
+    assert call("weights", "verify", "tiny.pth", "--variant", "base").code == 3
+
+
+@pytest.mark.usefixtures("here")
+def test_the_card_of_trained_weights_is_shown() -> None:
+    text = call("weights", "inspect", "run/weights.safetensors").out
+    assert "2: apple, pear" in text
+    assert "fruit, 12 epochs, recipe small" in text
+    (row,) = rows(call("weights", "inspect", "run/weights.safetensors", "--format", "json"))
+    assert row["preprocessing"] == {
+        "size": 32,
+        "crop": 1.0,
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    }
+
+
+# ── what a person sees ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_tables_fit_the_window(columns: int, trained: Path) -> None:
+    done = run_on_terminal(
+        "eval", str(trained / "fruit"), "--weights", str(trained / "run" / "weights.safetensors"), columns=columns
+    )
+    assert done.code == 0, done.out
+    lines = shown(done.out)
+    assert max(map(len, lines)) <= max(columns, len(str(trained)) + 80)
+    assert any("top-1" in line for line in lines)
+
+
+@pytest.mark.usefixtures("here")
+def test_csv_has_the_row() -> None:
+    done = call("eval", "fruit", "--weights", "run/weights.safetensors", "--format", "csv", "-o", "found.csv")
+    assert done.code == 0
+    (row,) = list(csv.DictReader(io.StringIO(Path("found.csv").read_text())))
+    assert float(row["top1_low"]) <= float(row["top1"]) <= float(row["top1_high"])
+
+
+# ── bad input ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+BAD = {
+    "train": (2, "no data is named"),
+    "train nowhere": (2, "'nowhere': is no folder"),
+    "train fruit -o run": (2, "holds a run already"),
+    "train fruit --epochs 0": (2, "epochs = 0"),
+    "train fruit --epochs many": (2, "'many'"),
+    "train fruit --set mixup": (2, "must be NAME=VALUE"),
+    "train fruit --set mixupp=1": (2, "unknown setting 'mixupp'"),
+    "train fruit --lr quick": (2, "'quick' must be a number"),
+    "train fruit --lr nan": (2, "rate = nan"),
+    "train fruit --variant tinny": (2, "unknown variant 'tinny'"),
+    "train fruit --recipe deitt": (2, "unknown recipe 'deitt'"),
+    "train fruit --variant tiny --config net.toml": (2, "must be one of them"),
+    "train fruit --device tpu": (2, "must be cpu or cuda"),
+    "train fruit --device cuda": (2, "no such device"),
+    "train fruit --workers 100000": (2, "--workers 100000"),
+    "train fruit --save-every -1": (2, "--save-every -1"),
+    "train --resume nowhere": (2, "no run in 'nowhere'"),
+    "train --resume run --epochs 5": (2, "--epochs with --resume"),
+    "train fruit --resume run": (2, "DATA with --resume"),
+    "train fruit -o net.toml": (2, "cannot make the folder"),
+    "eval nowhere --weights run/weights.safetensors": (2, "is no folder"),
+    "eval fruit --weights net.toml": (1, "net.toml"),
+    "eval fruit --weights run/weights.safetensors --mode fast": (2, "unknown mode 'fast'"),
+    "eval fruit --weights run/weights.safetensors --part some": (2, "unknown part 'some'"),
+    "eval digits --weights run/weights.safetensors": (2, "digits has 10 classes, the network 2"),
+    "weights inspect nowhere": (1, "cannot read weights"),
+    "weights verify net.toml": (1, "net.toml"),
+    "weights convert run/weights.safetensors": (2, "no file to write to"),
+    "weights convert run/weights.safetensors -o run/weights.safetensors": (2, "must be another one"),
+    "weights convert run/weights.safetensors --to onnx -o x": (2, "unknown layout 'onnx'"),
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_bad_input_ends_in_one_clear_line(line: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    before = sorted(path for path in trained.rglob("*"))
+    code, words = BAD[line]
+    done = call(*line.split())
+    assert done.code == code, done.err
+    assert words in error_of(done)
+    assert sorted(path for path in trained.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("here")
+def test_a_class_list_of_the_wrong_length() -> None:
+    Path("names.txt").write_text("apple\npear\nplum\n")
+    done = call("eval", "fruit", "--weights", "run/weights.safetensors", "--classes", "names.txt")
+    assert done.code == 2
+    assert "3 lines, the network has 2 classes" in error_of(done)
+
+
+def test_weights_that_were_cut_off(here: Path) -> None:
+    damage(here / "run" / "weights.safetensors")
+    done = call("eval", "fruit", "--weights", "run/weights.safetensors")
+    assert done.code == 1
+    assert "is damaged" in error_of(done)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_full_disk_ends_it_with_the_old_checkpoint_whole() -> None:
+    """No file may grow beyond 4 kB: as on a full disk the checkpoint cannot be written."""
+    config = json.loads(Path("run/config.json").read_text())
+    config["recipe"]["epochs"] = 14
+    Path("run/config.json").write_text(json.dumps(config))
+    before = Path("run/last.ckpt").read_bytes()
+    done = subprocess.run(
+        [COMMAND, "train", "--resume", "run", "--workers", "0", "--threads", "1"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+    )
+    assert done.returncode == 1
+    assert "Error: cannot write 'run/last.ckpt': File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert Path("run/last.ckpt").read_bytes() == before
+    assert not list(Path("run").glob(".*"))
+    assert call("train", "--resume", "run", "--workers", "0", "--threads", "1").code == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_ctrl_c_ends_it_between_two_steps() -> None:
+    words = ("train", "fruit", "--config", "net.toml", *SMALL, "--epochs", "500", "--batch", "16", "-o", "long")
+    with subprocess.Popen([COMMAND, *words], env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2/"):
+                process.send_signal(signal.SIGINT)
+                break
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "mpvit train --resume long goes on from there" in rest
+    assert "Traceback" not in rest
+    assert torch.load("long/last.ckpt", weights_only=True)["step"] >= 2 * 3
