@@ -4,8 +4,6 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import msgspec
-
 from mpvit.errors import WeightsError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -68,6 +66,8 @@ NO_CARD = Card()
 
 def read_card(metadata: dict[str, str]) -> Card:
     """Return the card in a file's metadata; raise ``WeightsError`` where it cannot be read."""
+    import msgspec
+
     found: dict[str, Any] = {}
     for name, kind in (("classes", tuple[str, ...]), ("preprocessing", Preprocessing), ("trained", Trained)):
         if (text := metadata.get(f"mpvit.{name}")) is not None:

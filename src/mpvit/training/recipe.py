@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import msgspec
-
 from mpvit.errors import UsageError, unknown_name
 
 BATCH_OF_RATE = 512
@@ -148,6 +146,8 @@ def get_recipe(name: str) -> Recipe:
 
 def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """Return ``recipe`` with fields changed, which may be words, as on a command line; None changes nothing."""
+    import msgspec
+
     kinds = {field.name: field.type for field in fields(Recipe)}
     wanted: dict[str, Any] = {}
     for name, value in changes.items():
