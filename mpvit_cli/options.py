@@ -14,7 +14,7 @@ from mpvit.measurement import DTYPES
 from mpvit.operations.conventions import CONVENTIONS
 from mpvit.render import FORMATS
 from mpvit.units import decimal_times, is_whole
-from mpvit.variants import DEFAULT_VARIANT, VARIANTS, get_variant
+from mpvit.variants import DEFAULT_VARIANT, NETWORKS, VARIANTS, get_config
 
 ALL = "all"
 PLOTS = (".svg", ".png", ".pdf")
@@ -56,8 +56,8 @@ Variants = Annotated[
     typer.Option(
         "--variant",
         metavar="NAME|all",
-        help=f"Published variant: {', '.join(VARIANTS)} or all; repeatable, or joined by commas. (default: all)",
-        autocompletion=complete([ALL, *VARIANTS]),
+        help=f"Network: {', '.join(NETWORKS)}, or all that are published; repeatable, or joined by commas. (default: all)",
+        autocompletion=complete([ALL, *NETWORKS]),
         envvar="MPVIT_VARIANT",
         show_default=False,
     ),
@@ -70,8 +70,8 @@ Variant = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"Published variant: {', '.join(VARIANTS)}. (default: {DEFAULT_VARIANT})",
-        autocompletion=complete(VARIANTS),
+        help=f"Network: {', '.join(NETWORKS)}. (default: {DEFAULT_VARIANT})",
+        autocompletion=complete(NETWORKS),
         envvar="MPVIT_VARIANT",
         show_default=False,
     ),
@@ -193,7 +193,7 @@ def parse_model(ctx: typer.Context, variant: str | None, config: Path | None) ->
     if config and given(ctx, "variant"):
         raise UsageError(f"--variant {variant} with --config {config}: must be one of them")
     name = variant or DEFAULT_VARIANT
-    return (config.stem, load_config(config)) if config else (name, get_variant(name).config)
+    return (config.stem, load_config(config)) if config else (name, get_config(name))
 
 
 def parse_models(
@@ -204,7 +204,7 @@ def parse_models(
     With ``attention``, every layer of each has that kind, and the name says so: "tiny+softmax".
     """
     default = [] if configs else [ALL]
-    models = {name: get_variant(name).config for name in parse_names(variants, VARIANTS, default)}
+    models = {name: get_config(name) for name in parse_names(variants, VARIANTS, default)}
     for path in configs or ():
         if path.stem in models:
             raise UsageError(f"--config {path}: there is already a network {path.stem!r}", hint="rename the file")

@@ -7,7 +7,7 @@ import typer
 
 from mpvit.errors import unknown_name
 from mpvit.training import require
-from mpvit.variants import SHIPPED, VARIANTS
+from mpvit.variants import NETWORKS
 from mpvit_cli import options
 from mpvit_cli.commands.predict import Cache, Classes, Crop, Size, Weights
 from mpvit_cli.commands.train import Workers, parse_training_device, parse_workers
@@ -18,8 +18,8 @@ Variant = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"Network: {', '.join([*VARIANTS, *SHIPPED])}. (default: what the weights say)",
-        autocompletion=options.complete([*VARIANTS, *SHIPPED]),
+        help=f"Network: {', '.join(NETWORKS)}. (default: what the weights say)",
+        autocompletion=options.complete(NETWORKS),
         envvar="MPVIT_VARIANT",
         show_default=False,
     ),

@@ -8,7 +8,7 @@ import typer
 
 from mpvit.errors import UsageError
 from mpvit.tables.predictions import UNTRAINED, prediction_document
-from mpvit.variants import DEFAULT_VARIANT, SHIPPED, VARIANTS
+from mpvit.variants import DEFAULT_VARIANT, NETWORKS
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
@@ -25,8 +25,8 @@ Variant = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"Network: {', '.join([*VARIANTS, *SHIPPED])}. (default: what the weights say, else {DEFAULT_VARIANT})",
-        autocompletion=options.complete([*VARIANTS, *SHIPPED]),
+        help=f"Network: {', '.join(NETWORKS)}. (default: what the weights say, else {DEFAULT_VARIANT})",
+        autocompletion=options.complete(NETWORKS),
         envvar="MPVIT_VARIANT",
         show_default=False,
     ),

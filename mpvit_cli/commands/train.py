@@ -11,7 +11,7 @@ from mpvit.config import ModelConfig, load_config
 from mpvit.errors import UsageError
 from mpvit.training import require
 from mpvit.training.recipe import DTYPES, RECIPES, Recipe, changed, get_recipe
-from mpvit.variants import SHIPPED, VARIANTS, known_config
+from mpvit.variants import NETWORKS, get_config
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
@@ -28,8 +28,8 @@ Variant = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"Network: {', '.join([*VARIANTS, *SHIPPED])}. (default: digits-nano for digits, else tiny)",
-        autocompletion=options.complete([*VARIANTS, *SHIPPED]),
+        help=f"Network: {', '.join(NETWORKS)}. (default: digits-nano for digits, else tiny)",
+        autocompletion=options.complete(NETWORKS),
         envvar="MPVIT_VARIANT",
         show_default=False,
     ),
@@ -221,7 +221,7 @@ def _chosen(
     from mpvit.training.data import DIGITS
 
     name = variant or ("digits-nano" if data == DIGITS else "tiny")
-    network = (config.stem, load_config(config)) if config else (name, known_config(name))
+    network = (config.stem, load_config(config)) if config else (name, get_config(name))
     recipe_name = recipe or ("small" if data == DIGITS else "deit")
     changes: dict[str, Any] = {}
     for text in setting or ():

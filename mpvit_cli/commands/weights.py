@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mpvit.errors import CheckError, UsageError, unknown_name
-from mpvit.variants import SHIPPED, VARIANTS
+from mpvit.variants import NETWORKS
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
@@ -15,8 +15,8 @@ Variant = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help=f"Hold it against this network: {', '.join([*VARIANTS, *SHIPPED])}. (default: what the file says, else any)",
-        autocompletion=options.complete([*VARIANTS, *SHIPPED]),
+        help=f"Hold it against this network: {', '.join(NETWORKS)}. (default: what the file says, else any)",
+        autocompletion=options.complete(NETWORKS),
         show_default=False,
     ),
 ]

@@ -95,9 +95,15 @@ DEFAULT_VARIANT = "xsmall"
 """Taken where one is meant and none is named: the paper's running example."""
 
 
-def known_config(name: str) -> ModelConfig:
-    """Return the configuration of a published variant or a shipped network; raise ``UsageError`` for any other name."""
-    return SHIPPED[name] if name in SHIPPED else get_variant(name).config
+NETWORKS: dict[str, ModelConfig] = {**{name: variant.config for name, variant in VARIANTS.items()}, **SHIPPED}
+"""Whatever has a name: the published variants, and what comes along."""
+
+
+def get_config(name: str) -> ModelConfig:
+    """Return the configuration of the network ``name``; raise ``UsageError`` with the nearest name for any other."""
+    if name not in NETWORKS:
+        raise unknown_name("variant", name, NETWORKS)
+    return NETWORKS[name]
 
 
 def get_variant(name: str) -> Variant:

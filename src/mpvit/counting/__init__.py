@@ -12,7 +12,7 @@ from mpvit.errors import CheckError, MpvitError, UsageError, unknown_name
 from mpvit.operations import Cost, Shape
 from mpvit.operations.conventions import CONVENTIONS
 from mpvit.registry import resolve
-from mpvit.variants import VARIANTS, get_variant
+from mpvit.variants import VARIANTS, get_config
 
 
 class Counter(NamedTuple):
@@ -51,7 +51,7 @@ def count(
     the analytic counter has a choice (``fvcore``, ``exact``, ``matmul``). ``name`` labels the result.
     Raises ``UsageError`` for wrong arguments and ``MpvitError`` where a tool fails; leaves no trace on the random state.
     """
-    config = get_variant(model).config if isinstance(model, str) else model
+    config = get_config(model) if isinstance(model, str) else model
     label = name or (model if isinstance(model, str) else "model")
     shape = input_shape(config, size, batch)
     rule = check_convention(counter, convention)
@@ -75,7 +75,7 @@ def count_parts(
 
     The parts sum to the total in every figure. Other arguments and errors are those of ``count``.
     """
-    config = get_variant(model).config if isinstance(model, str) else model
+    config = get_config(model) if isinstance(model, str) else model
     label = name or (model if isinstance(model, str) else "model")
     rule = check_convention("analytic", convention)
     return analytic.count_parts(label, config, input_shape(config, size, batch), rule, by)

@@ -9,7 +9,7 @@ from torch.nn import functional
 from mpvit.config import ModelConfig
 from mpvit.model.layers import ConvNormAct, PatchEmbedding
 from mpvit.model.stages import Stage
-from mpvit.variants import get_variant
+from mpvit.variants import get_config
 
 
 class MPViT(nn.Module):
@@ -60,7 +60,7 @@ def build_model(model: str | ModelConfig) -> MPViT:
 
     Raises ``UsageError`` for an unknown name.
     """
-    return MPViT(model if isinstance(model, ModelConfig) else get_variant(model).config)
+    return MPViT(model if isinstance(model, ModelConfig) else get_config(model))
 
 
 def _initialise(module: nn.Module) -> None:

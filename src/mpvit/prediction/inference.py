@@ -21,7 +21,7 @@ from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, fill, read_weights
 from mpvit.prediction.images import PUBLISHED, preprocess, read_image
 from mpvit.prediction.results import Classifier, ClassScore, Prediction
-from mpvit.variants import DEFAULT_VARIANT, SHIPPED, VARIANTS, known_config
+from mpvit.variants import DEFAULT_VARIANT, NETWORKS, get_config
 
 IMAGENET_CLASSES = 1000
 
@@ -102,7 +102,7 @@ def load_network(
 
 def random_network(variant: str | None = None, classes: Path | None = None, device: torch.device | None = None) -> Network:
     """Return the untrained network of ``variant`` (default xsmall): the same each time, and no random state is touched."""
-    config = known_config(variant or DEFAULT_VARIANT)
+    config = get_config(variant or DEFAULT_VARIANT)
     names = _class_names(config, None, classes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_SEED)
@@ -114,8 +114,7 @@ def _network(
     model: MPViT, classes: tuple[str, ...], weights: str | None, device: torch.device | None, card: Card | None = None
 ) -> Network:
     place = device or torch.device("cpu")
-    known = {**{name: each.config for name, each in VARIANTS.items()}, **SHIPPED}
-    name = next((name for name, config in known.items() if config.stages == model.config.stages), "custom")
+    name = next((name for name, config in NETWORKS.items() if config.stages == model.config.stages), "custom")
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     trained = card.trained if card else None
     about = Classifier(name, weights, str(place), torch.get_num_threads(), dtype, trained)
@@ -129,7 +128,7 @@ def _label(weights: Path) -> str:
 
 
 def _config_of(content: WeightsFile, variant: str | None) -> ModelConfig:
-    wanted = known_config(variant or DEFAULT_VARIANT)
+    wanted = get_config(variant or DEFAULT_VARIANT)
     if content.config is None:
         return wanted
     if variant and content.config.stages != wanted.stages:

@@ -12,7 +12,7 @@ from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, fill, read_weights, save_weights
 from mpvit.published import is_published
-from mpvit.variants import SHIPPED, VARIANTS, known_config
+from mpvit.variants import NETWORKS, get_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +72,7 @@ def inspect(path: Path, variant: str | None = None) -> Inspected:
     """
     content = read_weights(path)
     tensors: Mapping[str, Tensor] = {name: each for name, each in content.tensors.items() if isinstance(each, Tensor)}
-    candidates = {variant: known_config(variant)} if variant else _candidates(content)
+    candidates = {variant: get_config(variant)} if variant else _candidates(content)
     model, misfit, params = None, "", sum(each.numel() for each in tensors.values())
     for name, config in candidates.items():
         wanted = _with_classes(config, content) if content.config is None else config
@@ -110,7 +110,7 @@ def convert(path: Path, layout: str, target: Path, variant: str | None = None) -
         )
     if target.resolve() == path.resolve():
         raise UsageError(f"{str(target)!r} is the file that is read: must be another one")
-    config = found.content.config or _with_classes(known_config(found.model), found.content)
+    config = found.content.config or _with_classes(get_config(found.model), found.content)
     save_weights(filled(found.content, config), target, layout=layout, card=found.content.card)
     return found
 
@@ -123,10 +123,9 @@ def filled(content: WeightsFile, config: ModelConfig) -> MPViT:
 
 
 def _candidates(content: WeightsFile) -> dict[str, ModelConfig]:
-    every = {**{name: each.config for name, each in VARIANTS.items()}, **SHIPPED}
     if content.config is None:
-        return every
-    name = next((name for name, config in every.items() if config.stages == content.config.stages), "custom")
+        return NETWORKS
+    name = next((name for name, config in NETWORKS.items() if config.stages == content.config.stages), "custom")
     return {name: content.config}
 
 
