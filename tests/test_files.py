@@ -42,6 +42,38 @@ def test_what_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path, nam
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "reason", "hint"),
+    [
+        ("no/folder/file", "No such file or directory", "make the folder"),
+        ("folder", "it is a folder", "nothing was left"),
+        ("x" * 300, "File name too long", "nothing was left"),
+        ("nul\0", "embedded null byte", "nothing was left"),
+    ],
+)
+def test_an_error_says_which_file_why_and_what_to_do(tmp_path: Path, name: str, reason: str, hint: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MpvitError) as caught:
+        write_atomically(tmp_path / name, b"new")
+    assert str(caught.value) == f"cannot write {str(tmp_path / name)!r}: {reason}"
+    assert hint in caught.value.hint
+
+
+def test_the_new_file_is_made_unseen_beside_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one folder, since between file systems nothing can be replaced at once."""
+    made: list[Path] = []
+    replace = Path.replace
+
+    def noted(self: Path, target: Path) -> Path:
+        made.append(self)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    write_atomically(tmp_path / "table.md", b"new")
+    assert made[0].parent == tmp_path
+    assert made[0].name.startswith(".table.md.")
+
+
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full disk", "Ctrl-C"])
 def test_what_fails_half_way_keeps_the_old_file_and_leaves_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
