@@ -45,10 +45,10 @@ def test_what_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("name", "reason", "hint"),
     [
-        ("no/folder/file", "No such file or directory", "make the folder"),
-        ("folder", "it is a folder", "nothing was left"),
-        ("x" * 300, "File name too long", "nothing was left"),
-        ("nul\0", "embedded null byte", "nothing was left"),
+        ("no/folder/file", "No such file or directory", "make the folder first"),
+        ("folder", "it is a folder", "nothing was left half-written"),
+        ("x" * 300, "File name too long", "nothing was left half-written"),
+        ("nul\0", "embedded null byte", "nothing was left half-written"),
     ],
 )
 def test_an_error_says_which_file_why_and_what_to_do(tmp_path: Path, name: str, reason: str, hint: str) -> None:
@@ -56,7 +56,7 @@ def test_an_error_says_which_file_why_and_what_to_do(tmp_path: Path, name: str, 
     with pytest.raises(MpvitError) as caught:
         write_atomically(tmp_path / name, b"new")
     assert str(caught.value) == f"cannot write {str(tmp_path / name)!r}: {reason}"
-    assert hint in caught.value.hint
+    assert caught.value.hint == hint
 
 
 def test_the_new_file_is_made_unseen_beside_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +86,16 @@ def test_what_fails_half_way_keeps_the_old_file_and_leaves_no_other(
     with pytest.raises((MpvitError, KeyboardInterrupt)):
         write_atomically(tmp_path / "table.md", b"new")
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"table.md": "old"}
+
+
+def test_what_fails_is_said_even_where_its_file_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path, _: Path) -> None:
+        self.unlink()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(MpvitError, match="No space left on device"):
+        write_atomically(tmp_path / "table.md", b"new")
 
 
 def test_what_is_no_regular_file_is_written_straight(tmp_path: Path) -> None:

@@ -111,6 +111,14 @@ def test_an_interval_ends_at_the_first_size_where_noise_may_have_hidden_that_it_
     assert 2 < found.estimate < 4
 
 
+def test_the_ends_of_an_interval_may_lie_between_other_sizes_than_the_crossover() -> None:
+    """At N = 2 a resampled median is 2 with probability 7 / 27, and then the lines meet halfway before; else at 0.9, behind."""
+    found = crossover([1, 2, 4], [[0.5] * 3, [0.9, 0.9, 2.0], [4.0] * 3], [[1.0] * 3] * 3)
+    assert found is not None
+    behind = 2 * 2 ** (np.log(1 / 0.9) / np.log(4 / 0.9))
+    assert (found.low, found.estimate, found.high) == pytest.approx((2**0.5, behind, behind))
+
+
 def test_the_interval_of_a_crossover_covers_it_as_often_as_it_says() -> None:
     hits = 0
     for seed in range(60):
@@ -159,11 +167,13 @@ def test_an_interval_is_the_middle_95_percent() -> None:
 def test_the_same_samples_give_the_same_interval_and_leave_the_global_generator_alone() -> None:
     before = np.random.get_state()[1].tolist()  # type: ignore[index] # noqa: NPY002
     linear, square = curve(lambda n: 1e-6 * n), curve(lambda n: 1e-9 * n * n)
+    random = np.random.default_rng(1)
+    one, other = noisy(1, random, 301), noisy(2, random, 302)
     for estimate in (
         lambda: growth(SIZES, linear),
         lambda: crossover(SIZES, square, linear),
-        lambda: paired_ratio(linear[0], square[0]),
-        lambda: independent_ratio(linear[0], square[0]),
+        lambda: paired_ratio(one, other),
+        lambda: independent_ratio(one, other),
     ):
         assert estimate() == estimate()
     assert np.random.get_state()[1].tolist() == before  # type: ignore[index] # noqa: NPY002
