@@ -127,6 +127,9 @@ def test_the_tree_has_the_names_and_classes_of_the_network(config: ModelConfig) 
     expected = {name: type(module).__name__ for name, module in model.named_modules() if not isinstance(module, NAMELESS)}
     found = {path: module for path, module, shared in named_blocks(network(config, 1, 64, 64)) if not shared}
     assert found == expected
+    for _, module, operation in walk(network(config, 1, 64, 64)):
+        if operation.module:
+            assert type(model.get_submodule(module)).__name__ == operation.module
 
 
 @pytest.mark.parametrize(("size", "tokens", "last"), [(448, 12544, 196), (112, 784, 16)])

@@ -252,3 +252,17 @@ def test_a_matched_row_says_what_was_turned_and_how_far_it_is_off() -> None:
     assert refused["values"] == {"paths": "1", "heads": "7"}
     assert refused["input_shape"] == [2, 3, 224, 224]
     assert "match" not in refused
+
+
+@pytest.mark.parametrize(
+    ("axes", "match", "said", "hint"),
+    [
+        ({}, "none", "no axis: must be at least one", "for example paths"),
+        ({"width": ()}, "macs", "match macs with knob 'width': it would undo the axis", "take another knob"),
+        ({"paths": ()}, "latency", "match latency: must be measured", "add --measure, or match macs"),
+    ],
+)
+def test_a_study_that_cannot_be_says_what_to_do(axes: dict[str, tuple[str, ...]], match: str, said: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ablate(Study(model="it", config=TINY, axes=axes, match=match))
+    assert (str(caught.value), caught.value.hint) == (said, hint)

@@ -106,6 +106,7 @@ def assert_kept(step: Step, torchs: Step, operands: list[tuple[Strided, Tensor]]
     kept, out = saved(lambda: torchs(*tensors), tensors, autocast=autocast)
     assert tape.saved_bytes == kept
     assert predicted.shape == tuple(out.shape)
+    assert predicted.storage.nbytes == out.untyped_storage().nbytes()
     for length, ours, theirs in zip(out.shape, predicted.strides, out.stride(), strict=True):
         assert length == 1 or ours == theirs  # along one number no step is taken
     assert f"torch.{predicted.dtype}" == str(out.dtype)
