@@ -118,6 +118,7 @@ def test_values_that_differ_between_stages_are_written_stage_by_stage() -> None:
     assert AXES["crpe"].read(subject) == "off 3/5/7 3/5/7 3/5/7"
     assert AXES["local"].read(subject) == "off/on/on/on"
     assert AXES["resolution"].read(subject) == "224"
+    assert AXES["crpe"].read(Subject(replace(TINY, stages=TINY.stages[:1]), (224, 224))) == "3/5/7"  # one stage is enough
 
 
 def test_where_no_value_is_given_these_are_taken() -> None:
@@ -172,8 +173,9 @@ def test_amounts_are_rounded_to_their_step_and_are_never_none() -> None:
 
 
 def test_a_stage_that_cannot_have_its_amount_is_named() -> None:
-    with pytest.raises(UsageError, match=r"^stage 3: dim = 97: must be divisible by heads = 8"):
+    with pytest.raises(UsageError, match=r"^stage 3: dim = 97: must be divisible by heads = 8") as caught:
         turned(TINY, KNOBS["width"], (64, 97, 176, 216))
+    assert caught.value.hint == "see docs/configurations.md"
 
 
 # ── budgets ─────────────────────────────────────────────────────────────────────────────────────────────────────────
