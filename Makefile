@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: report test slow check bench digits record record-counts record-times clean
+.PHONY: report test slow check bench digits record record-counts record-times mutants clean
 
 report: $(READY)  ## count all four variants, print the table, and write it, what attention costs and the whole page to out/
 	mkdir -p out
@@ -57,6 +57,10 @@ record-times: $(READY)  ## what is measured: some fifteen minutes, on a machine 
 	$(BIN)/mpvit bench --variant all --mode eager,fused --batch 1,8 --dtype bfloat16 --min-time 1 --budget 150 -o reports/bench_bfloat16.json
 	$(BIN)/mpvit report --variant all --measure -o reports/report
 
+mutants: $(READY)  ## changes of the code that no test sees: for hours, not in the gate; reports/mutation.md has what was found
+	$(BIN)/python -m pip install --quiet mutmut==3.8.1
+	$(BIN)/mutmut run
+
 # pip builds fvcore and iopath from source, in environments of their own that --constraint does not reach. The first variable
 # does in pip before 25.3, the second from then on. Relative, because pip splits both at spaces.
 $(READY): export PIP_CONSTRAINT := constraints.txt
@@ -70,4 +74,4 @@ $(READY): pyproject.toml constraints.txt Makefile
 	touch $@
 
 clean:
-	rm -rf .venv build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist out mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis

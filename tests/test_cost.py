@@ -1,6 +1,7 @@
 """The closed form's tree against the network: the same modules, shapes, parameters and calls, seen by hooks."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +10,14 @@ import torch
 from hypothesis import given, settings
 from strategies import configs, shapes
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from mpvit import VARIANTS, ModelConfig, build_model
+from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
 from mpvit.cost import network, parts
 from mpvit.errors import UsageError
-from mpvit.operations import Cost, Node, walk
+from mpvit.model.layers import DropPath
+from mpvit.operations import Block, Cost, Node, walk
 from mpvit.operations.conventions import CONVENTIONS, tally
 
 LEAVES = {nn.Conv2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm", nn.LayerNorm: "layer_norm"}
@@ -55,6 +59,89 @@ def test_every_layer_is_the_module_of_its_name(config: ModelConfig, shape: tuple
         if total:
             assert total == sum(p.numel() for p in model.get_submodule(name).parameters())
     assert params.total() == sum(p.numel() for p in model.parameters())
+
+
+SMALL = ModelConfig((StageConfig(2, 2, 8, 2, 2), StageConfig(1, 1, 12, 4, 2)), num_classes=3)
+
+
+def small(**fields: Any) -> ModelConfig:  # noqa: ANN401
+    return replace(SMALL, stages=tuple(replace(stage, **fields) for stage in SMALL.stages))
+
+
+NAMELESS = (nn.ModuleList, DropPath)
+
+NETWORKS = [
+    SMALL,
+    small(local=False, cpe=False, crpe_windows=(), attention="softmax"),
+    small(fusion="sum", patch_embed="parallel"),
+    replace(SMALL, num_classes=0),
+]
+FUNCTIONS = {"conv2d": "conv", "einsum": "matmul", "adaptive_avg_pool2d": "pool"}
+FUNCTIONS |= {
+    name: name for name in ("linear", "batch_norm", "layer_norm", "gelu", "hardswish", "softmax", "add", "mul", "cat")
+}
+
+
+class Dispatched(TorchDispatchMode):
+    """Each call of a function that a network's tree has: its kind, the numbers that it reads, and its output's shape."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.calls: Counter[tuple[str, int, tuple[int, ...]]] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
+        output = func(*args, **(kwargs or {}))
+        if kind := FUNCTIONS.get(func.overloadpacket.__name__):
+            read = sum(each.numel() for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor))
+            self.calls[kind, read, tuple(output.shape)] += 1
+        return output
+
+
+@pytest.mark.parametrize("config", NETWORKS)
+def test_every_operation_is_a_call_that_torch_dispatches(config: ModelConfig) -> None:
+    """With all that it reads and writes; nothing but views is left over on either side."""
+    with torch.device("meta"):
+        model = build_model(config).eval()
+        with torch.inference_mode(), Dispatched() as seen:
+            model(torch.empty(2, 3, 40, 33))
+    predicted: Counter[tuple[str, int, tuple[int, ...]]] = Counter()
+    for _, _, operation in walk(network(config, 2, 40, 33)):
+        predicted[operation.kind, operation.elements_read, operation.output_shape] += operation.calls
+        assert all(type(length) is int for length in operation.output_shape)
+    assert +predicted == seen.calls
+
+
+def named_blocks(node: Node, path: str = "") -> Iterator[tuple[str, str, bool]]:
+    """Each part of a tree that is a call of a module: its path, the class, whether it is a shared one's call."""
+    if node.module:
+        yield path, node.module, bool(node.shared)
+    if isinstance(node, Block):
+        for name, child in node.children.items():
+            yield from named_blocks(child, f"{path}.{name}".lstrip("."))
+
+
+@pytest.mark.parametrize("config", NETWORKS)
+def test_the_tree_has_the_names_and_classes_of_the_network(config: ModelConfig) -> None:
+    with torch.device("meta"):
+        model = build_model(config)
+    expected = {name: type(module).__name__ for name, module in model.named_modules() if not isinstance(module, NAMELESS)}
+    found = {path: module for path, module, shared in named_blocks(network(config, 1, 64, 64)) if not shared}
+    assert found == expected
+    for _, module, operation in walk(network(config, 1, 64, 64)):
+        if operation.module:
+            assert type(model.get_submodule(module)).__name__ == operation.module
+
+
+@pytest.mark.parametrize(("size", "tokens", "last"), [(448, 12544, 196), (112, 784, 16)])
+def test_an_attention_of_one_size_says_which(size: int, tokens: int, last: int) -> None:
+    config = VARIANTS["tiny"].config.with_attention("linformer")
+    network(config, 1, 224, 224)
+    with pytest.raises(UsageError, match=f"over {tokens} tokens in stage 2: it serves 3136 alone") as caught:
+        network(config, 1, size, size)
+    assert "224x224" in caught.value.hint
+    config = replace(config, stages=(*VARIANTS["tiny"].config.stages[:3], config.stages[3]))
+    with pytest.raises(UsageError, match=f"over {last} tokens in stage 5: it serves 49 alone"):
+        network(config, 1, size, size)
 
 
 @settings(max_examples=30)

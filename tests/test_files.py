@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,38 @@ def test_what_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path, nam
     assert sorted(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "reason", "hint"),
+    [
+        ("no/folder/file", "No such file or directory", "make the folder first"),
+        ("folder", "it is a folder", "nothing was left half-written"),
+        ("x" * 300, "File name too long", "nothing was left half-written"),
+        ("nul\0", "embedded null byte", "nothing was left half-written"),
+    ],
+)
+def test_an_error_says_which_file_why_and_what_to_do(tmp_path: Path, name: str, reason: str, hint: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MpvitError) as caught:
+        write_atomically(tmp_path / name, b"new")
+    assert str(caught.value) == f"cannot write {str(tmp_path / name)!r}: {reason}"
+    assert caught.value.hint == hint
+
+
+def test_the_new_file_is_made_unseen_beside_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one folder, since between file systems nothing can be replaced at once."""
+    made: list[Path] = []
+    replace = Path.replace
+
+    def noted(self: Path, target: Path) -> Path:
+        made.append(self)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    write_atomically(tmp_path / "table.md", b"new")
+    assert made[0].parent == tmp_path
+    assert made[0].name.startswith(".table.md.")
+
+
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full disk", "Ctrl-C"])
 def test_what_fails_half_way_keeps_the_old_file_and_leaves_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
@@ -55,7 +88,23 @@ def test_what_fails_half_way_keeps_the_old_file_and_leaves_no_other(
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"table.md": "old"}
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
-def test_a_full_device_is_said() -> None:
+def test_what_fails_is_said_even_where_its_file_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Path, _: Path) -> None:
+        self.unlink()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(MpvitError, match="No space left on device"):
-        write_atomically(Path("/dev/full"), b"new")
+        write_atomically(tmp_path / "table.md", b"new")
+
+
+def test_what_is_no_regular_file_is_written_straight(tmp_path: Path) -> None:
+    """A pipe: a device would be the machine's own, and lost if it were replaced."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_atomically(tmp_path / "pipe", b"new")
+        assert os.read(reader, 9) == b"new"
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()

@@ -372,6 +372,14 @@ def test_a_latency_out_of_reach_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     (_, row) = measure.measured_rows(study({"paths": ("1",)}, match="latency"), TIMING)
     assert row.error == "latency: the nearest of 6 networks is +5.0 % from the baseline's"
     assert (row.cost, row.matched) == (None, None)
+    assert (row.values, row.size) == ({"paths": "1"}, (224, 224))
+
+
+def test_so_is_an_edit_that_the_constraints_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, exponent=1)
+    (_, row) = measure.measured_rows(study({"heads": ("7",)}, match="latency"), TIMING)
+    assert "divisible by heads = 7" in row.error
+    assert (row.values, row.size, row.cost) == ({"heads": "7"}, (224, 224), None)
 
 
 def test_an_interrupt_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,6 +396,9 @@ def test_what_does_not_fit_says_so_and_the_rest_goes_on() -> None:
     assert [bool(row.time and row.time.samples_s) for row in found] == [True, True, False, True]
     assert found[2].time
     assert found[2].time.out_of_memory
+    assert (found[2].time.device, found[2].time.dtype, found[2].time.threads) == ("cpu", "float32", 1)
+    assert found[2].as_row()["error"] == found[2].time.error
+    assert found[1].as_row()["error"] is None
     assert found[2].cost
 
 

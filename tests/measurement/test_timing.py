@@ -65,6 +65,70 @@ def test_warm_up_and_budget_are_seconds_of_the_clock_on_the_wall() -> None:
     assert cut.stopped == BUDGET
 
 
+UNIT = 2.0**-10
+"""Of a clock that only calls move: about a millisecond, whose multiples are exact."""
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> "Clock":
+    clock = Clock()
+    monkeypatch.setattr("mpvit.measurement.timing.time", clock)
+    return clock
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def taking(self, units: int) -> Callable[[], None]:
+        def call() -> None:
+            self.now += units * UNIT
+
+        return call
+
+
+def test_a_sample_is_the_time_of_one_call_and_samples_fill_the_minimum_time_and_no_more(clock: Clock) -> None:
+    (found,) = run({"case": clock.taking(1)}, min_time_s=126 * UNIT, memory=False)
+    assert set(found.samples_s) == {UNIT}
+    assert found.warmup_runs == 13  # a tenth of the time
+    assert found.repetitions == 3  # 2 % of it, 2.52 units
+    assert found.repetitions * len(found.samples_s) == 126
+    assert clock.now == 1000 + (13 + 126) * UNIT
+
+
+def test_two_seconds_are_measured_where_nothing_is_said(clock: Clock) -> None:
+    (found,) = run({"case": clock.taking(128)}, memory=False)
+    assert found.repetitions * sum(found.samples_s) == 2
+
+
+@pytest.mark.parametrize(
+    ("units", "min_time_s", "between_s"),
+    [(1, 1e-6, (1e-3, 1e-3 + UNIT)), (1, 10, (0.02, 0.02 + UNIT)), (128, 10, (0.125, 0.125))],
+    ids=["at least a millisecond", "at most 20", "one call"],
+)
+def test_a_sample_repeats_its_call_for_some_milliseconds(
+    units: int, min_time_s: float, between_s: tuple[float, float], clock: Clock
+) -> None:
+    (found,) = run({"case": clock.taking(units)}, min_time_s=min_time_s, memory=False)
+    assert between_s[0] <= found.repetitions * found.samples_s[0] <= between_s[1]
+
+
+@pytest.mark.parametrize(("budget", "samples"), [(28, 5), (29, 5), (30, 5), (31, 6)])
+def test_what_fits_in_the_budget_is_done_and_nothing_else(budget: int, samples: int, clock: Clock) -> None:
+    """13 calls of warm-up, and 3 a sample."""
+    (found,) = run({"case": clock.taking(1)}, min_time_s=126 * UNIT, budget_s=budget * UNIT, memory=False)
+    assert (found.warmup_runs, len(found.samples_s), found.stopped) == (13, samples, BUDGET)
+    assert clock.now <= 1000 + budget * UNIT
+
+
+def test_so_it_is_in_the_warm_up(clock: Clock) -> None:
+    (found,) = run({"case": clock.taking(1)}, min_time_s=126 * UNIT, budget_s=2 * UNIT, memory=False)
+    assert (found.warmup_runs, found.samples_s, found.stopped) == (2, (), BUDGET)
+
+
 def test_cases_are_warmed_up_first_and_then_take_turns() -> None:
     order: list[str] = []
 
@@ -161,6 +225,29 @@ def test_memory_that_runs_out_later_keeps_the_samples() -> None:
     assert found.error == "out of memory"
 
 
+def failing_in_the_call_that_measures_memory(error: Exception) -> Callable[[], None]:
+    calls = iter(range(10**6))
+
+    def call() -> None:
+        slow()
+        if next(calls) == WARMUP_RUNS:
+            raise error
+
+    return call
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("not enough memory"), OSError(28, "No space left on device")])
+def test_where_the_record_of_memory_has_no_room_the_peak_is_unknown_and_the_rest_measured(error: Exception) -> None:
+    (found,) = run({"case": failing_in_the_call_that_measures_memory(error)}, min_time_s=1e-6)
+    assert (found.peak_bytes, found.error) == (None, "")
+    assert len(found.samples_s) >= FEW_SAMPLES
+
+
+def test_another_error_there_is_raised() -> None:
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        run({"case": failing_in_the_call_that_measures_memory(RuntimeError("shapes do not fit"))}, min_time_s=1e-6)
+
+
 def test_another_failure_of_a_case_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         run({"broken": lambda: 1 / 0})
@@ -193,7 +280,8 @@ def test_the_budget_ends_a_run_and_says_so() -> None:
 
 @pytest.mark.parametrize("wrong", [{"min_time_s": 0}, {"min_time_s": float("nan")}, {"budget_s": -1}])
 def test_times_must_be_above_0(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="must be above 0 seconds"):
+    ((name, seconds),) = wrong.items()
+    with pytest.raises(UsageError, match=f"^{name} = {seconds}: must be above 0 seconds"):
         run({"case": nothing}, **wrong)  # type: ignore[arg-type]
 
 

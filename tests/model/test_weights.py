@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from golden import golden, golden_input, published_tensors
 from hypothesis import given, settings
@@ -99,6 +100,31 @@ def test_a_project_file_carries_configuration_and_classes(tmp_path: Path) -> Non
     assert (weights.config, weights.card.classes) == (SMALL, ("ant", "bee", "cat"))
     header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
     assert json.loads(header["__metadata__"]["mpvit.config"])["stages"][1]["heads"] == 4
+    assert header["__metadata__"]["format"] == "pt"  # without which transformers does not read it
+
+
+def test_a_file_knows_where_it_was_read(checkpoint: Path, tmp_path: Path) -> None:
+    save_weights(build_model(SMALL), tmp_path / "weights.safetensors")
+    for path in (checkpoint, tmp_path / "weights.safetensors"):
+        assert read_weights(str(path)).path == path
+
+
+def test_tensors_need_no_model_around_them(checkpoint: Path) -> None:
+    bare, wrapped = build_model(SMALL), build_model(SMALL)
+    load_weights(wrapped, checkpoint)
+    torch.save(torch.load(checkpoint, weights_only=False)["model"], checkpoint)
+    load_weights(bare, checkpoint)
+    assert same(state(bare), state(wrapped))
+
+
+@pytest.mark.parametrize(("key", "text"), [("config", "{"), ("config", '{"stages": 3}'), ("classes", "[1"), ("classes", "7")])
+def test_a_configuration_that_cannot_be_read_is_said(tmp_path: Path, key: str, text: str) -> None:
+    path = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(build_model(SMALL).state_dict(), path, {f"mpvit.{key}": text})
+    with pytest.raises(WeightsError, match=r"carries a configuration that cannot be read: .") as caught:
+        read_weights(path)
+    assert str(path) in str(caught.value)
+    assert "None" not in str(caught.value)
 
 
 def test_a_file_of_another_dtype_is_loaded_as_the_models(checkpoint: Path) -> None:
@@ -137,7 +163,17 @@ def test_what_does_not_fit_is_named_and_the_model_left_as_it_was(
     with pytest.raises(WeightsError) as caught:
         load_weights(model, checkpoint)
     assert complaint in str(caught.value)
+    assert str(checkpoint) in str(caught.value)
     assert same(before, state(model))
+
+
+def test_of_many_tensors_that_do_not_fit_six_are_named(checkpoint: Path) -> None:
+    rewrite(checkpoint, **{f"extra.{i}": torch.ones(1) for i in range(9)})
+    with pytest.raises(WeightsError) as caught:
+        load_weights(build_model(SMALL), checkpoint)
+    named = ", ".join(f"extra.{i}" for i in range(6))
+    assert str(caught.value).endswith(f": 9 left over ({named} and 3 more)")
+    assert "another variant or number of classes" in caught.value.hint
 
 
 def test_a_dense_prediction_file_fits_a_network_without_classes(checkpoint: Path) -> None:
@@ -188,8 +224,33 @@ def test_weights_of_another_configuration_are_refused_by_the_field_that_differs(
     """The tensors of both have the same shapes: only the configuration inside tells them apart."""
     path = tmp_path / "weights.safetensors"
     save_weights(build_model(ModelConfig((StageConfig(1, 1, 8, 2, 1, ((3, 1),)),))), path)
-    with pytest.raises(WeightsError, match=r"stages\[0\].heads = 2, the model has 4"):
+    with pytest.raises(WeightsError, match=r"stages\[0\].heads = 2, the model has 4") as caught:
         load_weights(build_model(ModelConfig((StageConfig(1, 1, 8, 4, 1, ((3, 1),)),))), path)
+    assert str(caught.value).startswith(f"{path} was saved from another configuration")
+    assert "configuration inside the file" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        (replace(SMALL, stages=SMALL.stages[:1]), "2 stages, the model has 1"),
+        (replace(SMALL, num_classes=4), "num_classes = 3, the model has 4"),
+        (replace(SMALL, stages=(SMALL.stages[0], replace(SMALL.stages[1], layers=2))), "stages[1].layers = 1, the model has 2"),
+    ],
+)
+def test_the_first_field_that_differs_is_named(tmp_path: Path, other: ModelConfig, difference: str) -> None:
+    path = tmp_path / "weights.safetensors"
+    save_weights(build_model(SMALL), path)
+    with pytest.raises(WeightsError) as caught:
+        load_weights(build_model(other), path)
+    assert str(caught.value).endswith(f": {difference}")
+
+
+def test_a_file_fits_whatever_is_dropped_in_training(tmp_path: Path) -> None:
+    path, model = tmp_path / "weights.safetensors", build_model(replace(SMALL, drop_path=0.3))
+    save_weights(build_model(SMALL), path)
+    load_weights(model, path)
+    assert model.config.drop_path == 0.3
 
 
 class Harmful:
@@ -224,6 +285,8 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, kind: str, layout: 
         load_weights(model, path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "None" not in str(caught.value)
+    assert "copy or download the file again" in caught.value.hint or "could run code" in caught.value.hint
     assert same(before, state(model))
 
 
@@ -238,8 +301,10 @@ def test_nothing_but_tensors_is_unpickled(tmp_path: Path) -> None:
 def test_a_file_without_tensors_is_refused(tmp_path: Path, content: object) -> None:
     path = tmp_path / "weights.pth"
     torch.save(content, path)
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="holds no tensors") as caught:
         load_weights(build_model(SMALL), path)
+    assert str(path) in str(caught.value)
+    assert "{'model': " in caught.value.hint
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

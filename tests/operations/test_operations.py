@@ -7,17 +7,21 @@ from mpvit.operations import (
     Block,
     Cost,
     Operation,
+    activation,
     called,
+    cat,
     conv,
     einsum,
     elementwise,
+    function,
     global_pool,
     linear,
     norm,
+    reduction,
     registered,
     walk,
 )
-from mpvit.operations.conventions import CONVENTIONS, tally
+from mpvit.operations.conventions import CONVENTIONS, multiply_adds, tally
 from mpvit.trace.layer_tree import LayerCost
 
 
@@ -58,6 +62,8 @@ def test_a_convolution_is_torchs(kernel: int, height: int, width: int, stride: i
     assert operation.params == sum(p.numel() for p in layer.parameters())
     # each output element sums over one kernel of one group's input channels: the weight's elements per output channel
     assert operation.macs == output.numel() * layer.weight[0].numel()
+    assert operation.elements_read == 2 * 6 * height * width + operation.params
+    assert operation.elements_written == operation.activations == output.numel()
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -67,6 +73,46 @@ def test_a_linear_layer_is_torchs(*, bias: bool) -> None:
     assert operation.output_shape == tuple(layer(torch.zeros(2, 3, 5)).shape)
     assert operation.params == sum(p.numel() for p in layer.parameters())
     assert operation.macs == 2 * 3 * 7 * 5
+    assert operation.elements_read == 2 * 3 * 5 + operation.params
+    assert operation.elements_written == operation.activations == 2 * 3 * 7
+
+
+@pytest.mark.parametrize(("kind", "layer"), [("batch_norm", nn.BatchNorm2d(4)), ("layer_norm", nn.LayerNorm(4))])
+def test_a_norm_reads_what_torchs_holds(kind: str, layer: nn.Module) -> None:
+    operation = norm(kind, (2, 5, 5, 4), 4)
+    held = [*layer.parameters(), *(buffer for buffer in layer.buffers() if buffer.ndim)]
+    assert operation.params == sum(parameter.numel() for parameter in layer.parameters())
+    assert operation.elements_read == 2 * 5 * 5 * 4 + sum(tensor.numel() for tensor in held)
+    assert operation.module == type(layer).__name__
+
+
+@pytest.mark.parametrize("equation", ["bnk,bkm->bnm", "bhnk,bhk->bhn", "bhnd,md->bhnm", "ik,kj->ij", "bck,bcv->bckv"])
+def test_a_product_is_torchs(equation: str) -> None:
+    """Its multiply-adds are the elements of the product before any axis is summed."""
+    lengths = {letter: 2 + i for i, letter in enumerate(sorted(set(equation) - set(",->")))}
+    terms, _ = equation.split("->")
+    left, right = (tuple(lengths[letter] for letter in term) for term in terms.split(","))
+    operation = einsum(equation, left, right)
+    assert operation.output_shape == tuple(torch.einsum(equation, torch.zeros(left), torch.zeros(right)).shape)
+    every = f"{terms}->{''.join(lengths)}"
+    assert operation.macs == torch.einsum(every, torch.zeros(left), torch.zeros(right)).numel()
+    assert operation.elements_read == torch.zeros(left).numel() + torch.zeros(right).numel()
+    assert operation.params == 0
+
+
+def test_what_else_is_read_and_written() -> None:
+    shape, half = (2, 4, 5, 5), (2, 2, 5, 5)
+    assert [elementwise("add", shape, *others).elements_read for others in ((), (shape,), ((2, 1, 1, 1),))] == [200, 400, 202]
+    joined = cat([half, half], shape)
+    assert (joined.elements_read, joined.elements_written, joined.activations) == (200, 200, 0)
+    pool = global_pool(shape)
+    assert (pool.elements_read, pool.output_shape) == (200, tuple(nn.AdaptiveAvgPool2d(1)(torch.zeros(shape)).shape))
+    amax = reduction("amax", shape, (2, 1, 1, 1))
+    assert (amax.elements_read, amax.elements_written, amax.macs) == (200, 2, 0)
+    for kind, layer in (("gelu", nn.GELU()), ("hardswish", nn.Hardswish())):
+        operation = activation(kind, shape)
+        assert (operation.kind, operation.module, operation.output_shape) == (kind, type(layer).__name__, shape)
+    assert function(conv(shape, 4, 1)) == conv(shape, 4, 1)._replace(module="")
 
 
 IMAGE, TOKENS = (2, 4, 5, 5), (2, 25, 4)
@@ -102,7 +148,7 @@ def test_what_is_not_counted_is_said_with_its_calls(convention: str) -> None:
 
 
 def test_a_shared_module_counts_its_parameters_once_and_its_calls_where_they_happen() -> None:
-    shared = Block({"conv": conv(IMAGE, 4, 3, groups=4, bias=True), "add": elementwise("add", IMAGE)})
+    shared = Block({"conv": conv(IMAGE, 4, 3, groups=4, bias=True), "add": elementwise("add", IMAGE)}, module="Encoding")
     layers: dict[str, Operation | Block] = {str(i): Block({"cpe": called(shared, "cpe")}) for i in range(3)}
     path = Block({"cpe": registered(shared), "layers": Block(layers)}, scope=True)
     tree = Block({"paths": Block({"0": path, "1": path})})
@@ -113,3 +159,12 @@ def test_a_shared_module_counts_its_parameters_once_and_its_calls_where_they_hap
     assert tally(tree, "matmul").cost.macs == 2 * 3 * one_call
     calls = [(where, module) for where, module, operation in walk(tree) if operation.kind == "conv" and operation.calls]
     assert calls[-1] == ("paths.1.layers.2.cpe.conv", "paths.1.cpe.conv")
+    assert multiply_adds(tree) == tally(tree, "matmul").cost.macs
+    assert [module for _, module, _ in walk(path)] == [
+        "cpe.conv",
+        *(name for i in range(3) for name in ("cpe.conv", f"layers.{i}.cpe.add")),
+    ]
+    for each in (registered(shared), called(shared, "cpe")):
+        assert isinstance(each, Block)
+        assert each.module == "Encoding"
+    assert tally(registered(shared), "matmul").not_counted == {}

@@ -166,7 +166,7 @@ def test_a_search_finds_what_there_is(study: Study, data: st.DataObject) -> None
 def test_so_it_does_where_much_is_ruled_out(criterion: str, limits: Limits) -> None:
     study = Study(space=FEW, limits=limits, criterion=criterion, size=(64, 64))
     found = search(study)
-    assert 0 < found.kept < found.examined == 512
+    assert 0 < found.kept < found.examined == study.networks == 512
     assert_same(found, everything(study))
 
 
@@ -241,7 +241,12 @@ def test_with_nothing_within_the_limits_the_nearest_is_named(limits: Limits) -> 
     assert error.exit_code == 1
     for figure in (nearest.macs, nearest.params):
         assert f"{figure:,}".replace(",", " ") in str(error)
-    assert f"{min(over):.3g} ×" in str(error)
+    names = {"macs": limits.macs and nearest.macs / limits.macs, "params": limits.params and nearest.params / limits.params}
+    worst = max(names, key=lambda name: names[name] or 0)
+    assert f"{min(over):.3g} × --max-{worst}" in str(error)
+    assert f"raise --max-{worst}," in error.hint
+    for what, field in (("paths", "paths"), ("layers", "layers"), ("width", "dim"), ("MLP ratio", "mlp_ratio")):
+        assert f", {what} {stages_text(nearest.config, field)}".removeprefix(", ") in str(error)
 
 
 # ── spaces ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -306,7 +311,8 @@ def test_a_wrong_space_is_refused(changes: dict[str, tuple[tuple[int, ...], ...]
         ({"criterion": "best"}, "unknown criterion 'best'"),
         ({"limits": Limits()}, "criterion 'budget': must have a limit"),
         ({"top": 0}, "top = 0"),
-        ({"size": (224, 0)}, "width = 0"),
+        ({"size": (224, 0)}, "^width = 0: must be at least 1"),
+        ({"size": (0, 224)}, "^height = 0: must be at least 1"),
         ({"convention": "thop"}, "unknown convention 'thop'"),
     ],
 )
@@ -333,6 +339,8 @@ def test_the_best_within_the_latency_is_picked() -> None:
     outcome = timed(25, 15, 10)
     assert [row.within for row in outcome.ranked] == [False, True, True]
     assert outcome.best == outcome.pick(2) == outcome.ranked[1]
+    assert [row.rank for row in outcome.ranked] == [1, 2, 3]
+    assert timed(20).ranked[0].within  # the limit itself
 
 
 def test_what_was_not_measured_is_not_within() -> None:

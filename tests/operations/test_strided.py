@@ -1,0 +1,151 @@
+"""Tensors without numbers against torch's own: the same strides, and a copy where torch copies."""
+
+from math import prod
+
+import einops
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mpvit.operations import strided
+from mpvit.operations.strided import Strided, elementwise, new
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered() -> None:
+    for remembered in vars(strided).values():
+        if hasattr(remembered, "cache_clear"):
+            remembered.cache_clear()
+
+
+Pair = tuple[Strided, Tensor]
+
+SHAPES = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(tuple)
+
+
+@st.composite
+def pairs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, ...]] = SHAPES) -> Pair:
+    """A tensor of ours and torch's, its axes in any order, some of them repeated."""
+    shape = draw(shapes)
+    order = draw(st.permutations(range(len(shape))))
+    repeated = draw(st.lists(st.booleans(), min_size=len(shape), max_size=len(shape)))
+    stored = tuple(1 if again else length for length, again in zip(shape, repeated, strict=True))
+    first = tuple(stored[axis] for axis in order)
+    back = [order.index(axis) for axis in range(len(shape))]
+    return new(first).permute(back).expand(shape), torch.empty(first).permute(back).expand(shape)
+
+
+def assert_same(ours: Strided, theirs: Tensor) -> None:
+    assert (ours.shape, ours.strides) == (tuple(theirs.shape), theirs.stride())
+    assert ours.storage.nbytes == theirs.untyped_storage().nbytes()
+
+
+def shares(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+@given(pairs())
+def test_a_tensor_is_laid_out_as_torchs(pair: Pair) -> None:
+    assert_same(*pair)
+
+
+def factors(number: int) -> st.SearchStrategy[tuple[int, ...]]:
+    """Any shape with so many elements, axes of length 1 among it."""
+    found = []
+    for prime in (2, 3):
+        while number % prime == 0:
+            found.append(prime)
+            number //= prime
+    return st.permutations([*found, 1]).flatmap(
+        lambda parts: st.lists(st.booleans(), min_size=len(parts), max_size=len(parts)).map(lambda cuts: _joined(parts, cuts))
+    )
+
+
+def _joined(parts: list[int], cuts: list[bool]) -> tuple[int, ...]:
+    groups: list[list[int]] = [[]]
+    for part, cut in zip(parts, cuts, strict=True):
+        groups[-1].append(part)
+        groups += [[]] if cut else []
+    return tuple(map(prod, groups))
+
+
+@given(st.data())
+def test_a_reshaped_tensor_is_a_view_where_torchs_is(data: st.DataObject) -> None:
+    ours, theirs = data.draw(pairs())
+    shape = data.draw(factors(prod(ours.shape)))
+    expected = theirs.reshape(shape)
+    found = ours.reshape(shape)
+    assert_same(found, expected)
+    assert (found.storage is ours.storage) == shares(expected, theirs)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "shape", "lengths"),
+    [
+        ("b n (three heads d) -> three b heads n d", (2, 5, 12), {"three": 3, "heads": 2}),
+        ("b heads n d -> b n (heads d)", (2, 3, 5, 4), {}),
+        ("b c h w -> b (h w) c", (2, 4, 3, 5), {}),
+        ("b (h w) c -> b c h w", (2, 15, 4), {"h": 3}),
+        ("b (heads d) (h w) -> (b heads) d h w", (2, 6, 15), {"heads": 3, "w": 5}),
+        ("(b one) c -> b (c one)", (4, 3), {"one": 1}),
+        ("b c (h p) (w q) -> (b h w) (p q) c", (2, 4, 6, 10), {"p": 3, "q": 5}),
+    ],
+)
+def test_a_rearranged_tensor_is_einops(pattern: str, shape: tuple[int, ...], lengths: dict[str, int]) -> None:
+    for order in (tuple(range(len(shape))), tuple(reversed(range(len(shape))))):
+        first = tuple(shape[axis] for axis in order)
+        ours, theirs = new(first).permute(order), torch.empty(first).permute(order)
+        expected = einops.rearrange(theirs, pattern, **lengths)
+        found = ours.rearrange(pattern, **lengths)
+        assert_same(found, expected)
+        assert (found.storage is ours.storage) == shares(expected, theirs)
+
+
+@given(st.data())
+def test_what_is_computed_elementwise_is_laid_out_as_torchs(data: st.DataObject) -> None:
+    shape = data.draw(SHAPES)
+    shapes = st.tuples(*(st.sampled_from((1, length)) for length in shape))
+    drawn = [data.draw(pairs(shapes)) for _ in range(data.draw(st.integers(1, 3)))]
+    expected = drawn[0][1].exp() if len(drawn) == 1 else drawn[0][1] + drawn[1][1]
+    if len(drawn) == 3:
+        expected = torch.addcmul(drawn[0][1], drawn[1][1], drawn[2][1])
+    assert_same(elementwise(*(ours for ours, _ in drawn)), expected)
+
+
+@pytest.mark.parametrize(
+    "dtypes", [("bfloat16",), ("float32",), ("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")]
+)
+def test_what_is_computed_is_of_the_wider_dtype(dtypes: tuple[str, ...]) -> None:
+    theirs = [torch.empty(2, 3, dtype=getattr(torch, dtype)) for dtype in dtypes]
+    found = elementwise(*(new((2, 3), dtype) for dtype in dtypes))
+    expected = sum(theirs[1:], theirs[0])
+    assert found.dtype == str(expected.dtype).removeprefix("torch.")
+    assert_same(found, expected)
+
+
+def test_a_gradient_flows_back_where_it_does_into_an_operand() -> None:
+    fixed, learned = new((2,), differentiable=False), new((2,))
+    assert [elementwise(*each).differentiable for each in ((fixed,), (fixed, learned), (learned, fixed))] == [False, True, True]
+    for view in (fixed.permute([0]), fixed.reshape((1, 2)), fixed.expand((2,)), fixed.rearrange("a -> a")):
+        assert not view.differentiable
+    across = new((2, 3), differentiable=False).permute([1, 0])
+    for copy in (across.reshape((6,)), across.rearrange("a b -> (a b)")):
+        assert copy.storage is not across.storage
+        assert not copy.differentiable
+
+
+def test_views_of_a_part() -> None:
+    ours, theirs = new((3, 4, 5)), torch.empty(3, 4, 5)
+    for mine, other in zip(ours.unbind(), theirs.unbind(), strict=True):
+        assert_same(mine, other)
+        assert mine.storage is ours.storage
+    assert_same(ours.narrow((3, 2, 5)), theirs.narrow(1, 1, 2))
+
+
+def test_a_storage_is_as_long_as_its_numbers_and_dtype() -> None:
+    for dtype in ("float32", "bfloat16", "float16", "bool"):
+        assert new((3, 7), dtype).storage.nbytes == torch.empty(3, 7, dtype=getattr(torch, dtype)).nbytes
+    assert (new((3,)).storage.learned, new((3,), learned=True).storage.learned) == (False, True)
+    assert (new((3,)).differentiable, new((3,)).dtype) == (True, "float32")
