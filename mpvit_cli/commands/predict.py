@@ -93,9 +93,7 @@ def predict(
     Examples:
       mpvit predict digit.png --variant digits-nano
 
-      mpvit predict cat.jpg holiday/ --top 3
-
-      mpvit predict cat.jpg --weights mpvit_tiny.pth --variant tiny --format json
+      mpvit predict cat.jpg holiday/ --weights run/weights.safetensors --top 3 --format json
     """
     from mpvit.prediction import inference
     from mpvit.prediction.images import PUBLISHED, image_paths, require_one

@@ -11,8 +11,9 @@ import pytest
 from commandline import COMMAND, Outcome, call, environment, run, run_on_terminal, shown
 from published import PUBLISHED, grouped
 
-from mpvit import VARIANTS, __version__
+from mpvit import __version__
 from mpvit.render import FORMATS
+from mpvit.variants import NETWORKS
 
 MODULE = (sys.executable, "-m", "mpvit_cli")
 COLOR = re.compile(r"\x1b\[(?:\d+;)*(?:[34][0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
@@ -284,7 +285,7 @@ def test_the_bare_command_shows_its_help() -> None:
     ("typed", "offered"),
     [
         ("mpvit fl", ["flops"]),
-        ("mpvit flops --variant ", ["all", *VARIANTS]),
+        ("mpvit flops --variant ", ["all", *NETWORKS]),
         ("mpvit flops --variant x", ["xsmall"]),
         ("mpvit flops --format j", ["json"]),
         ("mpvit flops --counter t", ["torch", "thop"]),

@@ -4,7 +4,7 @@ import io
 import math
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -88,7 +88,7 @@ def read_image(path: Path) -> Image.Image:
         with path.open("rb") as file:
             return _decoded(file)
     except Exception as error:  # Pillow's decoders raise anything: OSError, SyntaxError, struct.error, ...
-        raise ImageError(str(path), _reason(error, empty=path.is_file() and not path.stat().st_size)) from error
+        raise ImageError(str(path), _reason(error, lambda: path.stat().st_size == 0)) from error
 
 
 def decode_image(data: bytes, name: str) -> Image.Image:
@@ -96,7 +96,7 @@ def decode_image(data: bytes, name: str) -> Image.Image:
     try:
         return _decoded(io.BytesIO(data))
     except Exception as error:
-        raise ImageError(name, _reason(error, empty=not data)) from error
+        raise ImageError(name, _reason(error, lambda: not data)) from error
 
 
 def _decoded(file: BinaryIO) -> Image.Image:
@@ -179,11 +179,11 @@ def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.nan_to_num(np.rint(scaled)).astype(np.uint8)
 
 
-def _reason(error: Exception, *, empty: bool) -> str:
+def _reason(error: Exception, empty: Callable[[], bool]) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, which could fill the memory"
     if isinstance(error, UnidentifiedImageError):
-        return "the file is empty" if empty else "it is no image, or of a format that Pillow does not read"
+        return "the file is empty" if empty() else "it is no image, or of a format that Pillow does not read"
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip().partition("\n")[0]
