@@ -119,6 +119,5 @@ def test_a_run_killed_at_twenty_random_moments_ends_in_the_same_bits(folder: Pat
     assert reached[-1] > 0
     done = mpvit(folder, "train", "--resume", "killed", "--workers", "0", "--threads", "1")
     assert done.returncode == 0, done.stderr
-    expected, found = weights(folder / "whole"), weights(folder / "killed")
-    assert all(torch.equal(value, found[name]) for name, value in expected.items())
+    assert (folder / "killed" / "weights.safetensors").read_bytes() == (folder / "whole" / "weights.safetensors").read_bytes()
     assert not list((folder / "killed").glob(".*"))  # what a killed process was writing

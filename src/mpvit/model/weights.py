@@ -115,7 +115,7 @@ def save_weights(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if layout == "project":
         metadata = {"format": "pt", "mpvit.config": json.dumps(asdict(model.config)), **card.as_metadata()}
-        data = safetensors.torch.save(tensors, metadata)
+        data = _ordered(safetensors.torch.save(tensors, metadata))
     elif layout == "published":
         renamed = {alias: t for name, t in tensors.items() for alias in published_names(name, model.config)}
         buffer = io.BytesIO()
@@ -124,6 +124,19 @@ def save_weights(
     else:
         raise UsageError(f"layout = {layout!r}: must be 'project' or 'published'")
     write_atomically(Path(path), data)
+
+
+def _ordered(data: bytes) -> bytes:
+    """Return a safetensors file with its metadata in order, which the library has not: the same weights are the same bytes.
+
+    Its layout is eight bytes with the length of a header in JSON, padded with blanks to a multiple of eight, and the tensors.
+    """
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def _read_safetensors(path: Path) -> WeightsFile:
