@@ -1,5 +1,6 @@
 """What is built is what is used: the wheel holds both packages and their data, and runs without the source tree."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from mpvit import __version__
+from mpvit.training.data import open_data
 
 ROOT = Path(__file__).parent.parent
 CLASSES = ROOT / "src" / "mpvit" / "data" / "imagenet1k_classes.txt"
@@ -126,6 +128,9 @@ def test_it_answers_from_a_bare_environment(wheel: Path, tmp_path: Path) -> None
     code, out, _ = run("flops", "--variant", "xsmall", "--check", command=command, cwd=tmp_path)
     assert code == 0
     assert "2 971 396 560✓" in out
+    code, out, err = run("train", "digits", command=command, cwd=tmp_path)
+    assert (code, out) == (1, "")
+    assert err == "Error: accelerate is not installed, which this needs\nHint: pip install 'mpvit[train]' brings it\n"
 
 
 def pinned() -> dict[str, str]:
@@ -161,6 +166,10 @@ def test_it_counts_live_from_a_whole_installation(wheel: Path) -> None:
         assert unpinned(Path(folder) / "whole") == {}
         command = (str(commands / "mpvit"),)
         code, out, _ = run("flops", "--counter", "all", "--check", "--variant", "tiny", command=command, cwd=Path(folder))
+        held_out = open_data("digits").held_out  # scikit-learn is not there: the base installation predicts without it
+        held_out.read(0).save(Path(folder) / "digit.png")
+        seen = run("predict", "digit.png", "--variant", "digits-nano", "--format", "json", command=command, cwd=Path(folder))
+    assert json.loads(seen.out)["results"][0]["class_index"] == held_out.targets[0]
     assert code == 0
     assert out.count("1 654 163 812✓") == 3  # published twice, closed form once
     assert out.count("1 635 527 496✓") == 1
