@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from zoo.networks import NETWORKS, REFUSED, build
+from zoo.networks import NETWORKS, REFUSED
 
 from mpvit.reconcile.explain import explain, run_tool, with_graph
 from mpvit.trace.live import trace_module
-from mpvit.user_model.inputs import parse_input
+from mpvit.trace.user_model import traced
+from mpvit.user_model import load_model
+from mpvit.user_model.inputs import parse_inputs
 
-TOOLS = ("fvcore", "calflops")
+TOOLS = ("torch", "fvcore", "thop", "torchinfo", "calflops")
 """The tools whose rules hold on all of them."""
 
 SAMPLE = ("vit", "efficientnet", "siglip")
@@ -19,16 +21,14 @@ SAMPLE = ("vit", "efficientnet", "siglip")
 @pytest.mark.filterwarnings("ignore")  # what the networks themselves warn of is their business
 @pytest.mark.parametrize("name", [each if each in SAMPLE else pytest.param(each, marks=pytest.mark.slow) for each in NETWORKS])
 def test_tools_agree_on_networks_of_transformers(name: str) -> None:
-    network = build(name)
-    read = [parse_input(text) for text in NETWORKS[name].inputs]
-    inputs = [torch.zeros(each.shape, dtype=getattr(torch, each.dtype)) for each in read]
-    trace = with_graph(trace_module(network, inputs), TOOLS, network, inputs)
+    found = traced(load_model("zoo.networks:build", {"name": name}, parse_inputs(NETWORKS[name].inputs)))
+    trace = with_graph(found.trace, TOOLS, found.network, found.tensors)
     for tool in TOOLS:
-        found = run_tool(explain(trace, name, tool), network, inputs)
+        ran = run_tool(explain(trace, name, tool), found.network, found.tensors)
         if (name, tool) in REFUSED:
-            assert REFUSED[name, tool] in found.error
+            assert REFUSED[name, tool] in ran.error
         else:
-            assert (tool, found.error, found.residual, found.params_residual or 0) == (tool, "", 0, 0)
+            assert (tool, ran.error, ran.residual, ran.params_residual or 0) == (tool, "", 0, 0)
 
 
 def test_a_call_that_is_misread_stays_unexplained() -> None:

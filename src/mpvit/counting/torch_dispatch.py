@@ -86,6 +86,7 @@ def run(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:
 
 
 def _flops(network: nn.Module, tensors: Sequence[Tensor]) -> int:
+    network.requires_grad_(requires_grad=False)  # its tracker of modules fails on a layer that returns its own parameter
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(*tensors)
     return counter.get_total_flops()
