@@ -215,10 +215,13 @@ class Linear(nn.Module):
         return nn.functional.linear(x, self.weight)
 
 
+POSING = type("Linear", (nn.Linear,), {"__module__": "torch.nn.modules.linear"})  # tools ask for the class, not its name
+
 FROZEN = nn.Sequential(nn.Linear(5, 5).requires_grad_(requires_grad=False), nn.ReLU())
 
 LAYERS = [
     (Linear(), (2, 4, 5)),
+    (POSING(5, 3), (2, 4, 5)),
     (FROZEN, (2, 4, 5)),
     (nn.Conv1d(4, 6, 3, groups=2), (2, 4, 9)),
     (nn.Conv3d(2, 4, 3, bias=False), (1, 2, 5, 5, 5)),

@@ -573,5 +573,7 @@ REFUSED = {
     ("cvt", "calflops"): "object has no attribute",
     ("gpt2", "fvcore"): "Only tuples, lists and Variables are supported",
     ("imagegpt", "fvcore"): "Only tuples, lists and Variables are supported",
+    ("mask2former", "ptflops-pytorch"): "not enough values to unpack",  # an attention that is called by keyword
+    ("oneformer", "ptflops-pytorch"): "not enough values to unpack",
 }
 """The tools that fail on a network themselves, and a part of what they say."""

@@ -12,8 +12,7 @@ from mpvit.trace.user_model import traced
 from mpvit.user_model import load_model
 from mpvit.user_model.inputs import parse_inputs
 
-TOOLS = ("torch", "fvcore", "thop", "torchinfo", "calflops")
-"""The tools whose rules hold on all of them."""
+TOOLS = ("torch", "fvcore", "thop", "torchinfo", "calflops", "ptflops-pytorch", "ptflops-aten")
 
 SAMPLE = ("vit", "efficientnet", "siglip")
 

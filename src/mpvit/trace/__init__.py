@@ -18,6 +18,9 @@ ACTIVATION_OPERATORS = frozenset({"einsum", "matmul", "bmm", "mm", "linear"})
 FUSED_ATTENTION = "scaled_dot_product_attention"
 """The kernel of fused attention, whatever its name on a device."""
 
+FUSED_LSTM = "lstm"
+"""The CPU's kernel of an LSTM, where a trace on another device stands for it."""
+
 UNSUMMED = "mul"
 """What torch dispatches for an einsum or an outer product that sums over nothing: an elementwise product."""
 
@@ -53,9 +56,12 @@ class Sighting(NamedTuple):
         home: where the name is looked up: a key of ``PATCHABLE``.
         operator: the name.
         module: the name of the module whose forward is running.
-        operands: the shapes of the tensors that it is given, in the order of its parameters.
+        operands: the shapes of the tensors that it is given, whole numbers included, in the order of its parameters.
         output: the shape of its (first) result.
         call: the place of the call that it is, or is part of, among the trace's; None where nothing is computed.
+        beta: by what a product multiplies what it is added to.
+        scale_factor: of upsampling, by what it is told to multiply lengths: all, or each; None where it is told a size.
+        padding: of a convolution with padding "same", how much that is along each axis, both ends together.
     """
 
     home: str
@@ -64,6 +70,9 @@ class Sighting(NamedTuple):
     operands: tuple[Shape, ...]
     output: Shape
     call: int | None
+    beta: float = 1
+    scale_factor: float | tuple[float, ...] | None = None
+    padding: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +174,8 @@ class Recorded:
 class ModuleCall:
     """One call of a module that has parameters, its own or below it, or of any that is called away from its place.
 
-    ``inputs`` and ``output`` are the shapes of its tensors (of several results, the first); both are empty for a module
-    whose shapes no tool goes by: one of modules.
+    ``inputs`` and ``output`` are the shapes of its tensors, whole numbers among the inputs (of several results, the first);
+    both are empty for a module whose shapes no tool goes by: one of modules.
     """
 
     path: str

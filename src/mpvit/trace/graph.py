@@ -12,17 +12,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from mpvit.trace import Recorded, Trace, renamed
+from mpvit.trace.arguments import tensors_in
 from mpvit.trace.functions import opened, operator_of
 from mpvit.trace.live import Recorder
+from mpvit.trace.multiply_adds import multiplies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import Tensor
 
     from mpvit.operations import Shape
 
@@ -71,7 +74,7 @@ class _Scopes(TorchFunctionMode):
             out = func(*args, **kwargs)
         finally:
             state.pop_scope()
-        if any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree_leaves(out)):
+        if tensors_in(out, whole=multiplies(operator)):
             self.seen[path, operator] += 1
         return out
 

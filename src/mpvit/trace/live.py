@@ -12,12 +12,13 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from mpvit.errors import MpvitError
-from mpvit.trace import FUSED_ATTENTION, Call, Kernel, ModuleCall, Trace, renamed
-from mpvit.trace.arguments import argument, in_order, shape_of, tensors_in
+from mpvit.trace import Call, Kernel, ModuleCall, Trace, renamed
+from mpvit.trace.arguments import argument, in_order, shape_of, shapes_in, tensors_in
 from mpvit.trace.dispatched import PRODUCTS, Dispatched, merged
-from mpvit.trace.functions import computes, fused_on_the_cpu, opened, operator_of, spelling
+from mpvit.trace.functions import computes, opened, operator_of, spelling
 from mpvit.trace.modules import has_shapes, modules_of, names_of
 from mpvit.trace.multiply_adds import BIASED, multiply_adds
+from mpvit.trace.on_the_cpu import on_the_cpu
 from mpvit.trace.sightings import ORIGINAL, Lookout
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Recorder(TorchFunctionMode):
         path = f"{path}.{local}".strip(".")
         self.stack.append((path, own))
         self.open.append(len(self.module_calls))
-        shapes = tuple(map(shape_of, tensors_in(inputs))) if has_shapes(module) else ()
+        shapes = shapes_in(inputs) if has_shapes(module) else ()
         noted = path != own or len(self.names[module]) > 1 or any(True for _ in module.parameters())
         self.module_calls.append(ModuleCall(path, own, shapes) if noted else None)
 
@@ -113,15 +114,14 @@ class Recorder(TorchFunctionMode):
             out = func(*args, **kwargs)
         finally:
             self.dispatched.called = False
-        given, results = tensors_in(in_order(func, args, kwargs)), tensors_in(out)
+        operator = operator_of(func, args, kwargs)
+        kernels = merged(self.dispatched.kernels[before:], unsummed=operator in _UNSUMMED)
+        given, results = (tensors_in(each, whole=bool(kernels)) for each in (in_order(func, args, kwargs), out))
         if self.stack and given and results and computes(func, kwargs, given, results):
-            operator = operator_of(func, args, kwargs)
             shapes, output = tuple(map(shape_of, given)), shape_of(results[0])
             equation = renamed(args[0]) if operator == "einsum" and isinstance(args[0], str) else ""
-            kernels = merged(self.dispatched.kernels[before:], unsummed=operator in _UNSUMMED)
             macs = self._agreed(operator, multiply_adds(operator, shapes, output, equation), kernels)
-            if operator == FUSED_ATTENTION and fused_on_the_cpu(args, kwargs):
-                kernels = (Kernel(FUSED_ATTENTION, macs),)
+            kernels = on_the_cpu(operator, args, kwargs, kernels)
             how = spelling(func, sys._getframe(1))  # noqa: SLF001 - only the code tells @ from .matmul()
             biased = operator in BIASED and argument(func, args, kwargs, BIASED[operator]) is not None
             self._note(operator, how, given, results, macs=macs, kernels=kernels, bias=biased, equation=equation)
@@ -129,9 +129,9 @@ class Recorder(TorchFunctionMode):
 
     def uncalled(self, operator: str, args: Any, out: Any) -> None:  # noqa: ANN401
         """Write down an operator that no function of torch has called: of a scripted module, or of another library."""
-        given, results = tensors_in(args), tensors_in(out)
+        kernels = merged(self.dispatched.kernels[-1:], unsummed=False) if operator in PRODUCTS else ()
+        given, results = (tensors_in(each, whole=bool(kernels)) for each in (args, out))
         if self.stack and given and results:
-            kernels = merged(self.dispatched.kernels[-1:], unsummed=False) if operator in PRODUCTS else ()
             macs = sum(kernel.macs for kernel in kernels)
             self._note(operator, "operator", given, results, macs=macs, kernels=kernels)
 

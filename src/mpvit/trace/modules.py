@@ -54,7 +54,7 @@ def modules_of(names: Mapping[nn.Module, Sequence[str]], calling: Collection[str
 
 def _type(module: nn.Module) -> str:
     kind = type(module)
-    stranger = hasattr(nn, kind.__name__) and not kind.__module__.startswith("torch.")
+    stranger = getattr(nn, kind.__name__, kind) is not kind
     return f"{kind.__module__}.{kind.__name__}" if stranger else kind.__name__
 
 
