@@ -571,6 +571,7 @@ NOT_BUILT = {
 
 REFUSED = {
     ("cvt", "calflops"): "object has no attribute",
+    ("cvt", "deepspeed"): "object has no attribute",
     ("gpt2", "fvcore"): "Only tuples, lists and Variables are supported",
     ("imagegpt", "fvcore"): "Only tuples, lists and Variables are supported",
     ("mask2former", "ptflops-pytorch"): "not enough values to unpack",  # an attention that is called by keyword

@@ -7,7 +7,7 @@ architecture: see ``mpvit.reconcile``.
 
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mpvit.operations import Shape
 
@@ -184,6 +184,9 @@ class ModuleCall:
     output: Shape = ()
 
 
+Setting = int | str | tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Module:
     """A module that owns parameters, has any below it when it is called, or calls functions itself.
@@ -196,7 +199,9 @@ class Module:
         parameters: the name and shape of each parameter that it owns.
         tied: the names of those among them that an earlier module owns too.
         frozen: the names of those among them that take no gradient.
-        settings: of its attributes, those by which tools count: dim, mode, num_heads, batch_first.
+        settings: of its attributes, those by which tools count: dim, mode, num_heads, batch_first, and of averages
+            kernel_size, stride, padding, count_include_pad.
+        base: of a class made from one of torch.nn's, the name of that.
     """
 
     names: tuple[str, ...]
@@ -205,7 +210,17 @@ class Module:
     parameters: tuple[tuple[str, Shape], ...] = ()
     tied: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
-    settings: tuple[tuple[str, int | str], ...] = ()
+    settings: tuple[tuple[str, Setting], ...] = ()
+    base: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The class of torch.nn that it is, directly or not; else its own."""
+        return self.base or self.type
+
+    def setting(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as various as attributes are
+        """Return one of its settings; ``default`` where it has none of that name."""
+        return dict(self.settings).get(name, default)
 
     @property
     def params(self) -> int:

@@ -151,8 +151,7 @@ def _broadcast(shapes: Sequence[Shape]) -> int:
 def _attention(call: ModuleCall, module: Module) -> int:
     if [len(shape) for shape in call.inputs[:3]] != [3, 3, 3]:
         return 0  # the tool fails on anything but (query, key, value) with a batch
-    settings = dict(module.settings)
-    heads, first = int(settings["num_heads"]), bool(settings.get("batch_first"))
+    heads, first = module.setting("num_heads"), module.setting("batch_first")
     (query, key, value) = call.inputs[:3]
     batch, length = (0, 1) if first else (1, 0)
     n, m, k = query[length], key[length], value[length]
