@@ -103,7 +103,7 @@ def reconcile(
         terminal.save(waterfall_figure(explained), plot)
     if interrupted:
         raise typer.Exit(130)
-    require_explained(explained)
+    require_explained(explained, {name: network.trace for name, network in networks.items()})
     named = options.parse_names(tool, [], [])
     if any(each.failed and each.tool in named for each in explained):
         raise typer.Exit(1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from zoo.networks import NETWORKS, REFUSED
 
+from mpvit.reconcile.differing import differing
 from mpvit.reconcile.explain import explain, run_tool, with_graph
 from mpvit.reconcile.tools import TOOLS, installed_version
 from mpvit.trace.live import trace_module
@@ -29,6 +30,8 @@ def test_tools_agree_on_networks_of_transformers(name: str) -> None:
             assert REFUSED[name, tool] in ran.error
         else:
             assert (tool, ran.error, ran.residual, ran.params_residual or 0) == (tool, "", 0, 0)
+            assert ran.live
+            assert (tool, differing(trace, tool, ran.live.by_module)) == (tool, {})
 
 
 def test_a_call_that_is_misread_stays_unexplained() -> None:

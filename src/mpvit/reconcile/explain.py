@@ -1,6 +1,6 @@
 """The study: each tool's number for a network as the exact count plus named terms, and the live tool's beside it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ from mpvit.errors import CheckError, MpvitError
 from mpvit.measurement.machine import free_bytes
 from mpvit.operations import Shape
 from mpvit.reconcile import Term, reasons
+from mpvit.reconcile.differing import differing
 from mpvit.reconcile.tools import TOOLS, get_rule, get_tool, installed_version
 from mpvit.registry import resolve
 from mpvit.trace import Trace
@@ -159,12 +160,34 @@ def run_tool(explained: Explanation, network: "nn.Module", inputs: "Sequence[Ten
     return replace(explained, installed=installed, live=live)
 
 
-def require_explained(explanations: Sequence[Explanation]) -> None:
-    """Raise ``CheckError`` naming the first live count that its rule does not explain to the last integer."""
+_NAMED = 3
+"""How many places or operators an error names."""
+
+
+def require_explained(explanations: Sequence[Explanation], traces: Mapping[str, Trace] | None = None) -> None:
+    """Raise ``CheckError`` for the first live count that its rule does not explain to the last integer.
+
+    With ``traces``, by model, it names the modules in which the difference sits, and the operators that they call.
+    """
     for each in explanations:
         for what, residual in (("MACs", each.residual), ("parameters", each.params_residual)):
             if residual:
+                trace = (traces or {}).get(each.model)
+                where = differing(trace, each.tool, each.live.by_module) if trace and each.live and what == "MACs" else {}
+                places = _first([f"{name or 'the network itself'} ({amount:+})" for name, amount in where.items()])
                 raise CheckError(
-                    f"{each.model}: {residual} {what} of {each.tool} are not explained",
-                    hint="its rule may not know an operator of this network: compare not_counted in mpvit layers",
+                    f"{each.model}: {residual} {what} of {each.tool} are not explained{places and f': in {places}'}",
+                    hint=_hint(trace, where),
                 )
+
+
+def _hint(trace: Trace | None, modules: Collection[str]) -> str:
+    if trace is None:
+        return "its rule may not know an operator of this network: compare not_counted in mpvit layers"
+    operators = dict.fromkeys(call.operator for call in trace.calls if not modules or call.module in modules)
+    return f"its rule may not know how the tool counts {_first(list(operators))}"
+
+
+def _first(words: Sequence[str]) -> str:
+    rest = len(words) - _NAMED
+    return ", ".join(words[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
