@@ -20,9 +20,13 @@ SAMPLE = ("vit", "efficientnet", "siglip")
 
 
 @pytest.mark.filterwarnings("ignore")  # what the networks themselves warn of is their business
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", [each if each in SAMPLE else pytest.param(each, marks=pytest.mark.slow) for each in NETWORKS])
-def test_tools_agree_on_networks_of_transformers(name: str) -> None:
-    found = traced(load_model("zoo.networks:build", {"name": name}, parse_inputs(NETWORKS[name].inputs)))
+def test_tools_agree_on_networks_of_transformers(name: str, batch: int) -> None:
+    inputs = parse_inputs(
+        [text.replace("1x", f"{batch}x", 1) if text.startswith("1x") else text for text in NETWORKS[name].inputs]
+    )
+    found = traced(load_model("zoo.networks:build", {"name": name}, inputs))
     trace = with_graph(found.trace, INSTALLED, found.network, found.tensors)
     for tool in INSTALLED:
         ran = run_tool(explain(trace, name, tool), found.network, found.tensors)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mpvit.trace import UNSUMMED, Kernel
+from mpvit.trace.on_the_cpu import as_laid_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -42,6 +43,8 @@ class Dispatched(TorchDispatchMode):
             if outside and name in PRODUCTS:
                 _require_one_dtype(args)
             out = func(*args, **(kwargs or {}))
+            if name == "convolution" and out.is_meta:
+                out = as_laid_out(out, args)
         finally:
             self.inside = not outside
         if outside and (name in PRODUCTS or name == UNSUMMED):

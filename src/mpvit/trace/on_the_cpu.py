@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 from torch.nn.attention import SDPBackend
 from torch.utils._pytree import tree_map_only
 
@@ -31,6 +32,15 @@ def on_the_cpu(
     if operator in _RECURRENT and not kwargs and args[0].is_meta and args[0].dim() == _BATCHED:
         return (Kernel(FUSED_LSTM, macs),) if operator == "lstm" and _is_one_kernel(args) else _without_biases(args, kernels)
     return kernels
+
+
+def as_laid_out(out: Tensor, args: Sequence[Any]) -> Tensor:
+    """Return a convolution's result as the CPU lays it out: of two axes, channels last where its data or weight are.
+
+    A linear layer behind it goes by that: it adds its bias in the product where its inputs lie side by side.
+    """
+    last = any(suggest_memory_format(each) is torch.channels_last for each in args[:2])
+    return out.contiguous(memory_format=torch.channels_last) if last else out
 
 
 def _is_fused(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
