@@ -21,7 +21,7 @@ from mpvit.errors import CheckError, UsageError
 from mpvit.model.published_layout import PublishedLayout
 from mpvit.reconcile import Term
 from mpvit.reconcile import explain as study
-from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool, with_graph
+from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu, require_explained, run_tool
 from mpvit.reconcile.tools import TOOLS, get_rule, installed_version
 from mpvit.trace import Trace
 from mpvit.trace.closed_form import LAYOUTS, trace_config
@@ -69,7 +69,7 @@ def live(config: ModelConfig, size: tuple[int, int], layout: str, tools: list[st
 
 
 def traced(model: nn.Module, images: list[Tensor]) -> Trace:
-    return with_graph(trace_module(model, images), list(TOOLS), model, images)
+    return read_on_the_cpu(trace_module(model, images), list(TOOLS), model, images)
 
 
 def assert_explained(explanations: list[Explanation]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from zoo.modules import MODULES
 
-from mpvit.reconcile.explain import explain, run_tool, with_graph
+from mpvit.reconcile.explain import explain, read_on_the_cpu, run_tool
 from mpvit.reconcile.tools import TOOLS, installed_version
 from mpvit.trace.user_model import traced
 from mpvit.user_model import UserModel
@@ -47,7 +47,7 @@ EMPTY = ("calflops", "StopIteration")
 def test_tools_agree_on_small_modules(name: str) -> None:
     make, inputs = MODULES[name]
     found = traced(UserModel(name, lambda: make().eval(), tuple(map(parse_input, inputs.split()))))
-    trace = with_graph(found.trace, INSTALLED, found.network, found.tensors)
+    trace = read_on_the_cpu(found.trace, INSTALLED, found.network, found.tensors)
     for tool in INSTALLED:
         ran = run_tool(explain(trace, name, tool), found.network, found.tensors)
         empty = not trace.params and EMPTY[0] == tool

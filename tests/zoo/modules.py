@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - as people write it
 from zoo.layers import ELEMENTWISE, NORMS, RESAMPLING
-from zoo.written import ByKeyword, Cells, Checkpointed, First, Made, Nested, Packed, Twice, Written, squared
+from zoo.written import ByKeyword, Cells, Checkpointed, First, Made, Nested, Packed, Twice, Written, squared, twice
 
 CONVOLUTIONS: dict[str, Made] = {
     "conv1d": (lambda: nn.Conv1d(4, 6, 3, groups=2), "2x4x9"),
@@ -122,6 +122,7 @@ PRODUCTS: dict[str, Made] = {
         "3x4",
     ),
     "autograd.Function": (lambda: Written(lambda own, x: squared(x, own.weight), weight=(5, 4)), "2x3x4"),
+    "autograd.Function of two": (lambda: Written(lambda own, x: twice(x, own.weight) @ own.weight, weight=(4, 4)), "2x3x4"),
 }  # fmt: skip
 
 RECURRENT: dict[str, Made] = {

@@ -7,7 +7,7 @@ import torch
 from zoo.networks import NETWORKS, REFUSED
 
 from mpvit.reconcile.differing import differing
-from mpvit.reconcile.explain import explain, run_tool, with_graph
+from mpvit.reconcile.explain import explain, read_on_the_cpu, run_tool
 from mpvit.reconcile.tools import TOOLS, installed_version
 from mpvit.trace.live import trace_module
 from mpvit.trace.user_model import traced
@@ -27,7 +27,7 @@ def test_tools_agree_on_networks_of_transformers(name: str, batch: int) -> None:
         [text.replace("1x", f"{batch}x", 1) if text.startswith("1x") else text for text in NETWORKS[name].inputs]
     )
     found = traced(load_model("zoo.networks:build", {"name": name}, inputs))
-    trace = with_graph(found.trace, INSTALLED, found.network, found.tensors)
+    trace = read_on_the_cpu(found.trace, INSTALLED, found.network, found.tensors)
     for tool in INSTALLED:
         ran = run_tool(explain(trace, name, tool), found.network, found.tensors)
         if (name, tool) in REFUSED:
@@ -40,7 +40,7 @@ def test_tools_agree_on_networks_of_transformers(name: str, batch: int) -> None:
 
 def test_a_call_that_is_misread_stays_unexplained() -> None:
     network, inputs = torch.nn.Linear(4, 6), [torch.zeros(2, 4)]
-    trace = with_graph(trace_module(network, inputs), ["fvcore"], network, inputs)
+    trace = read_on_the_cpu(trace_module(network, inputs), ["fvcore"], network, inputs)
     misread = replace(trace, calls=tuple(replace(call, macs=call.macs + 1) for call in trace.calls))
     assert run_tool(explain(trace, "linear", "fvcore"), network, inputs).residual == 0
     assert run_tool(explain(misread, "linear", "fvcore"), network, inputs).residual == -1

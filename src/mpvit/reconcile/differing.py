@@ -35,4 +35,5 @@ def _alone(trace: Trace, name: str) -> Trace:
         module_calls=tuple(call for call in trace.module_calls if call.module == name),
         sightings=tuple(each._replace(call=new.get(each.call)) for each in trace.sightings if each.module == name),
         recorded=recorded,
+        kernels=tuple(trace.kernels[index] for index in places) if trace.kernels else None,
     )

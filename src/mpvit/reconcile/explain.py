@@ -1,5 +1,6 @@
 """The study: each tool's number for a network as the exact count plus named terms, and the live tool's beside it."""
 
+import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -105,24 +106,25 @@ class Explanation:
         }
 
 
-def with_graph(trace: Trace, tools: Sequence[str], network: "nn.Module", inputs: "Sequence[Tensor]") -> Trace:
-    """Return the trace of ``network`` with what torch's tracer records of a copy, where one of ``tools`` goes by that.
+def read_on_the_cpu(trace: Trace, tools: Sequence[str], network: "nn.Module", inputs: "Sequence[Tensor]") -> Trace:
+    """Return the trace of ``network`` with what only a run on the CPU tells, where one of ``tools`` goes by that.
 
-    The copy runs on the CPU. A network for which there is no memory, that cannot be copied or that the tracer cannot follow
-    comes back without.
+    That is what torch's tracer records, and the kernels that run. A network for which there is no memory, that cannot be
+    copied or that the tracer cannot follow comes back without.
     """
-    if not any(get_rule(get_tool(tool)).reads_graph for tool in tools):
-        return trace
+    rules = [get_rule(get_tool(tool)) for tool in tools]
     if sum(parameter.nbytes for parameter in network.parameters()) > free_bytes():
         return trace
     from mpvit.counting.isolation import isolated, throwaway
-    from mpvit.trace import graph
+    from mpvit.trace.graph import with_graph
+    from mpvit.trace.kernels import with_kernels
 
-    try:
-        with isolated("torch's tracer"):
-            return graph.with_graph(trace, *throwaway(network, inputs, "cpu"))
-    except MpvitError:
-        return trace
+    graph, kernels = any(rule.reads_graph for rule in rules), any(rule.reads_kernels for rule in rules)
+    for wanted, read in ((graph, with_graph), (kernels, with_kernels)):
+        if wanted:
+            with contextlib.suppress(MpvitError), isolated("torch"):
+                trace = read(trace, *throwaway(network, inputs, "cpu"))
+    return trace
 
 
 def explain(trace: Trace, model: str, tool: str) -> Explanation:

@@ -5,7 +5,8 @@ meta device); for this project's networks the two are equal. What a counter coun
 architecture: see ``mpvit.reconcile``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
@@ -17,9 +18,6 @@ ACTIVATION_OPERATORS = frozenset({"einsum", "matmul", "bmm", "mm", "linear"})
 
 FUSED_ATTENTION = "scaled_dot_product_attention"
 """The kernel of fused attention, whatever its name on a device."""
-
-FUSED_LSTM = "lstm"
-"""The CPU's kernel of an LSTM, where a trace on another device stands for it."""
 
 UNSUMMED = "mul"
 """What torch dispatches for an einsum or an outer product that sums over nothing: an elementwise product."""
@@ -89,7 +87,8 @@ class Call:
         learned: which of the operands are parameters or buffers of modules.
         output: the shape of its (first) result.
         macs: its multiply-adds, exactly; 0 for what multiplies no matrix. Of complex numbers one is one, as of real ones.
-        kernels: what torch's dispatcher makes of it on the CPU, by operator: a second reading of the same multiply-adds.
+        kernels: what torch's dispatcher makes of it where it was traced, by operator: a second reading of the same
+            multiply-adds. Fused attention is the CPU's.
         bias: whether a convolution or linear layer adds one.
         equation: of an einsum, its letters renamed from a on.
         bytes_read: bytes of the operands.
@@ -124,11 +123,6 @@ class Call:
     def elements(self) -> int:
         """Output elements."""
         return prod(self.output)
-
-    @property
-    def biases(self) -> int:
-        """The biases that its kernels add, one an output element."""
-        return sum(kernel.biases for kernel in self.kernels)
 
     def dispatched_macs(self, *operators: str) -> int:
         """Return the multiply-adds of its kernels of these ``operators``."""
@@ -197,7 +191,7 @@ class Module:
         type: the name of its class; in full for one that only shares the name of a class of torch.nn.
         leaf: whether it has no modules below it.
         parameters: the name and shape of each parameter that it owns.
-        tied: the names of those among them that an earlier module owns too.
+        tied: the names of those among them that an earlier module owns too, with what it calls them in full.
         frozen: the names of those among them that take no gradient.
         settings: of its attributes, those by which tools count: dim, mode, num_heads, batch_first, and of averages
             kernel_size, stride, padding, count_include_pad.
@@ -208,7 +202,7 @@ class Module:
     type: str
     leaf: bool = True
     parameters: tuple[tuple[str, Shape], ...] = ()
-    tied: tuple[str, ...] = ()
+    tied: Mapping[str, str] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()
     settings: tuple[tuple[str, Setting], ...] = ()
     base: str = ""
@@ -233,7 +227,7 @@ class Trace:
     """One forward pass: its calls of functions and of modules, each in order, and the modules by name.
 
     ``sightings`` are those of its calls that a tool sees which patches torch. ``recorded`` is what torch's tracer records of
-    it; None where it was not asked, or could not follow.
+    it, ``kernels`` what the CPU makes of each call; None where it was not asked, or could not follow.
     """
 
     input_shapes: tuple[Shape, ...]
@@ -242,6 +236,7 @@ class Trace:
     modules: dict[str, Module]
     sightings: tuple[Sighting, ...] = ()
     recorded: tuple[Recorded, ...] | None = None
+    kernels: tuple[tuple[Kernel, ...], ...] | None = None
 
     @property
     def params(self) -> int:

@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mpvit.trace import UNSUMMED, Kernel
-from mpvit.trace.on_the_cpu import as_laid_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,8 +42,6 @@ class Dispatched(TorchDispatchMode):
             if outside and name in PRODUCTS:
                 _require_one_dtype(args)
             out = func(*args, **(kwargs or {}))
-            if name == "convolution" and out.is_meta:
-                out = as_laid_out(out, args)
         finally:
             self.inside = not outside
         if outside and (name in PRODUCTS or name == UNSUMMED):

@@ -6,8 +6,11 @@ import dis
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend
+from torch.utils._pytree import tree_map_only
 
 from mpvit.trace.sightings import ORIGINAL
 
@@ -67,6 +70,17 @@ def computes(func: Any, kwargs: Mapping[str, Any], given: list[Tensor], results:
 def _named(home: Any, name: str) -> Any:  # noqa: ANN401
     found = getattr(home, name, None)
     return getattr(found, ORIGINAL, found)
+
+
+def fused_on_the_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether the CPU has one kernel for this call of ``scaled_dot_product_attention``, or takes it apart as others do."""
+    args, kwargs = tree_map_only(Tensor, _on_the_cpu, (tuple(args), dict(kwargs)))
+    return bool(torch._fused_sdp_choice(*args, **kwargs) != SDPBackend.MATH.value)  # noqa: SLF001 - no public name
+
+
+def _on_the_cpu(tensor: Tensor) -> Tensor:
+    """Return a tensor of the same layout, whose memory nobody touches."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
 
 
 def opened(function: Any) -> FunctionType:  # noqa: ANN401

@@ -12,13 +12,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from mpvit.errors import MpvitError
-from mpvit.trace import Call, Kernel, ModuleCall, Trace, renamed
+from mpvit.trace import FUSED_ATTENTION, Call, Kernel, ModuleCall, Trace, renamed
 from mpvit.trace.arguments import argument, in_order, shape_of, shapes_in, tensors_in
 from mpvit.trace.dispatched import PRODUCTS, Dispatched, merged
-from mpvit.trace.functions import computes, opened, operator_of, spelling
+from mpvit.trace.functions import computes, fused_on_the_cpu, opened, operator_of, spelling
 from mpvit.trace.modules import has_shapes, modules_of, names_of
 from mpvit.trace.multiply_adds import BIASED, multiply_adds
-from mpvit.trace.on_the_cpu import on_the_cpu
 from mpvit.trace.sightings import ORIGINAL, Lookout
 
 if TYPE_CHECKING:
@@ -114,14 +113,16 @@ class Recorder(TorchFunctionMode):
             out = func(*args, **kwargs)
         finally:
             self.dispatched.called = False
-        operator = operator_of(func, args, kwargs)
-        kernels = merged(self.dispatched.kernels[before:], unsummed=operator in _UNSUMMED)
-        given, results = (tensors_in(each, whole=bool(kernels)) for each in (in_order(func, args, kwargs), out))
+        whole = any(kernel.operator in PRODUCTS for kernel in self.dispatched.kernels[before:])
+        given, results = (tensors_in(each, whole=whole) for each in (in_order(func, args, kwargs), out))
         if self.stack and given and results and computes(func, kwargs, given, results):
+            operator = operator_of(func, args, kwargs)
             shapes, output = tuple(map(shape_of, given)), shape_of(results[0])
             equation = renamed(args[0]) if operator == "einsum" and isinstance(args[0], str) else ""
+            kernels = merged(self.dispatched.kernels[before:], unsummed=operator in _UNSUMMED)
             macs = self._agreed(operator, multiply_adds(operator, shapes, output, equation), kernels)
-            kernels = on_the_cpu(operator, args, kwargs, kernels)
+            if operator == FUSED_ATTENTION and fused_on_the_cpu(args, kwargs):
+                kernels = (Kernel(FUSED_ATTENTION, macs),)
             how = spelling(func, sys._getframe(1))  # noqa: SLF001 - only the code tells @ from .matmul()
             biased = operator in BIASED and argument(func, args, kwargs, BIASED[operator]) is not None
             self._note(operator, how, given, results, macs=macs, kernels=kernels, bias=biased, equation=equation)
@@ -129,9 +130,9 @@ class Recorder(TorchFunctionMode):
 
     def uncalled(self, operator: str, args: Any, out: Any) -> None:  # noqa: ANN401
         """Write down an operator that no function of torch has called: of a scripted module, or of another library."""
-        kernels = merged(self.dispatched.kernels[-1:], unsummed=False) if operator in PRODUCTS else ()
-        given, results = (tensors_in(each, whole=bool(kernels)) for each in (args, out))
+        given, results = (tensors_in(each, whole=operator in PRODUCTS) for each in (args, out))
         if self.stack and given and results:
+            kernels = merged(self.dispatched.kernels[-1:], unsummed=False) if operator in PRODUCTS else ()
             macs = sum(kernel.macs for kernel in kernels)
             self._note(operator, "operator", given, results, macs=macs, kernels=kernels)
 

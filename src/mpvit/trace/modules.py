@@ -37,7 +37,7 @@ def _name(module: nn.Module, name: str, names: dict[nn.Module, list[str]]) -> No
 
 def modules_of(names: Mapping[nn.Module, Sequence[str]], calling: Collection[str]) -> dict[str, Module]:
     """Return the modules that own parameters or are ``calling``: called with any below them, or functions themselves."""
-    seen: set[int] = set()
+    seen: dict[int, str] = {}
     modules: dict[str, Module] = {}
     for module, own_names in names.items():
         own = dict(module.named_parameters(recurse=False))
@@ -47,12 +47,13 @@ def modules_of(names: Mapping[nn.Module, Sequence[str]], calling: Collection[str
                 type=_type(module),
                 leaf=not any(True for _ in module.children()),
                 parameters=tuple((name, shape_of(parameter)) for name, parameter in own.items()),
-                tied=tuple(name for name, parameter in own.items() if id(parameter) in seen),
+                tied={name: seen[id(parameter)] for name, parameter in own.items() if id(parameter) in seen},
                 frozen=tuple(name for name, parameter in own.items() if not parameter.requires_grad),
                 settings=_settings(module),
                 base=_base(module),
             )
-            seen |= {id(parameter) for parameter in own.values()}
+            for name, parameter in own.items():
+                seen.setdefault(id(parameter), f"{own_names[0]}.{name}")
     return modules
 
 
