@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from zoo.networks import NETWORKS, REFUSED
+from zoo.sequences import SEQUENCES
 
 from mpvit.reconcile.differing import differing
 from mpvit.reconcile.explain import explain, read_on_the_cpu, run_tool
@@ -16,16 +17,18 @@ from mpvit.user_model.inputs import parse_inputs
 
 INSTALLED = [name for name, tool in TOOLS.items() if installed_version(tool)]
 
-SAMPLE = ("vit", "efficientnet", "siglip")
+SAMPLE = ("vit", "efficientnet", "siglip", "RobertaModel")
+
+RUNS = [(name, batch) for name in NETWORKS for batch in (1, 3)] + [(name, 1) for name in SEQUENCES]
 
 
 @pytest.mark.filterwarnings("ignore")  # what the networks themselves warn of is their business
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("name", [each if each in SAMPLE else pytest.param(each, marks=pytest.mark.slow) for each in NETWORKS])
+@pytest.mark.parametrize(
+    ("name", "batch"), [each if each[0] in SAMPLE else pytest.param(*each, marks=pytest.mark.slow) for each in RUNS]
+)
 def test_tools_agree_on_networks_of_transformers(name: str, batch: int) -> None:
-    inputs = parse_inputs(
-        [text.replace("1x", f"{batch}x", 1) if text.startswith("1x") else text for text in NETWORKS[name].inputs]
-    )
+    texts = (NETWORKS | SEQUENCES)[name].inputs
+    inputs = parse_inputs([f"{batch}{text[1:]}" if text.startswith("1x") else text for text in texts])
     found = traced(load_model("zoo.networks:build", {"name": name}, inputs))
     trace = read_on_the_cpu(found.trace, INSTALLED, found.network, found.tensors)
     for tool in INSTALLED:
