@@ -15,7 +15,7 @@ from mpvit.user_model.inputs import parse_input
 INSTALLED = [name for name, tool in TOOLS.items() if installed_version(tool)]
 
 RECORDED = json.loads((Path(__file__).parents[1] / "data" / "not_installed.json").read_text())
-"""Multiply-adds and parameters by module, printed by each tool in an environment of its own (docs/reconcile_tools.md)."""
+"""Multiply-adds and parameters by module, printed by each tool in an environment of its own (docs/reconcile_live_checks.md)."""
 
 FAILING = {
     ("thop", "layers by keyword"): "tuple index out of range",  # its hooks take the first positional argument for the input
