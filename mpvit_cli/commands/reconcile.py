@@ -7,7 +7,7 @@ import typer
 
 from mpvit.config import ModelConfig
 from mpvit.errors import UsageError, unknown_name
-from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool, with_graph
+from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu, require_explained, run_tool
 from mpvit.reconcile.tools import TOOLS, get_tool
 from mpvit.tables.reconcile import reconcile_document
 from mpvit.trace.closed_form import LAYOUTS, trace_config
@@ -103,7 +103,7 @@ def reconcile(
         terminal.save(waterfall_figure(explained), plot)
     if interrupted:
         raise typer.Exit(130)
-    require_explained(explained)
+    require_explained(explained, {name: network.trace for name, network in networks.items()})
     named = options.parse_names(tool, [], [])
     if any(each.failed and each.tool in named for each in explained):
         raise typer.Exit(1)
@@ -146,5 +146,5 @@ def _user_network(model: "UserModel", tools: "Sequence[str]") -> dict[str, _Netw
     from mpvit.trace.user_model import traced
 
     found = traced(model)
-    trace = with_graph(found.trace, tools, found.network, found.tensors)
+    trace = read_on_the_cpu(found.trace, tools, found.network, found.tensors)
     return {model.name: _Network(trace, lambda: (found.network, found.tensors))}

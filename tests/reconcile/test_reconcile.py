@@ -19,9 +19,10 @@ from mpvit.counting.isolation import fresh_model
 from mpvit.counting.results import Counted
 from mpvit.errors import CheckError, UsageError
 from mpvit.model.published_layout import PublishedLayout
+from mpvit.reconcile import Term
 from mpvit.reconcile import explain as study
-from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool, with_graph
-from mpvit.reconcile.tools import TOOLS, installed_version
+from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu, require_explained, run_tool
+from mpvit.reconcile.tools import TOOLS, get_rule, installed_version
 from mpvit.trace import Trace
 from mpvit.trace.closed_form import LAYOUTS, trace_config
 from mpvit.trace.live import trace_module
@@ -68,7 +69,7 @@ def live(config: ModelConfig, size: tuple[int, int], layout: str, tools: list[st
 
 
 def traced(model: nn.Module, images: list[Tensor]) -> Trace:
-    return with_graph(trace_module(model, images), list(TOOLS), model, images)
+    return read_on_the_cpu(trace_module(model, images), list(TOOLS), model, images)
 
 
 def assert_explained(explanations: list[Explanation]) -> None:
@@ -215,10 +216,13 @@ class Linear(nn.Module):
         return nn.functional.linear(x, self.weight)
 
 
+POSING = type("Linear", (nn.Linear,), {"__module__": "torch.nn.modules.linear"})  # tools ask for the class, not its name
+
 FROZEN = nn.Sequential(nn.Linear(5, 5).requires_grad_(requires_grad=False), nn.ReLU())
 
 LAYERS = [
     (Linear(), (2, 4, 5)),
+    (POSING(5, 3), (2, 4, 5)),
     (FROZEN, (2, 4, 5)),
     (nn.Conv1d(4, 6, 3, groups=2), (2, 4, 9)),
     (nn.Conv3d(2, 4, 3, bias=False), (1, 2, 5, 5, 5)),
@@ -350,6 +354,34 @@ def test_an_unexplained_count_is_named() -> None:
     right = Counted(explained.tool_macs, 2)
     with pytest.raises(CheckError, match="parameters of thop are not explained"):
         require_explained([replace(explained, live=right)])
+
+
+NESTED = nn.Sequential(nn.Linear(6, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), nn.Linear(8, 3)).eval()
+
+
+@pytest.mark.parametrize("tool", INSTALLED)
+def test_the_module_is_named_in_which_a_rule_is_wrong(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rule, images = get_rule(TOOLS[tool]), [torch.zeros(2, 5, 6)]
+
+    def wrong(trace: Trace) -> list[Term]:
+        return [*rule.macs(trace), *(Term("wrong", 7, "") for call in trace.calls if call.module == "1.linear2")]
+
+    monkeypatch.setattr(TOOLS[tool].rule.replace(":", "."), rule._replace(macs=wrong))
+    trace = traced(NESTED, images)
+    found = run_tool(explain(trace, "network", tool), NESTED, images)
+    with pytest.raises(CheckError, match=r"-7 MACs of [\w-]+ are not explained: in 1\.linear2 \(-7\)$") as raised:
+        require_explained([found], {"network": trace})
+    assert raised.value.hint == "its rule may not know how the tool counts linear"
+
+
+def test_modules_are_named_in_which_a_call_is_misread() -> None:
+    images = [torch.zeros(2, 5, 6)]
+    trace = traced(NESTED, images)
+    calls = tuple(replace(call, macs=2 * call.macs) if call.operator == "linear" else call for call in trace.calls)
+    misread = replace(trace, calls=calls)
+    found = run_tool(explain(misread, "network", "torch"), NESTED, images)
+    with pytest.raises(CheckError, match=r"in 0 \(-480\), 1\.self_attn \(-2560\), 1\.linear1 \(-1280\) and 2 more$"):
+        require_explained([found], {"network": misread})
 
 
 def test_an_unknown_tool_is_refused_with_the_nearest() -> None:

@@ -7,7 +7,7 @@ import pytest
 from zoo.modules import MODULES
 
 from mpvit import VARIANTS
-from mpvit.reconcile.explain import Explanation, explain, with_graph
+from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu
 from mpvit.reconcile.tools import TOOLS
 from mpvit.trace.closed_form import trace_config
 from mpvit.trace.user_model import traced
@@ -18,7 +18,7 @@ from mpvit.user_model.inputs import parse_input
 def explained(name: str) -> list[Explanation]:
     make, inputs = MODULES[name]
     found = traced(UserModel(name, lambda: make().eval(), tuple(map(parse_input, inputs.split()))))
-    trace = with_graph(found.trace, list(TOOLS), found.network, found.tensors)
+    trace = read_on_the_cpu(found.trace, list(TOOLS), found.network, found.tensors)
     return [explain(trace, name, tool) for tool in TOOLS]
 
 

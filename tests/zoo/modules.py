@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 - as people write it
 from zoo.layers import ELEMENTWISE, NORMS, RESAMPLING
-from zoo.written import ByKeyword, Cells, Checkpointed, First, Made, Nested, Packed, Twice, Written, squared
+from zoo.written import ByKeyword, Cells, Checkpointed, First, Made, Nested, Packed, Twice, Written, squared, twice
 
 CONVOLUTIONS: dict[str, Made] = {
     "conv1d": (lambda: nn.Conv1d(4, 6, 3, groups=2), "2x4x9"),
@@ -13,6 +13,10 @@ CONVOLUTIONS: dict[str, Made] = {
     "conv2d dilated": (lambda: nn.Conv2d(4, 4, 3, dilation=2, groups=4), "2x4x9x9"),
     "conv2d same": (lambda: nn.Conv2d(4, 6, (3, 5), padding="same"), "2x4x9x8"),
     "conv1d same, even window": (lambda: nn.Conv1d(4, 6, 4, padding="same"), "2x4x9"),
+    "conv2d same, dilated and strided apart": (
+        lambda: nn.Sequential(nn.Conv2d(4, 4, (4, 3), padding="same", dilation=(3, 2)), nn.Conv2d(4, 6, 2, 2, 1)),
+        "2x4x9x8",
+    ),
     "conv2d circular": (lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode="circular"), "2x4x9x8"),
     "conv2d without a batch": (lambda: nn.Conv2d(4, 6, 3, groups=2), "4x9x8"),
     "conv1d without a batch": (lambda: nn.Conv1d(4, 6, 3), "4x9"),
@@ -67,6 +71,10 @@ PRODUCTS: dict[str, Made] = {
     "matmul of vector and matrix": (lambda: Written(lambda _, x, y: torch.matmul(x, y)), "4 4x5"),
     "matmul of vectors": (lambda: Written(lambda _, x, y: torch.matmul(x, y)), "4 4"),
     "@": (lambda: Written(lambda own, x: x @ own.weight, weight=(4, 5)), "2x3x4"),
+    "matmul by reference": (
+        lambda: Written(lambda own, x: own.product(x, x.mT) + own.product(x, x.mT), product=torch.matmul),
+        "2x3x4",
+    ),
     "bmm": (lambda: Written(lambda _, x, y: torch.bmm(x, y)), "2x3x4 2x4x5"),
     "bmm by keyword": (lambda: Written(lambda _, x, y: torch.bmm(x, mat2=y)), "2x3x4 2x4x5"),
     "bmm into out": (lambda: Written(lambda _, x, y: torch.bmm(x, y, out=x.new_empty(2, 3, 5))), "2x3x4 2x4x5"),
@@ -114,6 +122,7 @@ PRODUCTS: dict[str, Made] = {
         "3x4",
     ),
     "autograd.Function": (lambda: Written(lambda own, x: squared(x, own.weight), weight=(5, 4)), "2x3x4"),
+    "autograd.Function of two": (lambda: Written(lambda own, x: twice(x, own.weight) @ own.weight, weight=(4, 4)), "2x3x4"),
 }  # fmt: skip
 
 RECURRENT: dict[str, Made] = {
@@ -126,9 +135,11 @@ RECURRENT: dict[str, Made] = {
     "lstm without a batch": (lambda: First(nn.LSTM(4, 6)), "5x4"),
     "lstm, packed": (Packed, "2x5x4"),
     "lstm with a state": (lambda: Written(lambda own, x, h: own.layer(x, (h, h))[0], layer=nn.LSTM(4, 6)), "5x2x4 1x2x6"),
+    "lstm of doubles": (lambda: First(nn.LSTM(4, 6, batch_first=True).double()), "2x5x4:float64"),
     "lstm by itself": (lambda: nn.LSTM(4, 6), "5x2x4"),
     "gru": (lambda: First(nn.GRU(4, 6)), "5x2x4"),
     "gru, bidirectional": (lambda: First(nn.GRU(4, 6, num_layers=2, bidirectional=True, batch_first=True)), "2x5x4"),
+    "gru of turned inputs": (lambda: Written(lambda own, x: own.layer(x.mT)[0], layer=nn.GRU(5, 6)), "2x5x4"),
     "gru without biases": (lambda: First(nn.GRU(4, 6, bias=False)), "5x2x4"),
     "rnn": (lambda: First(nn.RNN(4, 6, num_layers=2)), "5x2x4"),
     "rnn of rectifiers": (lambda: First(nn.RNN(4, 6, nonlinearity="relu", bidirectional=True)), "5x2x4"),
@@ -188,6 +199,7 @@ OTHERS: dict[str, Made] = {
     ),
     "EmbeddingBag": (lambda: nn.EmbeddingBag(10, 4), "2x3:int64"),
     "F.embedding": (lambda: Written(lambda own, x: F.embedding(x, own.weight), weight=(10, 4)), "2x3:int64"),
+    "positions": (lambda: Written(lambda own, x: F.embedding(torch.add(x, 1).mul(2), own.weight), weight=(10, 4)), "2x3:int64"),
     "one_hot": (lambda: Written(lambda own, x: F.one_hot(x, 10).float() @ own.weight, weight=(10, 4)), "2x3:int64"),
     "shared and tied": (Twice, "3x4"),
     "nested containers": (Nested, "3x4"),
@@ -197,6 +209,7 @@ OTHERS: dict[str, Made] = {
     "Flatten": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), "2x3x4"),
     "double": (lambda: Written(lambda _, x: x @ x.mT), "2x3x4:float64"),
     "whole numbers": (lambda: Written(lambda _, x: x @ x.mT), "2x3x4:int64"),
+    "whole numbers by name": (lambda: Written(lambda own, x: torch.matmul(x, x.mT) * own.weight, weight=(1,)), "2x3x4:int64"),
     "no parameters": (lambda: Written(lambda _, x: x.mean(-1).cumsum(0)), "2x3x4"),
 }
 

@@ -553,10 +553,11 @@ NETWORKS: dict[str, Network] = {
 
 
 def build(name: str) -> "nn.Module":
-    """Return a network of the table, with random weights."""
+    """Return a network of this table or that of sequences, with random weights."""
     import transformers
+    from zoo.sequences import SEQUENCES
 
-    network = NETWORKS[name]
+    network = (NETWORKS | SEQUENCES)[name]
     kind = getattr(transformers, network.type)
     return kind(kind.config_class(**network.settings)).eval()
 
@@ -569,9 +570,20 @@ NOT_BUILT = {
 }
 """Networks of ``transformers`` that are left out, with the reason."""
 
+CACHING = (
+    "gpt2", "imagegpt", "LlamaModel", "MistralModel", "Qwen3Model", "Gemma2Model", "PhiModel", "CohereModel", "GPTBigCodeModel",
+    "BloomModel", "CodeGenModel", "CTRLModel", "FalconModel", "GPTNeoXModel", "MambaModel", "MixtralModel", "OPTModel",
+    "BartModel", "LEDModel", "MarianModel", "M2M100Model", "WhisperModel",
+)  # fmt: skip
+"""Networks that return a cache, which torch's tracer does not take."""
+
 REFUSED = {
     ("cvt", "calflops"): "object has no attribute",
-    ("gpt2", "fvcore"): "Only tuples, lists and Variables are supported",
-    ("imagegpt", "fvcore"): "Only tuples, lists and Variables are supported",
+    ("cvt", "deepspeed"): "object has no attribute",
+    **{(name, "fvcore"): "Only tuples, lists and Variables are supported" for name in CACHING},
+    **{(name, tool): "has no attribute" for name in ("LEDModel", "LongformerModel") for tool in ("calflops", "deepspeed")},
+    ("EncodecModel", "torchinfo"): "iteration over a 0-d tensor",
+    ("mask2former", "ptflops-pytorch"): "not enough values to unpack",  # an attention that is called by keyword
+    ("oneformer", "ptflops-pytorch"): "not enough values to unpack",
 }
 """The tools that fail on a network themselves, and a part of what they say."""

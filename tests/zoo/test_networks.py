@@ -4,36 +4,46 @@ from dataclasses import replace
 
 import pytest
 import torch
-from zoo.networks import NETWORKS, REFUSED, build
+from zoo.networks import NETWORKS, REFUSED
+from zoo.sequences import SEQUENCES
 
-from mpvit.reconcile.explain import explain, run_tool, with_graph
+from mpvit.reconcile.differing import differing
+from mpvit.reconcile.explain import explain, read_on_the_cpu, run_tool
+from mpvit.reconcile.tools import TOOLS, installed_version
 from mpvit.trace.live import trace_module
-from mpvit.user_model.inputs import parse_input
+from mpvit.trace.user_model import traced
+from mpvit.user_model import load_model
+from mpvit.user_model.inputs import parse_inputs
 
-TOOLS = ("fvcore", "calflops")
-"""The tools whose rules hold on all of them."""
+INSTALLED = [name for name, tool in TOOLS.items() if installed_version(tool)]
 
-SAMPLE = ("vit", "efficientnet", "siglip")
+SAMPLE = ("vit", "efficientnet", "siglip", "RobertaModel")
+
+RUNS = [(name, batch) for name in NETWORKS for batch in (1, 3)] + [(name, 1) for name in SEQUENCES]
 
 
 @pytest.mark.filterwarnings("ignore")  # what the networks themselves warn of is their business
-@pytest.mark.parametrize("name", [each if each in SAMPLE else pytest.param(each, marks=pytest.mark.slow) for each in NETWORKS])
-def test_tools_agree_on_networks_of_transformers(name: str) -> None:
-    network = build(name)
-    read = [parse_input(text) for text in NETWORKS[name].inputs]
-    inputs = [torch.zeros(each.shape, dtype=getattr(torch, each.dtype)) for each in read]
-    trace = with_graph(trace_module(network, inputs), TOOLS, network, inputs)
-    for tool in TOOLS:
-        found = run_tool(explain(trace, name, tool), network, inputs)
+@pytest.mark.parametrize(
+    ("name", "batch"), [each if each[0] in SAMPLE else pytest.param(*each, marks=pytest.mark.slow) for each in RUNS]
+)
+def test_tools_agree_on_networks_of_transformers(name: str, batch: int) -> None:
+    texts = (NETWORKS | SEQUENCES)[name].inputs
+    inputs = parse_inputs([f"{batch}{text[1:]}" if text.startswith("1x") else text for text in texts])
+    found = traced(load_model("zoo.networks:build", {"name": name}, inputs))
+    trace = read_on_the_cpu(found.trace, INSTALLED, found.network, found.tensors)
+    for tool in INSTALLED:
+        ran = run_tool(explain(trace, name, tool), found.network, found.tensors)
         if (name, tool) in REFUSED:
-            assert REFUSED[name, tool] in found.error
+            assert REFUSED[name, tool] in ran.error
         else:
-            assert (tool, found.error, found.residual, found.params_residual or 0) == (tool, "", 0, 0)
+            assert (tool, ran.error, ran.residual, ran.params_residual or 0) == (tool, "", 0, 0)
+            assert ran.live
+            assert (tool, differing(trace, tool, ran.live.by_module)) == (tool, {})
 
 
 def test_a_call_that_is_misread_stays_unexplained() -> None:
     network, inputs = torch.nn.Linear(4, 6), [torch.zeros(2, 4)]
-    trace = with_graph(trace_module(network, inputs), ["fvcore"], network, inputs)
+    trace = read_on_the_cpu(trace_module(network, inputs), ["fvcore"], network, inputs)
     misread = replace(trace, calls=tuple(replace(call, macs=call.macs + 1) for call in trace.calls))
     assert run_tool(explain(trace, "linear", "fvcore"), network, inputs).residual == 0
     assert run_tool(explain(misread, "linear", "fvcore"), network, inputs).residual == -1

@@ -15,13 +15,13 @@ Made = tuple[Callable[[], nn.Module], str]
 
 
 class Written(nn.Module):
-    """One expression of the module itself and its inputs; what it learns is given by name, a shape for a parameter."""
+    """One expression of the module itself and its inputs; what it holds is given by name, a shape for a parameter."""
 
-    def __init__(self, expression: Callable[..., Tensor], **learned: nn.Module | tuple[int, ...]) -> None:
+    def __init__(self, expression: Callable[..., Tensor], **held: nn.Module | Callable[..., Tensor] | tuple[int, ...]) -> None:
         super().__init__()
         self.expression = expression
-        for name, given in learned.items():
-            setattr(self, name, given if isinstance(given, nn.Module) else nn.Parameter(torch.randn(given)))
+        for name, given in held.items():
+            setattr(self, name, nn.Parameter(torch.randn(given)) if isinstance(given, tuple) else given)
 
     def forward(self, x: Tensor, y: Tensor | None = None, z: Tensor | None = None) -> Tensor:  # tools go by these names
         return self.expression(self, *(given for given in (x, y, z) if given is not None))
@@ -128,6 +128,19 @@ class Squared(torch.autograd.Function):
 def squared(x: Tensor, weight: Tensor) -> Tensor:
     """Call it."""
     return Squared.apply(x, weight)  # type: ignore[no-untyped-call]  # torch's
+
+
+class Multiplied(torch.autograd.Function):
+    """Two products, between which torch's tracer sees nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # noqa: ANN401 - torch's
+        ctx.save_for_backward(x, weight)
+        return torch.matmul(torch.matmul(x, weight), weight)
+
+
+twice: Callable[[Tensor, Tensor], Tensor] = Multiplied.apply
+"""As people keep it."""
 
 
 class FrozenBatchNorm(nn.Module):

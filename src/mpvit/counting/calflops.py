@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mpvit.counting.by_module import annotated
 from mpvit.counting.isolation import isolated, throwaway
 from mpvit.counting.results import Counted
 
@@ -15,5 +16,6 @@ def run(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:
         from calflops import calculate_flops
 
         network, tensors = throwaway(model, inputs, "cpu")
+        by_module = annotated(network, "__macs__")
         _, macs, params = calculate_flops(network, args=tensors, print_results=False, output_as_string=False)
-        return Counted(macs, params)
+        return Counted(macs, params, by_module)

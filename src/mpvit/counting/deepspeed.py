@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mpvit.counting.by_module import annotated
 from mpvit.counting.isolation import isolated, throwaway
 from mpvit.counting.results import Counted
 
@@ -15,5 +16,6 @@ def run(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:
         from deepspeed.profiling.flops_profiler import get_model_profile
 
         network, tensors = throwaway(model, inputs, "cpu")
+        by_module = annotated(network, "__macs__")
         _, macs, params = get_model_profile(network, args=tensors, print_profile=False, as_string=False, warm_up=0)
-        return Counted(macs, params)
+        return Counted(macs, params, by_module)

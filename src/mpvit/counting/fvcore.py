@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mpvit.config import ModelConfig
 from mpvit.cost import network
+from mpvit.counting.by_module import without_below
 from mpvit.counting.isolation import fresh_model, isolated, throwaway
 from mpvit.counting.results import Count, Counted
 from mpvit.measurement.machine import free_bytes
@@ -68,4 +69,6 @@ def run(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:
 
         network, tensors = throwaway(model, inputs, "cpu")
         with torch.no_grad():
-            return Counted(int(FlopCountAnalysis(network, tuple(tensors)).total()), parameter_count(network)[""])
+            flops = FlopCountAnalysis(network, tuple(tensors))
+            by_module = without_below(flops.by_module(), dict(network.named_modules()))
+            return Counted(int(flops.total()), parameter_count(network)[""], by_module)

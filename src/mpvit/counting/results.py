@@ -104,7 +104,12 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The multiply-adds and learned numbers that a tool counts of any module; ``params`` is None where it counts none."""
+    """The multiply-adds and learned numbers that a tool counts of any module; ``params`` is None where it counts none.
+
+    ``by_module`` are the multiply-adds of each module alone, without those below it, by its first name, as the tool has them:
+    before it adds up shared modules and takes averages.
+    """
 
     macs: int
     params: int | None
+    by_module: dict[str, int] = field(default_factory=dict)

@@ -4,7 +4,7 @@ It keeps hooks and buffers on the model that it is given, so it only ever gets a
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -65,5 +65,12 @@ def run(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:
         from thop import profile
 
         network, tensors = throwaway(model, inputs, "cpu")
-        macs, params = profile(network, tuple(tensors), verbose=False)
-        return Counted(int(macs), int(params))
+        macs, params, layers = profile(network, tuple(tensors), verbose=False, ret_layer_info=True)
+        return Counted(int(macs), int(params), dict(_own_macs("", macs, layers)))
+
+
+def _own_macs(path: str, macs: float, layers: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the path and the multiply-adds of each module alone, from thop's nested (macs, params, children) by name."""
+    yield path, int(macs - sum(below for below, _, _ in layers.values()))
+    for name, (below, _, children) in layers.items():
+        yield from _own_macs(f"{path}.{name}".lstrip("."), below, children)

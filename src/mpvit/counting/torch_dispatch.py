@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from mpvit.config import ModelConfig
+from mpvit.counting.by_module import charged
 from mpvit.counting.isolation import fresh_model, isolated, throwaway
 from mpvit.counting.results import Count, Counted
 from mpvit.operations import Shape
@@ -76,16 +77,18 @@ def run(model: nn.Module, inputs: Sequence[Tensor]) -> Counted:
     with isolated("torch"):
         try:
             with torch.device("meta"):
-                flops = _flops(*throwaway(model, inputs, "meta"))
+                return _counted(*throwaway(model, inputs, "meta"))
         except Exception:
             if any(tensor.is_meta for tensor in inputs):
                 raise
             with sdpa_kernel(SDPBackend.MATH):
-                flops = _flops(*throwaway(model, inputs, "cpu"))
-    return Counted(flops // FLOPS_PER_MAC, None)
+                return _counted(*throwaway(model, inputs, "cpu"))
 
 
-def _flops(network: nn.Module, tensors: Sequence[Tensor]) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+def _counted(network: nn.Module, tensors: Sequence[Tensor]) -> Counted:
+    network.requires_grad_(requires_grad=False)  # its tracker of modules fails on a layer that returns its own parameter
+    counter = FlopCounterMode(display=False)
+    by_module = charged(network, lambda: counter.get_total_flops() // FLOPS_PER_MAC)
+    with torch.no_grad(), counter:
         network(*tensors)
-    return counter.get_total_flops()
+    return Counted(counter.get_total_flops() // FLOPS_PER_MAC, None, by_module)

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from mpvit.files import write_atomically
@@ -19,5 +20,6 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write ``figure`` whole or not at all, in the format of the file's suffix (svg, png, pdf); raise ``MpvitError``."""
     data = io.BytesIO()
     metadata = {"Date": None} if path.suffix.lower() == ".svg" else None  # the same figure is the same file
-    figure.savefig(data, format=path.suffix.lower()[1:], dpi=DPI, bbox_inches="tight", metadata=metadata)
+    with rc_context({"svg.hashsalt": "mpvit"}):  # likewise: else the names of its parts are drawn at random
+        figure.savefig(data, format=path.suffix.lower()[1:], dpi=DPI, bbox_inches="tight", metadata=metadata)
     write_atomically(path, data.getvalue())

@@ -22,13 +22,15 @@ class Rule(NamedTuple):
 
     ``macs`` are on top of the multiply-adds of convolutions, linear layers and matrix products, ``params`` on top of the
     learned numbers; it is None for a tool that does not count them. ``source`` is where the tool says so itself.
-    ``reads_graph``: of a tool that counts what torch's tracer records (``mpvit.trace.graph``).
+    ``reads_graph``: of a tool that counts what torch's tracer records (``mpvit.trace.graph``); ``reads_kernels``: of one that
+    counts what the CPU's dispatcher makes of each call.
     """
 
     macs: Callable[[Trace], Iterable[Term]]
     params: Callable[[Trace], Iterable[Term]] | None
     source: str
     reads_graph: bool = False
+    reads_kernels: bool = False
 
 
 def right(_: Trace) -> Iterable[Term]:

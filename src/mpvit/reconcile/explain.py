@@ -1,6 +1,7 @@
 """The study: each tool's number for a network as the exact count plus named terms, and the live tool's beside it."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from mpvit.errors import CheckError, MpvitError
 from mpvit.measurement.machine import free_bytes
 from mpvit.operations import Shape
 from mpvit.reconcile import Term, reasons
+from mpvit.reconcile.differing import differing
 from mpvit.reconcile.tools import TOOLS, get_rule, get_tool, installed_version
 from mpvit.registry import resolve
 from mpvit.trace import Trace
@@ -104,24 +106,25 @@ class Explanation:
         }
 
 
-def with_graph(trace: Trace, tools: Sequence[str], network: "nn.Module", inputs: "Sequence[Tensor]") -> Trace:
-    """Return the trace of ``network`` with what torch's tracer records of a copy, where one of ``tools`` goes by that.
+def read_on_the_cpu(trace: Trace, tools: Sequence[str], network: "nn.Module", inputs: "Sequence[Tensor]") -> Trace:
+    """Return the trace of ``network`` with what only a run on the CPU tells, where one of ``tools`` goes by that.
 
-    The copy runs on the CPU. A network for which there is no memory, that cannot be copied or that the tracer cannot follow
-    comes back without.
+    That is what torch's tracer records, and the kernels that run. A network for which there is no memory, that cannot be
+    copied or that the tracer cannot follow comes back without.
     """
-    if not any(get_rule(get_tool(tool)).reads_graph for tool in tools):
-        return trace
+    rules = [get_rule(get_tool(tool)) for tool in tools]
     if sum(parameter.nbytes for parameter in network.parameters()) > free_bytes():
         return trace
     from mpvit.counting.isolation import isolated, throwaway
-    from mpvit.trace import graph
+    from mpvit.trace.graph import with_graph
+    from mpvit.trace.kernels import with_kernels
 
-    try:
-        with isolated("torch's tracer"):
-            return graph.with_graph(trace, *throwaway(network, inputs, "cpu"))
-    except MpvitError:
-        return trace
+    graph, kernels = any(rule.reads_graph for rule in rules), any(rule.reads_kernels for rule in rules)
+    for wanted, read in ((graph, with_graph), (kernels, with_kernels)):
+        if wanted:
+            with contextlib.suppress(MpvitError), isolated("torch"):
+                trace = read(trace, *throwaway(network, inputs, "cpu"))
+    return trace
 
 
 def explain(trace: Trace, model: str, tool: str) -> Explanation:
@@ -159,12 +162,34 @@ def run_tool(explained: Explanation, network: "nn.Module", inputs: "Sequence[Ten
     return replace(explained, installed=installed, live=live)
 
 
-def require_explained(explanations: Sequence[Explanation]) -> None:
-    """Raise ``CheckError`` naming the first live count that its rule does not explain to the last integer."""
+_NAMED = 3
+"""How many places or operators an error names."""
+
+
+def require_explained(explanations: Sequence[Explanation], traces: Mapping[str, Trace] | None = None) -> None:
+    """Raise ``CheckError`` for the first live count that its rule does not explain to the last integer.
+
+    With ``traces``, by model, it names the modules in which the difference sits, and the operators that they call.
+    """
     for each in explanations:
         for what, residual in (("MACs", each.residual), ("parameters", each.params_residual)):
             if residual:
+                trace = (traces or {}).get(each.model)
+                where = differing(trace, each.tool, each.live.by_module) if trace and each.live and what == "MACs" else {}
+                places = _first([f"{name or 'the network itself'} ({amount:+})" for name, amount in where.items()])
                 raise CheckError(
-                    f"{each.model}: {residual} {what} of {each.tool} are not explained",
-                    hint="its rule may not know an operator of this network: compare not_counted in mpvit layers",
+                    f"{each.model}: {residual} {what} of {each.tool} are not explained{places and f': in {places}'}",
+                    hint=_hint(trace, where),
                 )
+
+
+def _hint(trace: Trace | None, modules: Collection[str]) -> str:
+    if trace is None:
+        return "its rule may not know an operator of this network: compare not_counted in mpvit layers"
+    operators = dict.fromkeys(call.operator for call in trace.calls if not modules or call.module in modules)
+    return f"its rule may not know how the tool counts {_first(list(operators))}"
+
+
+def _first(words: Sequence[str]) -> str:
+    rest = len(words) - _NAMED
+    return ", ".join(words[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")

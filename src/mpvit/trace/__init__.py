@@ -6,9 +6,9 @@ architecture: see ``mpvit.reconcile``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mpvit.operations import Shape
 
@@ -54,9 +54,12 @@ class Sighting(NamedTuple):
         home: where the name is looked up: a key of ``PATCHABLE``.
         operator: the name.
         module: the name of the module whose forward is running.
-        operands: the shapes of the tensors that it is given, in the order of its parameters.
+        operands: the shapes of the tensors that it is given, whole numbers included, in the order of its parameters.
         output: the shape of its (first) result.
         call: the place of the call that it is, or is part of, among the trace's; None where nothing is computed.
+        beta: by what a product multiplies what it is added to.
+        scale_factor: of upsampling, by what it is told to multiply lengths: all, or each; None where it is told a size.
+        padding: of a convolution with padding "same", how much that is along each axis, both ends together.
     """
 
     home: str
@@ -65,6 +68,9 @@ class Sighting(NamedTuple):
     operands: tuple[Shape, ...]
     output: Shape
     call: int | None
+    beta: float = 1
+    scale_factor: float | tuple[float, ...] | None = None
+    padding: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +87,8 @@ class Call:
         learned: which of the operands are parameters or buffers of modules.
         output: the shape of its (first) result.
         macs: its multiply-adds, exactly; 0 for what multiplies no matrix. Of complex numbers one is one, as of real ones.
-        kernels: what torch's dispatcher makes of it on the CPU, by operator: a second reading of the same multiply-adds.
+        kernels: what torch's dispatcher makes of it where it was traced, by operator: a second reading of the same
+            multiply-adds. Fused attention is the CPU's.
         bias: whether a convolution or linear layer adds one.
         equation: of an einsum, its letters renamed from a on.
         bytes_read: bytes of the operands.
@@ -116,11 +123,6 @@ class Call:
     def elements(self) -> int:
         """Output elements."""
         return prod(self.output)
-
-    @property
-    def biases(self) -> int:
-        """The biases that its kernels add, one an output element."""
-        return sum(kernel.biases for kernel in self.kernels)
 
     def dispatched_macs(self, *operators: str) -> int:
         """Return the multiply-adds of its kernels of these ``operators``."""
@@ -166,14 +168,17 @@ class Recorded:
 class ModuleCall:
     """One call of a module that has parameters, its own or below it, or of any that is called away from its place.
 
-    ``inputs`` and ``output`` are the shapes of its tensors (of several results, the first); both are empty for a module
-    whose shapes no tool goes by: one of modules.
+    ``inputs`` and ``output`` are the shapes of its tensors, whole numbers among the inputs (of several results, the first);
+    both are empty for a module whose shapes no tool goes by: one of modules.
     """
 
     path: str
     module: str
     inputs: tuple[Shape, ...] = ()
     output: Shape = ()
+
+
+Setting = int | str | tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,18 +191,30 @@ class Module:
         type: the name of its class; in full for one that only shares the name of a class of torch.nn.
         leaf: whether it has no modules below it.
         parameters: the name and shape of each parameter that it owns.
-        tied: the names of those among them that an earlier module owns too.
+        tied: the names of those among them that an earlier module owns too, with what it calls them in full.
         frozen: the names of those among them that take no gradient.
-        settings: of its attributes, those by which tools count: dim, mode, num_heads, batch_first.
+        settings: of its attributes, those by which tools count: dim, mode, num_heads, batch_first, and of averages
+            kernel_size, stride, padding, count_include_pad.
+        base: of a class made from one of torch.nn's, the name of that.
     """
 
     names: tuple[str, ...]
     type: str
     leaf: bool = True
     parameters: tuple[tuple[str, Shape], ...] = ()
-    tied: tuple[str, ...] = ()
+    tied: Mapping[str, str] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()
-    settings: tuple[tuple[str, int | str], ...] = ()
+    settings: tuple[tuple[str, Setting], ...] = ()
+    base: str = ""
+
+    @property
+    def kind(self) -> str:
+        """The class of torch.nn that it is, directly or not; else its own."""
+        return self.base or self.type
+
+    def setting(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - as various as attributes are
+        """Return one of its settings; ``default`` where it has none of that name."""
+        return dict(self.settings).get(name, default)
 
     @property
     def params(self) -> int:
@@ -210,8 +227,8 @@ class Trace:
     """One forward pass: its calls of functions and of modules, each in order, and the modules by name.
 
     ``sightings`` are those of its calls that a tool sees which patches torch. ``recorded`` is what torch's tracer records of
-    it; None where it was not asked, or could not follow. ``backward`` has the multiply-adds of the backward pass by path and
-    operator; None where it did not run.
+    it, ``kernels`` what the CPU makes of each call; None where it was not asked, or could not follow. ``backward`` has the
+    multiply-adds of the backward pass by path and operator; None where it did not run.
     """
 
     input_shapes: tuple[Shape, ...]
@@ -221,6 +238,7 @@ class Trace:
     sightings: tuple[Sighting, ...] = ()
     recorded: tuple[Recorded, ...] | None = None
     backward: Mapping[tuple[str, str], int] | None = None
+    kernels: tuple[tuple[Kernel, ...], ...] | None = None
 
     @property
     def params(self) -> int:

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
     from mpvit.operations import Shape
 
-_CONVOLUTION = ("input", "weight", "bias")
+_LINEAR = ("input", "weight", "bias")
+_CONVOLUTION = (*_LINEAR, "stride", "padding", "dilation")
 _SECOND = ("other", "mat2", "vec", "tensor", "tensor2", "vec2")
 
 _PARAMETERS: dict[str, tuple[str, ...]] = {
-    **{f"conv{kind}{axes}d": _CONVOLUTION for kind in ("", "_transpose") for axes in (1, 2, 3)},
-    "linear": _CONVOLUTION,
+    **{f"conv{axes}d": _CONVOLUTION for axes in (1, 2, 3)},
+    **{f"conv_transpose{axes}d": _LINEAR for axes in (1, 2, 3)},
+    "linear": _LINEAR,
     "bilinear": ("input1", "input2", "weight", "bias"),
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger"), ("input", *_SECOND)),
     "vecdot": ("x", "y"),
@@ -59,11 +61,18 @@ def argument(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], plac
     return kwargs.get(names[place]) if place < len(names) else None
 
 
-def tensors_in(values: Any) -> list[Tensor]:  # noqa: ANN401
-    """Return the real and complex tensors among ``values``, however nested: indices and masks are no activations."""
-    return [
-        leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex())
-    ]
+def tensors_in(values: Any, *, whole: bool = False) -> list[Tensor]:  # noqa: ANN401
+    """Return the real and complex tensors among ``values``, however nested: indices and masks are no activations.
+
+    ``whole``: where there is none, those of whole numbers, of which products can be taken too.
+    """
+    found = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in found if leaf.is_floating_point() or leaf.is_complex()] or (found if whole else [])
+
+
+def shapes_in(values: Any) -> tuple[Shape, ...]:  # noqa: ANN401
+    """Return the shapes of all tensors among ``values``, however nested."""
+    return tuple(shape_of(leaf) for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
 
 
 def results_in(output: Any) -> list[Tensor]:  # noqa: ANN401 - whatever a network returns

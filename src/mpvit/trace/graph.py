@@ -7,22 +7,28 @@ under the tracer a size is a tensor, which kernels of the meta device refuse.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.autograd import Function
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 from mpvit.trace import Recorded, Trace, renamed
+from mpvit.trace.arguments import tensors_in
 from mpvit.trace.functions import opened, operator_of
 from mpvit.trace.live import Recorder
+from mpvit.trace.multiply_adds import multiplies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
+
+    from torch import Tensor
 
     from mpvit.operations import Shape
 
@@ -47,6 +53,9 @@ def with_graph(trace: Trace, model: nn.Module, inputs: Sequence[Tensor]) -> Trac
     return replace(trace, recorded=tuple(each for each in recorded if each is not None))
 
 
+_APPLY = vars(Function)["apply"].__func__.__code__
+
+
 class _Scopes(TorchFunctionMode):
     """Names the scope of each call of a function: its path, its operator, and which of these it is."""
 
@@ -66,14 +75,24 @@ class _Scopes(TorchFunctionMode):
         state = torch._C._get_tracing_state()  # noqa: SLF001 - where scopes are, there is no public way
         operator = operator_of(func, args, kwargs)
         path = self.recorder.stack[-1][0] if self.recorder.stack else ""
-        state.push_scope(f"{path}|{operator}|{self.seen[path, operator]}")
+        entered = not _is_inside_a_function(sys._getframe(1))  # noqa: SLF001 - the tracer does not say
+        if entered:
+            state.push_scope(f"{path}|{operator}|{self.seen[path, operator]}")
         try:
             out = func(*args, **kwargs)
         finally:
-            state.pop_scope()
-        if any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree_leaves(out)):
+            if entered:
+                state.pop_scope()
+        if tensors_in(out, whole=multiplies(operator)):
             self.seen[path, operator] += 1
         return out
+
+
+def _is_inside_a_function(frame: FrameType | None) -> bool:
+    """Tell whether ``frame`` runs inside a ``torch.autograd.Function``, where the tracer breaks on scopes."""
+    while frame is not None and frame.f_code is not _APPLY:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _places(trace: Trace) -> dict[str, int]:

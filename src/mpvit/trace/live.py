@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from mpvit.errors import MpvitError
 from mpvit.trace import FUSED_ATTENTION, Call, Kernel, ModuleCall, Trace, renamed
-from mpvit.trace.arguments import argument, in_order, results_in, shape_of, tensors_in
+from mpvit.trace.arguments import argument, in_order, results_in, shape_of, shapes_in, tensors_in
 from mpvit.trace.backward import backward_macs
 from mpvit.trace.dispatched import PRODUCTS, Dispatched, merged
 from mpvit.trace.functions import UNSUMMED_CALLS, computes, fused_on_the_cpu, opened, operator_of, spelling
@@ -109,7 +109,7 @@ class Recorder(TorchFunctionMode):
         self.paths[module] = path
         self.stack.append((path, own))
         self.open.append(len(self.module_calls))
-        shapes = tuple(map(shape_of, tensors_in(inputs))) if has_shapes(module) else ()
+        shapes = shapes_in(inputs) if has_shapes(module) else ()
         noted = path != own or len(self.names[module]) > 1 or any(True for _ in module.parameters())
         self.module_calls.append(ModuleCall(path, own, shapes) if noted else None)
 
@@ -133,7 +133,8 @@ class Recorder(TorchFunctionMode):
             out = func(*args, **kwargs)
         finally:
             self.dispatched.called = False
-        given, results = tensors_in(in_order(func, args, kwargs)), tensors_in(out)
+        whole = any(kernel.operator in PRODUCTS for kernel in self.dispatched.kernels[before:])
+        given, results = (tensors_in(each, whole=whole) for each in (in_order(func, args, kwargs), out))
         if self.stack and given and results and computes(func, kwargs, given, results):
             operator = operator_of(func, args, kwargs)
             shapes, output = tuple(map(shape_of, given)), shape_of(results[0])
@@ -149,7 +150,7 @@ class Recorder(TorchFunctionMode):
 
     def uncalled(self, operator: str, args: Any, out: Any) -> None:  # noqa: ANN401
         """Write down an operator that no function of torch has called: of a scripted module, or of another library."""
-        given, results = tensors_in(args), tensors_in(out)
+        given, results = (tensors_in(each, whole=operator in PRODUCTS) for each in (args, out))
         if self.stack and given and results:
             kernels = merged(self.dispatched.kernels[-1:], unsummed=False) if operator in PRODUCTS else ()
             macs = sum(kernel.macs for kernel in kernels)

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from mpvit.trace import Module
+from mpvit.trace import Module, Setting
 from mpvit.trace.arguments import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 _SETTINGS = ("dim", "mode", "num_heads", "batch_first")
-"""The attributes of modules by which tools count."""
+"""The attributes of modules by which tools count; of averages others."""
+
+_AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_OF_AVERAGES = ("kernel_size", "stride", "padding", "count_include_pad")
 
 _SHAPED = ("MultiheadAttention",)
 """Classes of modules of modules by whose shapes tools count."""
@@ -34,7 +37,7 @@ def _name(module: nn.Module, name: str, names: dict[nn.Module, list[str]]) -> No
 
 def modules_of(names: Mapping[nn.Module, Sequence[str]], calling: Collection[str]) -> dict[str, Module]:
     """Return the modules that own parameters or are ``calling``: called with any below them, or functions themselves."""
-    seen: set[int] = set()
+    seen: dict[int, str] = {}
     modules: dict[str, Module] = {}
     for module, own_names in names.items():
         own = dict(module.named_parameters(recurse=False))
@@ -44,23 +47,31 @@ def modules_of(names: Mapping[nn.Module, Sequence[str]], calling: Collection[str
                 type=_type(module),
                 leaf=not any(True for _ in module.children()),
                 parameters=tuple((name, shape_of(parameter)) for name, parameter in own.items()),
-                tied=tuple(name for name, parameter in own.items() if id(parameter) in seen),
+                tied={name: seen[id(parameter)] for name, parameter in own.items() if id(parameter) in seen},
                 frozen=tuple(name for name, parameter in own.items() if not parameter.requires_grad),
                 settings=_settings(module),
+                base=_base(module),
             )
-            seen |= {id(parameter) for parameter in own.values()}
+            for name, parameter in own.items():
+                seen.setdefault(id(parameter), f"{own_names[0]}.{name}")
     return modules
 
 
 def _type(module: nn.Module) -> str:
     kind = type(module)
-    stranger = hasattr(nn, kind.__name__) and not kind.__module__.startswith("torch.")
+    stranger = getattr(nn, kind.__name__, kind) is not kind
     return f"{kind.__module__}.{kind.__name__}" if stranger else kind.__name__
 
 
-def _settings(module: nn.Module) -> tuple[tuple[str, int | str], ...]:
-    found = ((name, getattr(module, name, None)) for name in _SETTINGS)
-    return tuple((name, value) for name, value in found if isinstance(value, int | str))
+def _base(module: nn.Module) -> str:
+    own, *above = (kind.__name__ for kind in type(module).__mro__ if getattr(nn, kind.__name__, None) is kind)
+    return own if above and own != _type(module) else ""
+
+
+def _settings(module: nn.Module) -> tuple[tuple[str, Setting], ...]:
+    names = _OF_AVERAGES if isinstance(module, _AVERAGES) else _SETTINGS
+    found = ((name, getattr(module, name, None)) for name in names)
+    return tuple((name, value) for name, value in found if isinstance(value, int | str | tuple))
 
 
 def has_shapes(module: nn.Module) -> bool:

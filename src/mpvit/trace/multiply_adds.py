@@ -9,6 +9,11 @@ BIASED = {f"conv{kind}{axes}d": 2 for kind in ("", "_transpose") for axes in (1,
 """The operators that take a bias, and its place among their parameters."""
 
 
+def multiplies(operator: str) -> bool:
+    """Tell whether ``operator`` is a product, or a sum of them."""
+    return operator == "einsum" or operator in _FORMULAS
+
+
 def multiply_adds(operator: str, given: Sequence[Shape], output: Shape, equation: str = "") -> int | None:
     """Return the multiply-adds of one call of ``operator``; None where there is no formula for it.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpvit.trace import PATCHABLE, Sighting
-from mpvit.trace.arguments import in_order, shape_of, tensors_in
+from mpvit.trace.arguments import argument, in_order, shapes_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _HOMES: dict[str, Any] = {"functional": functional, "torch": torch, "method": Tensor}
 
@@ -71,9 +72,15 @@ class Lookout:
                 out = original(*args, **kwargs)
             finally:
                 self.depth -= 1
-            operands = tuple(map(shape_of, tensors_in(in_order(original, args, kwargs))))
-            results = tensors_in(out)
-            self.seen[index] = Sighting(home, name, module, operands, shape_of(results[0]) if results else (), first)
+            self.seen[index] = Sighting(
+                home,
+                name,
+                module,
+                operands=shapes_in(in_order(original, args, kwargs)),
+                output=next(iter(shapes_in(out)), ()),
+                call=first,
+                **_settings(name, original, args, kwargs),
+            )
             if not self.depth and self.calls() == first:  # nothing was computed
                 self.seen[index:] = [each._replace(call=None) for each in self.seen[index:] if each]
             return out
@@ -82,3 +89,22 @@ class Lookout:
             functools.update_wrapper(noting, original)
         setattr(noting, ORIGINAL, original)
         return noting
+
+
+def _settings(name: str, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    """Return what else of a call tools go by."""
+    at = functools.partial(argument, function, args, kwargs)
+    if name in ("interpolate", "upsample") and at(_SIZE) is None:
+        return {"scale_factor": at(_SCALE_FACTOR)}
+    if name.startswith("conv") and at(_PADDING) == "same":
+        dilation, windows = at(_DILATION) or 1, at(_WEIGHT).shape[2:]
+        steps = [dilation] if isinstance(dilation, int) else dilation
+        return {"padding": tuple(step * (window - 1) for step, window in zip(itertools.cycle(steps), windows, strict=False))}
+    return {"beta": kwargs["beta"]} if "beta" in kwargs else {}
+
+
+_SIZE, _SCALE_FACTOR = 1, 2
+"""The places of these parameters of interpolate and upsample."""
+
+_WEIGHT, _PADDING, _DILATION = 1, 4, 5
+"""The places of these parameters of convolutions that are not transposed, the ones with a padding "same"."""

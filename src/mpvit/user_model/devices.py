@@ -29,7 +29,7 @@ def zeros_like(tensor: Tensor, device: str) -> Tensor:
 
     A network too large for the machine can so be run by who only reads its weights.
     """
-    if device != "cpu" or not tensor.is_contiguous():
+    if device != "cpu" or not tensor.is_contiguous() or not tensor.numel():
         return torch.zeros_like(tensor, device=device)
     import numpy as np
 

@@ -27,8 +27,10 @@ _ELEMENTWISE = {
 _FORMULAS: dict[str, Callable[[Recorded], tuple[int, int]]] = {
     _CONVOLUTION: lambda each: (_taps(each, first=True), _taps(each, first=False)),
     "linear": lambda each: (prod(each.operands[0]) * each.operands[1][0], prod(each.output) * each.operands[0][-1]),
-    **dict.fromkeys(("matmul", "mm", "bmm"), lambda each: (_product(*each.operands), prod(each.output) * each.operands[0][-1])),
-    "addmm": lambda each: (_product(*each.operands[1:]), prod(each.output) * each.operands[1][-1]),
+    **dict.fromkeys(
+        ("matmul", "mm", "bmm"), lambda each: (_product(*each.operands[:2]), prod(each.output) * each.operands[0][-1])
+    ),
+    "addmm": lambda each: (_product(*each.operands[1:3]), prod(each.output) * each.operands[1][-1]),
 }
 """Of what multiplies and has a handler: its figure, from the left operand or the weight, and the exact one, from the output."""
 

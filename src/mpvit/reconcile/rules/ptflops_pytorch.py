@@ -1,14 +1,12 @@
-"""``ptflops`` (0.7.5), backend ``pytorch``: hooks on known classes, averaged over the batch, plus patched functions.
+"""``ptflops`` (0.7.5), backend ``pytorch``: hooks on known classes, averaged over the batch, plus patched functions."""
 
-Code that has imported a function by its name does not meet the patch, and a trace cannot tell.
-"""
-
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from math import prod
 
+from mpvit.operations import Shape
 from mpvit.reconcile import Rule, Term, left_out, without_frozen
 from mpvit.reconcile.recurrent import Recurrent, recurrent
-from mpvit.trace import Call, Module, ModuleCall, Trace
+from mpvit.trace import Call, Module, ModuleCall, Sighting, Trace
 
 _MULTIPLYING = ("Linear", *(f"Conv{kind}{axes}d" for kind in ("", "Transpose") for axes in (1, 2, 3)))
 _NORMS = (*(f"{norm}Norm{axes}d" for norm in ("Batch", "Instance") for axes in (1, 2, 3)), "GroupNorm", "LayerNorm")
@@ -19,46 +17,73 @@ _ATTENTION = "MultiheadAttention"
 _STATES = {"RNN": 1, "GRU": 7, "LSTM": 10}
 """Products and sums a hidden number and step beside weights and biases."""
 
-_KEEPING = ("TransformerEncoderLayer", "TransformerDecoderLayer")
-"""Modules that keep the activation function that they were made with, where no patch reaches it."""
+_POOLED = (f"{kind}_pool{axes}d" for kind in ("avg", "max", "adaptive_avg", "adaptive_max") for axes in (1, 2, 3))
 
-_POOLED = tuple(
-    f"{kind}{axes}d" for kind in ("avg_pool", "max_pool", "adaptive_avg_pool", "adaptive_max_pool") for axes in (1, 2, 3)
-)
-_ACTIVATED = ("relu", "prelu", "elu", "relu6", "gelu", "silu", "softmax")
-_PRODUCTS = ("matmul", "mm", "bmm", "addmm", "baddbmm")
-_ELEMENTWISE = ("mul", "add")
+_ACTIVATION = ("functions of activations", "1 an element, also where a hooked module calls the function")
+_POOLING = ("functions of pooling", "1 an input element, also where a hooked module calls the function")
+_UPSAMPLING = ("functions of upsampling", "1 an output element, also where a hooked module calls it")
+_PRODUCT = ("broadcast or added product", "left operand times columns, and the addend")
+_ELEMENTWISE = ("elementwise functions", "torch.add and torch.mul, 1 an element; + and * are not seen")
+
+_METHODS = {
+    **dict.fromkeys(("matmul", "mm", "bmm", "addmm"), _PRODUCT),
+    **dict.fromkeys(("mul", "add"), _ELEMENTWISE),
+}
+_PATCHED = {
+    "functional": {
+        **dict.fromkeys(("relu", "prelu", "elu", "relu6", "gelu", "silu", "softmax"), _ACTIVATION),
+        **dict.fromkeys(_POOLED, _POOLING),
+        **dict.fromkeys(("interpolate", "upsample"), _UPSAMPLING),
+    },
+    "torch": {**_METHODS, "baddbmm": _PRODUCT},
+    "method": _METHODS,
+}
+"""The functions that it replaces, by home and name, with what it counts of them; one held by reference is not met."""
 
 
 def _macs(trace: Trace) -> Iterator[Term]:
     batch = trace.input_shapes[0][0] if len(trace.input_shapes) == 1 and trace.input_shapes[0] else 1
+    patched: dict[tuple[str, str], float] = {}
+    products: set[int] = set()
+    for seen in trace.sightings:
+        if kind := _PATCHED[seen.home].get(seen.operator):
+            patched[kind] = patched.get(kind, 0) + _patched(seen)
+            if kind == _PRODUCT and seen.call is not None:
+                products.add(seen.call)
+    whole = {kind: int(amount) for kind, amount in patched.items()}  # a factor of upsampling need not be whole
+    exact = sum(trace.calls[index].macs for index in products)
+    for (name, reason), amount in whole.items():
+        yield Term(name, amount - (exact if (name, reason) == _PRODUCT else 0), reason)
     hooked = 0
-    for call in trace.calls:
+    for counted, terms in _hooks(trace, products):
+        yield from terms
+        hooked += counted
+    total = int(hooked / batch + sum(patched.values()))
+    reason = "what hooks count is divided by the images; functions are not"
+    yield Term("averaged over the batch", total - sum(whole.values()) - hooked, reason)
+
+
+def _hooks(trace: Trace, products: Collection[int]) -> Iterator[tuple[int, list[Term]]]:
+    """Yield what hooks count, and the terms by which that differs; ``products`` are the calls that it sees patched."""
+    for index, call in enumerate(trace.calls):
         module = trace.modules[call.module]
         counted, terms = _hooked(call, module)
-        if module.type not in _MULTIPLYING and not (call.operator in _PRODUCTS and call.spelling in ("torch", "method")):
-            yield from left_out([call], "neither a module of a class that it hooks nor a function that it patches")
-        yield from terms
-        if module.type not in _KEEPING:
-            yield from _patched(call)
-        times = len(module.names)
-        yield Term("shared modules", (times - 1) * counted, "a module's total is added under each of its names")
-        hooked += times * counted
+        again = (len(module.names) - 1) * counted
+        yield counted + again, [*terms, Term("shared modules", again, "a module's total is added under each of its names")]
+        if module.type not in _MULTIPLYING and index not in products:
+            yield 0, left_out([call], "neither a module of a class that it hooks nor a function that it patches")
     for module_call in trace.module_calls:
         module = trace.modules[module_call.module]
-        estimate = 0
         if module.type == _ATTENTION:
-            estimate = len(module.names) * _attention(module_call, module)
-            yield Term(
-                "attention modules", estimate, "a formula of its own for nn.MultiheadAttention, softmax and scale included"
-            )
+            counted = len(module.names) * _attention(module_call, module)
+            reason = "a formula of its own for nn.MultiheadAttention, softmax and scale included"
+            yield counted, [Term("attention modules", counted, reason)]
         elif layer := recurrent(module):
-            estimate = len(module.names) * _recurrent(layer, module_call)
-            yield Term("recurrent layers", estimate, "weights, biases and sums a step; both directions as the forward one")
-        hooked += estimate
-    yield Term(
-        "averaged over the batch", hooked // batch - hooked, "what hooks count is divided by the images; functions are not"
-    )
+            counted = len(module.names) * _recurrent(layer, module_call)
+            yield (
+                counted,
+                [Term("recurrent layers", counted, "weights, biases and sums a step; both directions as the forward one")],
+            )
 
 
 def _hooked(call: Call, module: Module) -> tuple[int, list[Term]]:
@@ -97,27 +122,28 @@ def _convolution(call: Call) -> tuple[int, list[Term]]:
     ]
 
 
-def _patched(call: Call) -> Iterator[Term]:
-    """Yield what a patched function counts; those inside a hooked module are counted again."""
-    read = prod(call.operands[0])
-    if call.spelling == "functional" and call.operator.startswith("interpolate"):
-        yield Term("functions of upsampling", call.elements, "1 an output element, also where a hooked module calls it")
-    elif call.spelling == "functional" and call.operator in _ACTIVATED:
-        yield Term("functions of activations", read, "1 an element, also where a hooked module calls the function")
-    elif call.spelling == "functional" and call.operator in _POOLED:
-        yield Term("functions of pooling", read, "1 an input element, also where a hooked module calls the function")
-    elif call.spelling in ("torch", "method") and call.operator in _PRODUCTS:
-        left, right_operand = call.operands[-2:]
-        added = prod(call.operands[0]) if call.operator in ("addmm", "baddbmm") else 0
-        name = "broadcast or added product"
-        yield Term(name, prod(left) * right_operand[-1] + added - call.macs, "left operand times columns, and the addend")
-    elif call.spelling in ("torch", "method") and call.operator in _ELEMENTWISE:
-        yield Term("elementwise functions", _broadcast(call), "torch.add and torch.mul, 1 an element; + and * are not seen")
+def _patched(seen: Sighting) -> float:
+    """Return what a patched function counts; those inside a hooked module are counted again."""
+    read = prod(seen.operands[0])
+    if seen.operator in ("interpolate", "upsample"):
+        return _upsampled(seen)
+    if seen.operator in ("addmm", "baddbmm"):
+        return prod(seen.operands[1]) * seen.operands[2][-1] + (read if seen.beta else 0)
+    if seen.operator in ("matmul", "mm", "bmm"):
+        return read * seen.operands[1][-1]
+    return _broadcast(seen.operands[:2]) if seen.operator in ("mul", "add") else read
 
 
-def _broadcast(call: Call) -> int:
+def _upsampled(seen: Sighting) -> float:
+    """Return the output elements: by the factors, if it is told these; several are multiplied and cut to a whole number."""
+    factor, axes = seen.scale_factor, len(seen.operands[0]) - 2
+    if factor is None:
+        return prod(seen.output)
+    return prod(seen.operands[0]) * (int(prod(factor)) if isinstance(factor, tuple) else factor**axes)
+
+
+def _broadcast(shapes: Sequence[Shape]) -> int:
     """Return the larger length of each axis, multiplied, the axes lined up from the first."""
-    shapes = call.operands[:2]
     axes = range(max(len(shape) for shape in shapes))
     return prod(max(shape[axis] if axis < len(shape) else 1 for shape in shapes) for axis in axes)
 
@@ -125,8 +151,7 @@ def _broadcast(call: Call) -> int:
 def _attention(call: ModuleCall, module: Module) -> int:
     if [len(shape) for shape in call.inputs[:3]] != [3, 3, 3]:
         return 0  # the tool fails on anything but (query, key, value) with a batch
-    settings = dict(module.settings)
-    heads, first = int(settings["num_heads"]), bool(settings.get("batch_first"))
+    heads, first = module.setting("num_heads"), module.setting("batch_first")
     (query, key, value) = call.inputs[:3]
     batch, length = (0, 1) if first else (1, 0)
     n, m, k = query[length], key[length], value[length]

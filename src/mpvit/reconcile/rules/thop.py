@@ -59,8 +59,8 @@ def _extra(call: Call, module: Module) -> Term | None:
         return Term("norms", amount, "4 an element with learned scale and shift, 2 without")
     if module.type in _CONVOLUTIONS and call.is_convolution:
         return _convolution(call, module)
-    if module.type == "Softmax" and "dim" in (settings := dict(module.settings)):
-        length = call.operands[0][int(settings["dim"])]
+    if module.type == "Softmax" and (axis := module.setting("dim")) is not None:
+        length = call.operands[0][axis]
         return Term("softmax", read // length * (3 * length - 1), "n exponentials, n - 1 additions, n divisions a row")
     if module.type == "PReLU":
         return Term("activations", read, "1 an element")
@@ -86,7 +86,7 @@ def _resampling(call: Call, module: Module) -> Term | None:
         window = prod(size / out for size, out in zip(call.operands[0][2:], call.output[2:], strict=True))
         return Term("pooling", int((window + 1) * call.elements), "each output element sums its window and divides")
     if module.type.startswith("Upsampl"):
-        factor = _UPSAMPLED.get(str(dict(module.settings).get("mode")), 0)
+        factor = _UPSAMPLED.get(module.setting("mode"), 0)
         return Term("upsampling", factor * call.elements, "a fixed number an output element, by its mode")
     return None
 

@@ -1,6 +1,5 @@
 """``torchinfo.summary`` (1.8.0): parameters of leaf modules times what it takes for their output's positions."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -125,14 +124,15 @@ def _open(open_at: dict[int, str], depth: int, name: str) -> None:
         del open_at[deeper]
 
 
-def _params_below(trace: Trace) -> Counter[str]:
-    """Return the parameters of all modules at or below each name, each module once."""
-    found: Counter[str] = Counter()
-    for module in trace.modules.values():
-        parts = [name.split(".") if name else [] for name in module.names]
+def _params_below(trace: Trace) -> dict[str, int]:
+    """Return the parameters of all modules at or below each name, each of them once."""
+    found: dict[str, dict[str, int]] = {}
+    for name, module in trace.modules.items():
+        own = {module.tied.get(each, f"{name}.{each}"): prod(shape) for each, shape in module.parameters}
+        parts = [alias.split(".") if alias else [] for alias in module.names]
         for prefix in {".".join(each[:depth]) for each in parts for depth in range(len(each) + 1)}:
-            found[prefix] += module.params
-    return found
+            found.setdefault(prefix, {}).update(own)
+    return {prefix: sum(below.values()) for prefix, below in found.items()}
 
 
 RULE = Rule(_macs, _params, "torchinfo/layer_info.py and model_statistics.py")

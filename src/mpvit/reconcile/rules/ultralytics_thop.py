@@ -1,20 +1,117 @@
-"""ultralytics-thop (2.2.3), known from its recorded figures alone: its licence (AGPL) keeps it out of this project.
+"""``ultralytics-thop`` (2.2.3): hooks on modules of known classes and of classes made from them, and some functions.
 
-What it does with operators that MPViT does not use is not known, so the rule says nothing of them.
+Known from what it prints alone: its licence (AGPL) keeps it out of this project.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
+from math import ceil, prod
 
-from mpvit.reconcile import Rule, Term, right
-from mpvit.trace import Trace
+from mpvit.reconcile import Rule, Term, left_out, right
+from mpvit.reconcile.recurrent import GATES, recurrent
+from mpvit.trace import FUSED_ATTENTION, Call, Module, Trace
 
-_NORMS = ("batch_norm", "layer_norm")
+_FUNCTIONS = ("linear", "matmul", "bmm", FUSED_ATTENTION)
+"""What it counts wherever it is called; an einsum too, of at most two operands."""
+
+_CONVOLUTIONS = tuple(f"Conv{kind}{axes}d" for kind in ("", "Transpose") for axes in (1, 2, 3))
+_RECURRENT = (*GATES, *(f"{kind}Cell" for kind in GATES))
+_ATTENTION = "MultiheadAttention"
+_SOFTMAXES = {"Softmax": (3, -1), "Softmax2d": (3, -1), "LogSoftmax": (3, 0), "Softmin": (4, -1)}
+"""Operations of a row of n numbers: so many times n, and so many more."""
+
+_NORMS = (
+    *(f"{norm}Norm{axes}d" for norm in ("Batch", "Instance") for axes in (1, 2, 3)),
+    *("SyncBatchNorm", "GroupNorm", "LayerNorm", "RMSNorm"),
+)
+_UPSAMPLED = {"linear": 5, "bilinear": 11, "trilinear": 31, "bicubic": 259}
+_ELEMENTWISE = {"RNN": 0, "GRU": 4, "LSTM": 4}
+"""Products and sums a hidden number and step beside the gates."""
 
 
 def _macs(trace: Trace) -> Iterator[Term]:
     for call in trace.calls:
-        if call.operator in _NORMS:
-            yield Term("norms", 4 * call.elements, "4 an element with learned scale and shift")
+        module = trace.modules[call.module]
+        if not _is_seen(call, module.kind):
+            yield from left_out([call], "neither in a module of a class that it hooks nor a function that it counts")
+        if module.kind in _RECURRENT:
+            yield Term("recurrent layers", _gates(call, module), "sums and biases of the gates, products of states and gates")
+        elif extra := _extra(call, module):
+            yield extra
 
 
-RULE = Rule(_macs, right, "figures recorded with version 2.2.3")
+def _is_seen(call: Call, kind: str) -> bool:
+    if kind in (_ATTENTION, *_RECURRENT) or (kind in _CONVOLUTIONS and call.is_convolution):
+        return True
+    return call.operator in _FUNCTIONS or (call.operator == "einsum" and len(call.operands) <= 2)  # noqa: PLR2004
+
+
+def _extra(call: Call, module: Module) -> Term | None:
+    """Return what is counted beside multiply-adds."""
+    kind = module.kind
+    if kind in _NORMS and call.operator.endswith("norm"):
+        amount = (4 if module.parameters else 2) * call.elements
+        return Term("norms", amount, "4 an element with learned scale and shift")
+    if (kind == _ATTENTION and call.operator in ("softmax", FUSED_ATTENTION)) or kind in _SOFTMAXES:
+        return Term("softmax", _softmax(call, module), "exponentials, additions and divisions")
+    if kind == "PReLU":
+        return Term("activations", call.elements, "1 an element")
+    if kind == "Bilinear":
+        left, right_operand = call.operands[:2]
+        return Term("bilinear layers", call.elements * right_operand[-1] * (left[-1] + 1), "as products one after the other")
+    return _resampling(call, module)
+
+
+def _resampling(call: Call, module: Module) -> Term | None:
+    if module.kind.startswith(("AvgPool", "AdaptiveAvgPool")):
+        axes = int(module.kind[-2])
+        lengths = zip(call.operands[0][-axes:], call.output[-axes:], strict=True)
+        read = prod(_read(axis, *each, module) for axis, each in enumerate(lengths)) * prod(call.output[:-axes])
+        return Term("pooling", read + call.elements, "each output element sums its window and divides")
+    if module.kind.startswith("Upsampl"):
+        factor = _UPSAMPLED.get(module.setting("mode"), 0)
+        return Term("upsampling", factor * call.elements, "a fixed number an output element, by its mode")
+    return None
+
+
+def _read(axis: int, length: int, out: int, module: Module) -> int:
+    """Return the lengths along an axis of all windows of an average, without what they have outside."""
+    if module.kind.startswith("Adaptive"):
+        return sum(ceil((index + 1) * length / out) - index * length // out for index in range(out))
+    window, stride, padding = (
+        each if isinstance(each, int) else each[axis] for each in map(module.setting, ("kernel_size", "stride", "padding"))
+    )
+    around = padding if module.setting("count_include_pad") else 0
+    first = [index * stride - padding for index in range(out)]
+    return sum(min(start + window, length + around) - max(start, -around) for start in first)
+
+
+def _softmax(call: Call, module: Module) -> int:
+    """Return what is counted of a softmax; that inside fused attention has a row of as many numbers as keys a query."""
+    shape, axis = call.operands[0], -1
+    if call.operator == FUSED_ATTENTION:
+        shape = (*shape[:-1], call.operands[1][-2])
+    elif module.kind != _ATTENTION:
+        axis = _axis(call, module)
+    factor, more = _SOFTMAXES.get(module.kind, _SOFTMAXES["Softmax"])
+    return prod(shape) // shape[axis] * (factor * shape[axis] + more)
+
+
+def _axis(call: Call, module: Module) -> int:
+    """Return along which axis a module takes its softmax; one that is not told takes torch's choice."""
+    if module.kind == "Softmax2d":
+        return -3
+    axis: int = module.setting("dim", 0 if len(call.operands[0]) in (0, 1, 3) else 1)
+    return axis
+
+
+def _gates(call: Call, module: Module) -> int:
+    """Return what is counted of a recurrent layer beside products of matrices, for the steps that there are."""
+    layer = recurrent(replace(module, type=module.kind))
+    if layer is None or not call.macs:
+        return 0
+    of_step = layer.hidden * (layer.gates * (1 + 2 * layer.bias) + _ELEMENTWISE[layer.kind])
+    return layer.layers * layer.directions * of_step * prod(call.operands[0][:-1])
+
+
+RULE = Rule(_macs, right, "what version 2.2.3 prints")

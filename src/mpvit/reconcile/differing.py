@@ -1,0 +1,39 @@
+"""Where a difference sits: a rule on the calls of one module alone, beside what the tool has counted in it."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mpvit.reconcile.tools import get_rule, get_tool
+from mpvit.trace import Trace
+
+
+def differing(trace: Trace, tool: str, by_module: Mapping[str, int]) -> dict[str, int]:
+    """Return by how many multiply-adds ``tool`` differs from its rule, by module, in the order of the network.
+
+    A module that is shared is left out: how often each tool adds it up is no matter of the module.
+    """
+    rule = get_rule(get_tool(tool))
+    found = {}
+    for name, module in trace.modules.items():
+        if len(module.names) == 1:
+            alone = _alone(trace, name)
+            found[name] = by_module.get(name, 0) - alone.macs - sum(term.amount for term in rule.macs(alone))
+    return {name: amount for name, amount in found.items() if amount}
+
+
+def _alone(trace: Trace, name: str) -> Trace:
+    """Return the part of a trace that happens in one module itself; it has no inputs, by which some tools take averages."""
+    places = [index for index, call in enumerate(trace.calls) if call.module == name]
+    new: dict[int | None, int] = {old: index for index, old in enumerate(places)}
+    recorded = None
+    if trace.recorded is not None:
+        recorded = tuple(replace(each, call=new[each.call]) for each in trace.recorded if each.call in new)
+    return replace(
+        trace,
+        input_shapes=(),
+        calls=tuple(trace.calls[index] for index in places),
+        module_calls=tuple(call for call in trace.module_calls if call.module == name),
+        sightings=tuple(each._replace(call=new.get(each.call)) for each in trace.sightings if each.module == name),
+        recorded=recorded,
+        kernels=tuple(trace.kernels[index] for index in places) if trace.kernels else None,
+    )
