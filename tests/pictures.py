@@ -1,10 +1,11 @@
-"""Small folders of pictures in classes that can be told apart: made, as nothing can be downloaded."""
+"""Small folders of pictures in classes that can be told apart: made, or cut from photographs that a library brings."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from sklearn.datasets import load_sample_images
 
 SMALL_NETWORK = """
 [[stages]]
@@ -29,6 +30,18 @@ def paint(folder: Path, classes: Mapping[str, int], size: int = 24) -> Path:
             values = rng.integers(0, 60, (size, size, 3))
             values[:: 2 + place, :, place % 3] += 150
             Image.fromarray(values.astype(np.uint8)).save(folder / name / f"{index:03}.png")
+    return folder
+
+
+def photograph(folder: Path, number: int, size: int = 64) -> Path:
+    """Write so many parts of each of the two photographs inside scikit-learn, as JPEG: classes ``china`` and ``flower``."""
+    rng = np.random.default_rng(0)
+    for name, photo in zip(("china", "flower"), load_sample_images().images, strict=True):
+        (folder / name).mkdir(parents=True)
+        for index in range(number):
+            top, left = (int(rng.integers(length - size)) for length in photo.shape[:2])
+            part = Image.fromarray(photo[top : top + size, left : left + size])
+            part.save(folder / name / f"{index:03}.jpg", quality=90)
     return folder
 
 

@@ -84,7 +84,7 @@ def evaluate(
     from mpvit.prediction.inference import InferenceConfig, load_network
     from mpvit.prediction.pretrained import find_weights
     from mpvit.tables.training import evaluation_document
-    from mpvit.training.loop import accelerator_of
+    from mpvit.training.processes import accelerator_of
 
     if threads:
         torch.set_num_threads(threads)

@@ -128,8 +128,9 @@ def train(
 
     import torch
 
-    from mpvit.training.loop import Interrupted, Machine, accelerator_for
+    from mpvit.training.loop import Interrupted, Machine
     from mpvit.training.loop import train as learn
+    from mpvit.training.processes import accelerator_for
     from mpvit.training.run import Run
     from mpvit.training.start import begin
     from mpvit.training.start import resume as go_on

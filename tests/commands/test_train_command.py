@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from commandline import COMMAND, Outcome, call, environment, run_on_terminal, shown
-from pictures import SMALL, SMALL_NETWORK, damage, paint
+from pictures import SMALL, SMALL_NETWORK, damage, photograph
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -22,15 +22,15 @@ from mpvit.training.data import open_data
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures, ten of them damaged, and a run on them."""
+    """A folder with photographs, ten of them damaged, and a run on them."""
     folder = tmp_path_factory.mktemp("trained")
-    paint(folder / "fruit", {"apple": 40, "pear": 40})
+    photograph(folder / "photos", 40)
     for index in range(10):
-        damage(folder / "fruit" / ("apple", "pear")[index % 2] / f"{index:03}.png")
+        damage(folder / "photos" / ("china", "flower")[index % 2] / f"{index:03}.jpg")
     (folder / "net.toml").write_text(SMALL_NETWORK)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        done = call("train", "fruit", "--config", "net.toml", *SMALL, "--epochs", "12", "--batch", "16", "-o", "run")
+        done = call("train", "photos", "--config", "net.toml", *SMALL, "--epochs", "12", "--batch", "16", "-o", "run")
     assert done.code == 0, done.err
     (folder / "said.out").write_text(done.out)
     (folder / "said.err").write_text(done.err)
@@ -63,8 +63,8 @@ def test_ten_damaged_files_are_named_and_left_out(trained: Path) -> None:
     said = (trained / "said.err").read_text()
     left_out = [line for line in said.splitlines() if line.startswith("left out: ")]
     assert len(left_out) == 10
-    assert all(("apple" in line or "pear" in line) and ".png: " in line for line in left_out)
-    assert "10 pictures of fruit cannot be read and are left out" in said
+    assert all(("china" in line or "flower" in line) and ".jpg: " in line for line in left_out)
+    assert "10 pictures of photos cannot be read and are left out" in said
     log = [json.loads(line) for line in (trained / "run" / "log.jsonl").read_text().splitlines()]
     assert len(log) == 12
     assert said.count("epoch ") >= 12
@@ -79,16 +79,16 @@ def test_ten_damaged_files_are_named_and_left_out(trained: Path) -> None:
 
 def test_eval_says_what_training_ended_with(here: Path) -> None:
     last = json.loads((here / "run" / "log.jsonl").read_text().splitlines()[-1])
-    (row,) = rows(call("eval", "fruit", "--weights", "run/weights.safetensors", "--workers", "0", "--format", "json"))
+    (row,) = rows(call("eval", "photos", "--weights", "run/weights.safetensors", "--workers", "0", "--format", "json"))
     assert (row["part"], row["images"], row["damaged"]) == ("held-out", last["held_out_images"], 10)
     assert row["top1"] == last["held_out_correct"] / last["held_out_images"]
     assert row["loss"] == pytest.approx(last["held_out_loss"], rel=1e-6)
     (whole,) = rows(
-        call("eval", "fruit", "--weights", "run/weights.safetensors", "--part", "all", "--workers", "0", "--format", "json")
+        call("eval", "photos", "--weights", "run/weights.safetensors", "--part", "all", "--workers", "0", "--format", "json")
     )
     assert whole["images"] == 70
     (fused,) = rows(
-        call("eval", "fruit", "--weights", "run/weights.safetensors", "--mode", "fused", "--workers", "0", "--format", "json")
+        call("eval", "photos", "--weights", "run/weights.safetensors", "--mode", "fused", "--workers", "0", "--format", "json")
     )
     assert fused["confusion"] == row["confusion"]
     assert fused["loss"] == pytest.approx(row["loss"], rel=1e-4)
@@ -96,10 +96,10 @@ def test_eval_says_what_training_ended_with(here: Path) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_predict_takes_a_trained_file_as_it_is() -> None:
-    found = rows(call("predict", "fruit/apple/020.png", "--weights", "run/weights.safetensors", "--format", "json"))
-    assert {row["class_name"] for row in found} == {"apple", "pear"}
-    (row,) = rows(call("eval", "fruit", "--weights", "run/weights.safetensors", "--part", "all", "--format", "json"))
-    done = call("predict", "fruit", "--weights", "run/weights.safetensors", "--top", "1", "--format", "json")
+    found = rows(call("predict", "photos/china/020.jpg", "--weights", "run/weights.safetensors", "--format", "json"))
+    assert {row["class_name"] for row in found} == {"china", "flower"}
+    (row,) = rows(call("eval", "photos", "--weights", "run/weights.safetensors", "--part", "all", "--format", "json"))
+    done = call("predict", "photos", "--weights", "run/weights.safetensors", "--top", "1", "--format", "json")
     assert done.code == 1  # ten cannot be read
     named = [each for each in json.loads(done.out)["results"] if not each["error"]]
     assert len(named) == row["images"] == 70
@@ -112,7 +112,7 @@ def test_resume_of_a_run_that_is_over_says_the_same() -> None:
     before = load_file("run/weights.safetensors")
     done = call("train", "--resume", "run", "--workers", "0", "--threads", "1", "--format", "json")
     (row,) = rows(done)
-    assert (row["epochs"], row["data"], row["damaged"]) == (12, "fruit", 10)
+    assert (row["epochs"], row["data"], row["damaged"]) == (12, "photos", 10)
     after = load_file("run/weights.safetensors")
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
@@ -179,8 +179,8 @@ def test_verify_ends_with_3_where_something_is_missing(tmp_path: Path, monkeypat
 @pytest.mark.usefixtures("here")
 def test_the_card_of_trained_weights_is_shown() -> None:
     text = call("weights", "inspect", "run/weights.safetensors").out
-    assert "2: apple, pear" in text
-    assert "fruit, 12 epochs, recipe small" in text
+    assert "2: china, flower" in text
+    assert "photos, 12 epochs, recipe small" in text
     (row,) = rows(call("weights", "inspect", "run/weights.safetensors", "--format", "json"))
     assert row["preprocessing"] == {
         "size": 32,
@@ -196,7 +196,7 @@ def test_the_card_of_trained_weights_is_shown() -> None:
 @pytest.mark.parametrize("columns", [80, 200])
 def test_tables_fit_the_window(columns: int, trained: Path) -> None:
     done = run_on_terminal(
-        "eval", str(trained / "fruit"), "--weights", str(trained / "run" / "weights.safetensors"), columns=columns
+        "eval", str(trained / "photos"), "--weights", str(trained / "run" / "weights.safetensors"), columns=columns
     )
     assert done.code == 0, done.out
     lines = shown(done.out)
@@ -206,7 +206,7 @@ def test_tables_fit_the_window(columns: int, trained: Path) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_csv_has_the_row() -> None:
-    done = call("eval", "fruit", "--weights", "run/weights.safetensors", "--format", "csv", "-o", "found.csv")
+    done = call("eval", "photos", "--weights", "run/weights.safetensors", "--format", "csv", "-o", "found.csv")
     assert done.code == 0
     (row,) = list(csv.DictReader(io.StringIO(Path("found.csv").read_text())))
     assert float(row["top1_low"]) <= float(row["top1"]) <= float(row["top1_high"])
@@ -217,28 +217,28 @@ def test_csv_has_the_row() -> None:
 BAD = {
     "train": (2, "no data is named"),
     "train nowhere": (2, "'nowhere': is no folder"),
-    "train fruit -o run": (2, "holds a run already"),
-    "train fruit --epochs 0": (2, "epochs = 0"),
-    "train fruit --epochs many": (2, "'many'"),
-    "train fruit --set mixup": (2, "must be NAME=VALUE"),
-    "train fruit --set mixupp=1": (2, "unknown setting 'mixupp'"),
-    "train fruit --lr quick": (2, "'quick' must be a number"),
-    "train fruit --lr nan": (2, "rate = nan"),
-    "train fruit --variant tinny": (2, "unknown variant 'tinny'"),
-    "train fruit --recipe deitt": (2, "unknown recipe 'deitt'"),
-    "train fruit --variant tiny --config net.toml": (2, "must be one of them"),
-    "train fruit --device tpu": (2, "must be cpu or cuda"),
-    "train fruit --device cuda": (2, "no such device"),
-    "train fruit --workers 100000": (2, "--workers 100000"),
-    "train fruit --save-every -1": (2, "--save-every -1"),
+    "train photos -o run": (2, "holds a run already"),
+    "train photos --epochs 0": (2, "epochs = 0"),
+    "train photos --epochs many": (2, "'many'"),
+    "train photos --set mixup": (2, "must be NAME=VALUE"),
+    "train photos --set mixupp=1": (2, "unknown setting 'mixupp'"),
+    "train photos --lr quick": (2, "'quick' must be a number"),
+    "train photos --lr nan": (2, "rate = nan"),
+    "train photos --variant tinny": (2, "unknown variant 'tinny'"),
+    "train photos --recipe deitt": (2, "unknown recipe 'deitt'"),
+    "train photos --variant tiny --config net.toml": (2, "must be one of them"),
+    "train photos --device tpu": (2, "must be cpu or cuda"),
+    "train photos --device cuda": (2, "no such device"),
+    "train photos --workers 100000": (2, "--workers 100000"),
+    "train photos --save-every -1": (2, "--save-every -1"),
     "train --resume nowhere": (2, "no run in 'nowhere'"),
     "train --resume run --epochs 5": (2, "--epochs with --resume"),
-    "train fruit --resume run": (2, "DATA with --resume"),
-    "train fruit -o net.toml": (2, "cannot make the folder"),
+    "train photos --resume run": (2, "DATA with --resume"),
+    "train photos -o net.toml": (2, "cannot make the folder"),
     "eval nowhere --weights run/weights.safetensors": (2, "is no folder"),
-    "eval fruit --weights net.toml": (1, "net.toml"),
-    "eval fruit --weights run/weights.safetensors --mode fast": (2, "unknown mode 'fast'"),
-    "eval fruit --weights run/weights.safetensors --part some": (2, "unknown part 'some'"),
+    "eval photos --weights net.toml": (1, "net.toml"),
+    "eval photos --weights run/weights.safetensors --mode fast": (2, "unknown mode 'fast'"),
+    "eval photos --weights run/weights.safetensors --part some": (2, "unknown part 'some'"),
     "eval digits --weights run/weights.safetensors": (2, "digits has 10 classes, the network 2"),
     "weights inspect nowhere": (1, "cannot read weights"),
     "weights verify net.toml": (1, "net.toml"),
@@ -261,15 +261,15 @@ def test_bad_input_ends_in_one_clear_line(line: str, trained: Path, monkeypatch:
 
 @pytest.mark.usefixtures("here")
 def test_a_class_list_of_the_wrong_length() -> None:
-    Path("names.txt").write_text("apple\npear\nplum\n")
-    done = call("eval", "fruit", "--weights", "run/weights.safetensors", "--classes", "names.txt")
+    Path("names.txt").write_text("china\nflower\nplum\n")
+    done = call("eval", "photos", "--weights", "run/weights.safetensors", "--classes", "names.txt")
     assert done.code == 2
     assert "3 lines, the network has 2 classes" in error_of(done)
 
 
 def test_weights_that_were_cut_off(here: Path) -> None:
     damage(here / "run" / "weights.safetensors")
-    done = call("eval", "fruit", "--weights", "run/weights.safetensors")
+    done = call("eval", "photos", "--weights", "run/weights.safetensors")
     assert done.code == 1
     assert "is damaged" in error_of(done)
 
@@ -299,7 +299,7 @@ def test_a_full_disk_ends_it_with_the_old_checkpoint_whole() -> None:
 
 @pytest.mark.usefixtures("here")
 def test_ctrl_c_ends_it_between_two_steps() -> None:
-    words = ("train", "fruit", "--config", "net.toml", *SMALL, "--epochs", "500", "--batch", "16", "-o", "long")
+    words = ("train", "photos", "--config", "net.toml", *SMALL, "--epochs", "500", "--batch", "16", "-o", "long")
     with subprocess.Popen([COMMAND, *words], env=environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:

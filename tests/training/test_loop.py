@@ -15,7 +15,8 @@ from mpvit.config import ModelConfig, StageConfig
 from mpvit.errors import MpvitError, UsageError
 from mpvit.training import loop
 from mpvit.training.data import Data, open_data
-from mpvit.training.loop import Interrupted, Machine, accelerator_for, train
+from mpvit.training.loop import Interrupted, Machine, train
+from mpvit.training.processes import accelerator_for
 from mpvit.training.recipe import RECIPES, Recipe, changed
 from mpvit.training.results import Epoch, Step
 from mpvit.training.run import Run

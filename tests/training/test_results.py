@@ -13,7 +13,7 @@ from mpvit.errors import MpvitError
 from mpvit.model.card import Preprocessing
 from mpvit.training.data import open_data
 from mpvit.training.evaluation import evaluate
-from mpvit.training.loop import accelerator_of
+from mpvit.training.processes import accelerator_of
 from mpvit.training.results import Evaluation, wilson
 
 

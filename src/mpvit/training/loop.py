@@ -10,23 +10,23 @@ import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from accelerate import Accelerator, DataLoaderConfiguration
-from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from mpvit.errors import MpvitError, UsageError
+from mpvit.errors import MpvitError
 from mpvit.model.network import MPViT
 from mpvit.training import seed_of
-from mpvit.training.evaluation import batches, evaluate
+from mpvit.training.evaluation import Found, batches, evaluate
+from mpvit.training.processes import synced
 from mpvit.training.results import Epoch, Step
 from mpvit.training.run import Run, State
-from mpvit.training.synced import synced
 from mpvit.training.views import Changed, Order, mixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from accelerate import Accelerator
 
     from mpvit.training.data import Data
     from mpvit.training.recipe import Recipe
@@ -51,31 +51,6 @@ class Machine(NamedTuple):
 
 class Interrupted(KeyboardInterrupt):
     """Somebody ended the run between two steps; the checkpoint holds all that was done."""
-
-
-def accelerator_of(device: str, dtype: str = "float32", accumulate: int = 1) -> Accelerator:
-    """Return the accelerator of one process, or of the several that a launcher has started; ``device`` is cpu or cuda.
-
-    Each process takes its share of every batch, so that a batch is the same however many there are.
-    """
-    AcceleratorState._reset_state()  # noqa: SLF001 - else the dtype of an earlier one in this process holds
-    GradientState._reset_state()  # noqa: SLF001
-    return Accelerator(
-        cpu=device == "cpu",
-        mixed_precision="bf16" if dtype == "bfloat16" else "no",
-        gradient_accumulation_steps=accumulate,
-        dataloader_config=DataLoaderConfiguration(split_batches=True),
-        step_scheduler_with_optimizer=False,
-    )
-
-
-def accelerator_for(recipe: Recipe, device: str) -> Accelerator:
-    """Return the accelerator that trains by a recipe; raise ``UsageError`` where its processes cannot share a batch."""
-    accelerator = accelerator_of(device, recipe.dtype, recipe.accumulate)
-    part, processes = recipe.batch // recipe.accumulate, accelerator.num_processes
-    if part % processes:
-        raise UsageError(f"batch = {part}: must be a multiple of the {processes} processes", hint="each takes its share of it")
-    return accelerator
 
 
 def train(
@@ -168,16 +143,7 @@ class Loop:
         seconds = time.perf_counter() - began
         loss, accuracy = self._so_far()
         average = self.average.module.eval()
-        found = evaluate(
-            average,
-            self.data.held_out,
-            self.run.settings.preprocessing,
-            self.accelerator,
-            classes=len(self.data.classes),
-            batch=recipe.batch,
-            workers=self.machine.workers,
-        )
-        correct = sum(row[index] for index, row in enumerate(found.confusion))
+        found = self._held_out(average)
         self.history.append(
             Epoch(
                 epoch=len(self.history) + 1,
@@ -186,7 +152,7 @@ class Loop:
                 loss=loss,
                 accuracy=accuracy,
                 held_out_loss=found.loss,
-                held_out_correct=correct,
+                held_out_correct=sum(row[index] for index, row in enumerate(found.confusion)),
                 held_out_images=self.data.held_out.pictures,
                 images_per_s=(self.seen - before) / seconds,
             )
@@ -198,6 +164,18 @@ class Loop:
         if self.accelerator.is_main_process:
             self.run.save_epoch(average, self.data, self.history)  # type: ignore[arg-type]
         self.watch(self.history[-1])
+
+    def _held_out(self, network: nn.Module) -> Found:
+        """Return what a network in evaluation mode says of the pictures held out."""
+        return evaluate(
+            network,
+            self.data.held_out,
+            self.run.settings.preprocessing,
+            self.accelerator,
+            classes=len(self.data.classes),
+            batch=self.recipe.batch,
+            workers=self.machine.workers,
+        )
 
     def learn(self, images: Tensor, targets: Tensor, part: int) -> bool:
         """Learn from a part of a batch, 0 the first; tell whether that ends a step of the optimizer."""

@@ -1,15 +1,47 @@
-"""Batch norm over all processes, also where torch has none: ``nn.SyncBatchNorm`` runs on GPUs alone."""
+"""One process or several: who takes what of a batch, and batch norm over all of them."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState, GradientState
 from torch import Tensor, distributed, nn
+
+from mpvit.errors import UsageError
+
+if TYPE_CHECKING:
+    from mpvit.training.recipe import Recipe
+
+
+def accelerator_of(device: str, dtype: str = "float32", accumulate: int = 1) -> Accelerator:
+    """Return the accelerator of one process, or of the several that a launcher has started; ``device`` is cpu or cuda.
+
+    Each process takes its share of every batch, so that a batch is the same however many there are.
+    """
+    AcceleratorState._reset_state()  # noqa: SLF001 - else the dtype of an earlier one in this process holds
+    GradientState._reset_state()  # noqa: SLF001
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="bf16" if dtype == "bfloat16" else "no",
+        gradient_accumulation_steps=accumulate,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        step_scheduler_with_optimizer=False,
+    )
+
+
+def accelerator_for(recipe: Recipe, device: str) -> Accelerator:
+    """Return the accelerator that trains by a recipe; raise ``UsageError`` where its processes cannot share a batch."""
+    accelerator = accelerator_of(device, recipe.dtype, recipe.accumulate)
+    part, processes = recipe.batch // recipe.accumulate, accelerator.num_processes
+    if part % processes:
+        raise UsageError(f"batch = {part}: must be a multiple of the {processes} processes", hint="each takes its share of it")
+    return accelerator
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose statistics in training are those of the batches of all processes together.
+    """Batch norm whose statistics in training are those of all processes together; torch's own runs on GPUs alone.
 
     Count, sum and sum of squares are added up over the processes, and their gradients are on the way back.
     """

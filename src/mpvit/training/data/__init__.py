@@ -1,0 +1,207 @@
+"""Pictures in classes: a folder of class folders, the digits inside scikit-learn, a data set of Hugging Face on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from mpvit.errors import ImageError, MpvitError, UsageError
+from mpvit.training import seed_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from PIL import Image
+
+DIGITS = "digits"
+STORED = "hf:"
+
+HELD_OUT = 0.2
+"""The share of each class that is held out where the data has no part of its own for that."""
+
+PARTS = ("val", "validation", "valid", "test")
+"""What the pictures held out are called beside ``train``, the first that is there."""
+
+
+class Source(Protocol):
+    """Where pictures are read from, by their place in it."""
+
+    def read(self, place: int) -> Image.Image:
+        """Return the picture as 8-bit RGB; raise ``ImageError``."""
+
+    def name(self, place: int) -> str:
+        """Return what a person calls it."""
+
+
+class Part(NamedTuple):
+    """Some pictures of a source, each with the index of its class."""
+
+    source: Source
+    places: tuple[int, ...]
+    targets: tuple[int, ...]
+
+    def read(self, index: int) -> Image.Image:
+        """Return a picture as 8-bit RGB; raise ``ImageError``."""
+        return self.source.read(self.places[index])
+
+    def name(self, index: int) -> str:
+        """Return what a person calls it."""
+        return self.source.name(self.places[index])
+
+    def only(self, kept: Iterable[int]) -> Part:
+        """Return the pictures of these indices."""
+        kept = list(kept)
+        return self._replace(
+            places=tuple(self.places[index] for index in kept), targets=tuple(self.targets[index] for index in kept)
+        )
+
+    @property
+    def pictures(self) -> int:
+        """How many there are."""
+        return len(self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Pictures to train on and pictures held out.
+
+    Attributes:
+        name: what a person calls it.
+        where: what ``open_data`` opens it by, from any folder.
+        classes: the names of the classes, by index.
+        train: to learn from.
+        held_out: never learned from.
+        share: of each class held out by the rule of ``open_data``; 0 where the data brings its own part.
+        damaged: what cannot be read, with the reason; it is in neither part.
+    """
+
+    name: str
+    where: str
+    classes: tuple[str, ...]
+    train: Part
+    held_out: Part
+    share: float = 0.0
+    damaged: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def all(self) -> Part:
+        """Both parts; of one source."""
+        return self.train._replace(
+            places=self.train.places + self.held_out.places, targets=self.train.targets + self.held_out.targets
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these pictures in these classes from others: by their names, not by what they show."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.train, self.held_out):
+            for index, target in enumerate(part.targets):
+                digest.update(f"{part.name(index)}\0{self.classes[target]}\0".encode(errors="surrogateescape"))
+            digest.update(b"\1")
+        return digest.hexdigest()
+
+    def require_trainable(self) -> None:
+        """Raise ``UsageError`` where nothing is held out: no class has enough pictures for its share to be one."""
+        if not self.held_out.pictures:
+            most, target = max((number, target) for target, number in Counter(self.train.targets).items())
+            raise UsageError(
+                f"data {self.name!r}: too few pictures to hold any out, {most} in the largest class, {self.classes[target]!r}",
+                hint="some class needs at least 3, or the data a part of its own: train/ and val/",
+            )
+
+    def without(self, damaged: Collection[tuple[str, str]]) -> Data:
+        """Return the data without pictures that cannot be read; raise ``MpvitError`` where a class has no other."""
+        names = {name for name, _ in damaged}
+        train, held_out = (
+            part.only(index for index in range(part.pictures) if part.name(index) not in names)
+            for part in (self.train, self.held_out)
+        )
+        before, left = Counter(self.train.targets), Counter(train.targets)
+        for target, number in before.items():
+            if not left[target]:
+                raise MpvitError(f"class {self.classes[target]!r} of {self.name}: none of its {number} pictures can be read")
+        return replace(self, train=train, held_out=held_out, damaged=tuple(damaged))
+
+
+def open_data(text: str) -> Data:
+    """Return the data that ``text`` names: ``digits``, a folder, or ``hf:`` and a folder of Hugging Face.
+
+    A folder has class folders, or ``train`` and ``val`` with class folders in each. Where nothing is held out, a fifth of
+    each class is, by the pictures' names: the same ones whatever else comes into the folder.
+    Raises ``UsageError`` for what is no such folder, and ``MpvitError`` where a library that it needs is missing.
+    """
+    from mpvit.training.data import digits, folder, stored
+
+    if text == DIGITS:
+        return digits.read_digits()
+    if text.startswith(STORED):
+        return stored.read_stored(Path(text.removeprefix(STORED)))
+    try:
+        there = Path(text).is_dir()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        hint = f"name a folder of class folders, {STORED}FOLDER, or {DIGITS}, which needs none"
+        raise UsageError(f"data {text!r}: is no folder", hint=hint)
+    return folder.read_folder(Path(text))
+
+
+def require_classes(where: str, classes: Sequence[str]) -> None:
+    """Raise ``UsageError`` for fewer than two classes, and for two that differ in case alone."""
+    if not classes:
+        raise UsageError(f"data {where!r}: holds no class folder", hint="each class is a folder with its pictures")
+    if len(classes) == 1:
+        raise UsageError(f"data {where!r}: holds one class, {classes[0]!r}: must be at least two")
+    seen: dict[str, str] = {}
+    for name in classes:
+        if other := seen.get(name.casefold()):
+            raise UsageError(f"data {where!r}: classes {other!r} and {name!r} are one on a disk that is blind to case")
+        seen[name.casefold()] = name
+
+
+def split(whole: Part) -> tuple[Part, Part]:
+    """Return what is learned from and what is held out: of each class the share ``HELD_OUT`` that comes first by hash."""
+    members: dict[int, list[int]] = {}
+    for index, target in enumerate(whole.targets):
+        members.setdefault(target, []).append(index)
+    held: set[int] = set()
+    for indices in members.values():
+        drawn = sorted(indices, key=lambda index: seed_of(Path(whole.name(index)).as_posix()))
+        held.update(drawn[: round(HELD_OUT * len(indices))])
+    every = range(whole.pictures)
+    return whole.only(index for index in every if index not in held), whole.only(sorted(held))
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """Of each picture why it cannot be read; empty where it can."""
+
+    part: Part
+
+    def __len__(self) -> int:
+        return self.part.pictures
+
+    def __getitem__(self, index: int) -> str:
+        try:
+            self.part.read(index)
+        except ImageError as error:
+            return error.reason
+        return ""
+
+
+def damaged(data: Data, workers: int, watch: Callable[[Iterable[str], str, int], Iterable[str]]) -> list[tuple[str, str]]:
+    """Read every picture once, in ``workers`` processes; return those that cannot be read, with the reason.
+
+    ``watch`` takes what comes one after the other, what it is and how many there are, and hands it on.
+    """
+    if data.where == DIGITS:  # they are in memory
+        return []
+    from torch.utils.data import DataLoader
+
+    whole = data.all
+    reasons: Iterable[str] = DataLoader(_Checked(whole), batch_size=None, num_workers=workers)  # type: ignore[arg-type]
+    seen = watch(reasons, "Reading", whole.pictures)
+    return [(whole.name(index), reason) for index, reason in enumerate(seen) if reason]
