@@ -197,6 +197,17 @@ def parse_workers(number: int | None) -> int:
 _MOST_WORKERS = 1024
 
 
+def parse_settings(words: Sequence[str] | None) -> dict[str, Any]:
+    """Read "mixup=0" into settings by name; raise ``UsageError`` for what has no value."""
+    found = {}
+    for text in words or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text!r}: must be NAME=VALUE", hint="for example --set mixup=0")
+        found[name] = value
+    return found
+
+
 def parse_training_device(device: str) -> None:
     """Raise ``UsageError`` for a device that nothing is trained on here."""
     if device not in {"cpu", "cuda"}:
@@ -224,12 +235,7 @@ def _chosen(
     name = variant or ("digits-nano" if data == DIGITS else "tiny")
     network = (config.stem, load_config(config)) if config else (name, get_config(name))
     recipe_name = recipe or ("small" if data == DIGITS else "deit")
-    changes: dict[str, Any] = {}
-    for text in setting or ():
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--set {text!r}: must be NAME=VALUE", hint="for example --set mixup=0")
-        changes[key] = value
+    changes = parse_settings(setting)
     rate = named.pop("lr")
     how = changed(get_recipe(recipe_name), changes | {key: value for key, value in named.items() if value is not None})
     if rate is not None:

@@ -150,3 +150,15 @@ def test_what_names_no_data_is_refused(text: str, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError):
         open_data(text)
+
+
+def test_scales_are_drawn_from_their_number_alone() -> None:
+    first, second = open_data("scales"), open_data("scales")
+    assert (first.train.pictures, first.held_out.pictures, len(first.classes)) == (4000, 1000, 16)
+    assert Counter(first.train.targets) == dict.fromkeys(range(16), 250)
+    for index in (0, 17, 999):
+        one, other = (np.asarray(data.held_out.read(index)) for data in (first, second))
+        assert one.shape == (64, 64, 3)
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(np.asarray(first.train.read(0)), np.asarray(first.train.read(16)))
+    assert first.classes[first.train.targets[5]] == "square, checks"

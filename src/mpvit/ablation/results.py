@@ -44,6 +44,50 @@ class Matched:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """What a row came to in training, on pictures held out.
+
+    Attributes:
+        shares: of each seed, the share of pictures whose class the network names.
+        images: pictures held out.
+        mean: of the shares; ``half`` is half the width of its 95 % interval, None of one seed.
+        delta: the mean of the differences from the baseline of the same seed; ``delta_half`` likewise.
+    """
+
+    shares: tuple[float, ...]
+    images: int
+    mean: float
+    half: float | None
+    delta: float
+    delta_half: float | None
+
+    @property
+    def verdict(self) -> str:
+        """What the difference from the baseline says, in words."""
+        if self.delta_half is None:
+            return "one seed: no interval"
+        if abs(self.delta) <= self.delta_half:
+            return "no difference seen"
+        return "better" if self.delta > 0 else "worse"
+
+    def as_row(self) -> dict[str, Any]:
+        """Return flat figures for JSON and CSV."""
+        half, delta_half = self.half, self.delta_half
+        return {
+            "seeds": len(self.shares),
+            "images": self.images,
+            "accuracy": self.mean,
+            "accuracy_low": None if half is None else self.mean - half,
+            "accuracy_high": None if half is None else self.mean + half,
+            "delta_accuracy": self.delta,
+            "delta_accuracy_low": None if delta_half is None else self.delta - delta_half,
+            "delta_accuracy_high": None if delta_half is None else self.delta + delta_half,
+            "verdict": self.verdict,
+            "accuracies": list(self.shares),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One network of an ablation.
 
@@ -58,6 +102,7 @@ class Row:
         matched: how the budget was met; None where none was asked for.
         time: the latency of a forward pass; None where it was not measured.
         latency_ratio: the latency over the baseline's, by rounds of the same run.
+        accuracy: what training it has come to; None where it was not trained.
         error: why there is no such row; empty where there is.
     """
 
@@ -71,6 +116,7 @@ class Row:
     matched: Matched | None = None
     time: Measurement | None = None
     latency_ratio: Interval | None = None
+    accuracy: Accuracy | None = None
     error: str = ""
 
     @property
@@ -101,6 +147,8 @@ class Row:
                 "latency_over_baseline_low": ratio.low if ratio else None,
                 "latency_over_baseline_high": ratio.high if ratio else None,
             }
+        if self.accuracy:
+            row |= self.accuracy.as_row()
         return {**row, "error": self.error or (self.time.error if self.time else "") or None}
 
 

@@ -1,4 +1,4 @@
-"""Pictures in classes: a folder of class folders, the digits inside scikit-learn, a data set of Hugging Face on disk."""
+"""Pictures in classes: a folder of class folders, scikit-learn's digits, generated scales, a data set of Hugging Face."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 DIGITS = "digits"
+SCALES = "scales"
 STORED = "hf:"
 
 HELD_OUT = 0.2
@@ -127,16 +128,18 @@ class Data:
 
 
 def open_data(text: str) -> Data:
-    """Return the data that ``text`` names: ``digits``, a folder, or ``hf:`` and a folder of Hugging Face.
+    """Return the data that ``text`` names: ``digits``, ``scales``, a folder, or ``hf:`` and a folder of Hugging Face.
 
     A folder has class folders, or ``train`` and ``val`` with class folders in each. Where nothing is held out, a fifth of
     each class is, by the pictures' names: the same ones whatever else comes into the folder.
     Raises ``UsageError`` for what is no such folder, and ``MpvitError`` where a library that it needs is missing.
     """
-    from mpvit.training.data import digits, folder, stored
+    from mpvit.training.data import digits, folder, scales, stored
 
     if text == DIGITS:
         return digits.read_digits()
+    if text == SCALES:
+        return scales.read_scales()
     if text.startswith(STORED):
         return stored.read_stored(Path(text.removeprefix(STORED)))
     try:
@@ -144,7 +147,7 @@ def open_data(text: str) -> Data:
     except (OSError, ValueError):
         there = False
     if not there:
-        hint = f"name a folder of class folders, {STORED}FOLDER, or {DIGITS}, which needs none"
+        hint = f"name a folder of class folders, {STORED}FOLDER, or {DIGITS} or {SCALES}, which need none"
         raise UsageError(f"data {text!r}: is no folder", hint=hint)
     return folder.read_folder(Path(text))
 
@@ -197,7 +200,7 @@ def damaged(data: Data, workers: int, watch: Callable[[Iterable[str], str, int],
 
     ``watch`` takes what comes one after the other, what it is and how many there are, and hands it on.
     """
-    if data.where == DIGITS:  # they are in memory
+    if data.where in {DIGITS, SCALES}:  # they are no files
         return []
     from torch.utils.data import DataLoader
 
