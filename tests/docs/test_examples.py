@@ -22,11 +22,11 @@ from mpvit_cli.main import COMMANDS
 
 PAGES = [README, *DOCS]
 
-LONG = re.compile(r"--counter all|--live|mpvit report|mpvit train digits|--weights run/")
+LONG = re.compile(r"--counter all|--live|mpvit report|mpvit train digits|--weights run/|--train digits")
 """Commands of more than some seconds, which only `make slow` runs."""
 
 NOT_RUN = re.compile(
-    r"mpvit bench|--measure|--numerics|--max-latency|imagenet|mpvit train photos|mpvit predict (cat|photo)(?!.*--random-init)"
+    r"mpvit bench|--measure|--numerics|--max-latency|imagenet|train photos|train scales|mpvit predict (cat|photo)(?!.*--random-init)"
 )
 """Commands that measure this machine, download, or want what is not here: only their options are read."""
 
