@@ -26,7 +26,8 @@ LONG = re.compile(r"--counter all|--live|mpvit report|mpvit train digits|--weigh
 """Commands of more than some seconds, which only `make slow` runs."""
 
 NOT_RUN = re.compile(
-    r"mpvit bench|--measure|--numerics|--max-latency|imagenet|train photos|train scales|mpvit predict (cat|photo)(?!.*--random-init)"
+    "mpvit bench|--measure|--numerics|--max-latency|imagenet|train photos|train scales|"
+    r"mpvit predict (cat|photo)(?!.*--random-init)"
 )
 """Commands that measure this machine, download, or want what is not here: only their options are read."""
 
