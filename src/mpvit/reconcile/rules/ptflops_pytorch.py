@@ -50,14 +50,14 @@ def _macs(trace: Trace) -> Iterator[Term]:
             patched[kind] = patched.get(kind, 0) + _patched(seen)
             if kind == _PRODUCT and seen.call is not None:
                 products.add(seen.call)
-    whole = {kind: int(amount) for kind, amount in patched.items()}  # a factor of upsampling need not be whole
-    exact = sum(trace.calls[index].macs for index in products)
-    for (name, reason), amount in whole.items():
-        yield Term(name, amount - (exact if (name, reason) == _PRODUCT else 0), reason)
     hooked = 0
     for counted, terms in _hooks(trace, products):
         yield from terms
         hooked += counted
+    whole = {kind: int(amount) for kind, amount in patched.items()}  # a factor of upsampling need not be whole
+    exact = sum(trace.calls[index].macs for index in products)
+    for (name, reason), amount in whole.items():
+        yield Term(name, amount - (exact if (name, reason) == _PRODUCT else 0), reason)
     total = int(hooked / batch + sum(patched.values()))
     reason = "what hooks count is divided by the images; functions are not"
     yield Term("averaged over the batch", total - sum(whole.values()) - hooked, reason)
