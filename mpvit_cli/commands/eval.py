@@ -10,7 +10,7 @@ from mpvit.training import require
 from mpvit.variants import NETWORKS
 from mpvit_cli import options
 from mpvit_cli.commands.predict import Cache, Classes, Crop, Size, Weights
-from mpvit_cli.commands.train import Workers, parse_training_device, parse_workers
+from mpvit_cli.commands.train import Workers, parse_training_device, parse_workers, set_threads
 from mpvit_cli.output import Terminal, check_format
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A folder of class folders, digits, or hf:FOLDER.")]
@@ -86,8 +86,7 @@ def evaluate(
     from mpvit.tables.training import evaluation_document
     from mpvit.training.processes import accelerator_of
 
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads, readers)
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
     accelerator = accelerator_of(device)
     network = load_network(weights or find_weights(variant, cache, terminal.track), variant, classes)

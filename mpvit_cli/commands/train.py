@@ -126,8 +126,6 @@ def train(
     parse_training_device(device)
     chosen = None if resume else _chosen(ctx, str(data), variant, config, recipe, named, setting)
 
-    import torch
-
     from mpvit.training.loop import Interrupted, Machine
     from mpvit.training.loop import train as learn
     from mpvit.training.processes import accelerator_for
@@ -135,8 +133,7 @@ def train(
     from mpvit.training.start import begin
     from mpvit.training.start import resume as go_on
 
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(threads, readers)
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
     if chosen is None:
         run = Run.open(Path(str(resume)))
@@ -187,14 +184,27 @@ def _show(terminal: Terminal, run: "Run", found: "Data", history: "Sequence[Epoc
 
 def parse_workers(number: int | None) -> int:
     """Return how many processes read pictures; raise ``UsageError`` for a number that no machine starts."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    readers = min(2, cores) if number is None else number
+    readers = min(2, _cores()) if number is None else number
     if not 0 <= readers <= _MOST_WORKERS:
         raise UsageError(f"--workers {readers}: must be from 0 to {_MOST_WORKERS}")
     return readers
 
 
 _MOST_WORKERS = 1024
+
+
+def set_threads(threads: int | None, readers: int) -> None:
+    """Give torch so many threads; by default a core is left to those that read pictures, unless the environment says."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    elif readers and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), max(_cores() - 1, 1)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parse_settings(words: Sequence[str] | None) -> dict[str, Any]:
