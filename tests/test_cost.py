@@ -41,7 +41,7 @@ def hooked(model: nn.Module, image: Tensor) -> dict[str, list[Seen]]:
     return dict(seen)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(configs(), shapes())
 def test_every_layer_is_the_module_of_its_name(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     batch, height, width = shape

@@ -193,6 +193,7 @@ def test_the_card_of_trained_weights_is_shown() -> None:
 # ── what a person sees ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [80, 200])
 def test_tables_fit_the_window(columns: int, trained: Path) -> None:
     done = run_on_terminal(
@@ -274,6 +275,7 @@ def test_weights_that_were_cut_off(here: Path) -> None:
     assert "is damaged" in error_of(done)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_a_full_disk_ends_it_with_the_old_checkpoint_whole() -> None:
     """No file may grow beyond 4 kB: as on a full disk the checkpoint cannot be written."""
@@ -297,6 +299,7 @@ def test_a_full_disk_ends_it_with_the_old_checkpoint_whole() -> None:
     assert call("train", "--resume", "run", "--workers", "0", "--threads", "1").code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_ctrl_c_ends_it_between_two_steps() -> None:
     words = ("train", "photos", "--config", "net.toml", *SMALL, "--epochs", "500", "--batch", "16", "-o", "long")
