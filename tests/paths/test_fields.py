@@ -11,6 +11,7 @@ from torch import nn
 from mpvit.config import ModelConfig, StageConfig
 from mpvit.model.network import MPViT, build_model
 from mpvit.paths.fields import PathField, path_fields
+from mpvit.paths.inside import opened
 from mpvit.variants import VARIANTS
 
 FAR = 10**6
@@ -76,8 +77,8 @@ def test_a_field_is_what_convolutions_reach_one_after_the_other(config: ModelCon
 def without_attention(config: ModelConfig) -> MPViT:
     """The network without transformer layers, in which everything is positive: no two influences cancel out."""
     network = build_model(config).double().eval()
-    for stage in network.stages:
-        for path in stage.paths:
+    for at in opened(network):
+        for path in at.paths:
             path.layers = nn.ModuleList()
     for parameter in network.parameters():
         parameter.abs_().add_(0.01)
@@ -104,7 +105,7 @@ def test_a_field_is_where_the_gradient_of_a_token_is_not_zero(name: str) -> None
         x = network.stem(image)
         for stage in network.stages[: field.stage - 2]:
             x = stage(x)
-        for path in network.stages[field.stage - 2].paths[: field.path]:
+        for path in opened(network)[field.stage - 2].paths[: field.path]:
             embedded, _ = path(x)
             x = embedded if config.stages[0].patch_embed == "series" else x
         token = embedded.shape[-1] // 2
@@ -123,13 +124,13 @@ def test_an_impulse_in_a_stages_input_reaches_a_window_of_tokens(name: str) -> N
     config = NETWORKS[name]
     network = without_attention(config)
     for index, fields in enumerate(by_stage(config)):
-        stage = network.stages[index]
+        paths = opened(network)[index].paths
         calm = torch.ones(1, config.stages[index].dim, 32, 32, dtype=torch.float64)
         reached: list[set[int]] = [set() for _ in fields]
         for place in range(32):
             x, y = calm.clone(), calm
             x[..., place, 16] += 1
-            for path, module in enumerate(stage.paths):
+            for path, module in enumerate(paths):
                 (struck, _), (still, _) = module(x), module(y)
                 token = struck.shape[-2] // 2
                 if (struck - still)[0, :, token].abs().sum() > 0:
