@@ -2,25 +2,21 @@
 
 import math
 from dataclasses import replace
-from typing import cast
 
 import pytest
 import torch
 from drawn_networks import SMALL, drawn, images
 
 from mpvit.errors import UsageError
-from mpvit.model.layers import TransformerLayer
+from mpvit.model.layers import Attention
 from mpvit.paths.implied import distances, head_maps, implied_map, layers, map_statistics
-from mpvit.paths.inside import kept, opened
+from mpvit.paths.inside import kept
 
 
 def test_factorized_attention_is_its_implied_map_times_the_values() -> None:
     """Of every layer of a network: context = softmax(K)ᵀ·V first, as attention computes it, in loops."""
     network, x = drawn(SMALL), images(1)
-    attentions = [
-        cast("TransformerLayer", layer).attention for at in opened(network) for path in at.paths for layer in path.layers
-    ]
-    modules = [attention.qkv for attention in attentions]
+    modules = [module.qkv for module in network.modules() if isinstance(module, Attention)]
     with kept(modules) as found, torch.no_grad():
         network(x)
     every = layers(network, x)
