@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpvit.errors import MpvitError
-from mpvit.paths.inside import kept, opened, silenced, to_fusion
+from mpvit.paths.inside import kept, opened, show, silenced, to_fusion
 from mpvit.paths.results import Contribution, Silenced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mpvit.model.network import MPViT
     from mpvit.model.stages import Stage
@@ -56,7 +56,7 @@ def contributions(model: MPViT, batches: Iterable[Tensor]) -> tuple[list[Contrib
     place = next(model.parameters())
     with kept(branch.module for at in stages for branch in at.branches) as found:
         for pictures in batches:
-            model(pictures.to(place))
+            show(model, pictures)
             for at, total in zip(stages, sums, strict=True):
                 total.add(at.stage, [to_fusion(found, branch) for branch in at.branches])
     results: list[Contribution] = []
@@ -103,11 +103,9 @@ def silence(
     ``targets`` are the pictures' classes in the order of ``batches``.
     """
     every = [branch for at in opened(model) for branch in at.branches]
-    place = next(model.parameters())
     right: list[list[Tensor]] = [[] for _ in range(len(every) + 1)]
     first = 0
-    for pictures in batches:
-        images = pictures.to(place)
+    for images in batches:
         wanted = torch.tensor(targets[first : first + len(images)])
         first += len(images)
         right[0].append(_right(model, images, wanted))
@@ -123,5 +121,5 @@ def silence(
     ]
 
 
-def _right(model: Callable[[Tensor], Tensor], images: Tensor, wanted: Tensor) -> Tensor:
-    return model(images).argmax(1).cpu() == wanted
+def _right(model: MPViT, images: Tensor, wanted: Tensor) -> Tensor:
+    return show(model, images).argmax(1).cpu() == wanted

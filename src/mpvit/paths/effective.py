@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mpvit.errors import MpvitError
 from mpvit.paths.fields import path_fields
-from mpvit.paths.inside import kept, opened
+from mpvit.paths.inside import kept, opened, show
 from mpvit.paths.results import Effective
 from mpvit.training import seed_of
 
@@ -41,7 +41,7 @@ def effective_fields(model: MPViT, batches: Iterable[Tensor]) -> list[Effective]
     for pictures in batches:
         images = pictures.to(next(model.parameters())).requires_grad_()
         with kept(paths) as found, torch.enable_grad():
-            model(images)
+            show(model, images)
         for behind, total in enumerate(sums):
             each = [energy(centre(found[path][behind]), images, signs).sum(0).double().cpu() for path in paths]
             total[:] = [old + new for old, new in zip(total, each, strict=True)] if total else each

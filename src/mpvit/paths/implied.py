@@ -17,8 +17,8 @@ from mpvit.compare_attention.numerics import MAPS
 from mpvit.config import FIRST_STAGE
 from mpvit.errors import MpvitError, UsageError
 from mpvit.paths.fields import path_fields
-from mpvit.paths.inside import kept, opened
-from mpvit.paths.results import HeadMap, MapStatistics
+from mpvit.paths.inside import kept, opened, show
+from mpvit.paths.results import Attended, HeadMap, MapStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,7 +57,7 @@ def layers(model: MPViT, images: Tensor) -> list[Layer]:
     ]
     strides = {(field.stage, field.path): field.token_stride for field in path_fields(model.config)}
     with kept(module for *_, path, attention in places for module in (path, attention.qkv)) as found:
-        model(images.to(next(model.parameters())))
+        show(model, images)
     return [
         Layer(
             number,
@@ -103,6 +103,43 @@ def distances(grid: tuple[int, int], stride: int) -> Tensor:
     down, across = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
     places = torch.stack((down.flatten(), across.flatten()), dim=1).double() * stride
     return torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def attended(
+    model: MPViT, image: Tensor, place: tuple[int, int], *, stage: int, path: int | None = None, head: int | None = None
+) -> list[Attended]:
+    """Return to which tokens the one next to a pixel, ``place`` (x, y), attends in the last layer of a stage's paths.
+
+    ``path`` and ``head`` count from 1; without ``path`` it is one head (default 1) of each path, with it each head of that
+    one, or ``head`` alone. ``image`` is (1, c, h, w). Raises ``UsageError`` for what is not there.
+    """
+    config = model.config.stages[_within("stage", stage, FIRST_STAGE, len(model.config.stages)) - FIRST_STAGE]
+    for name, number, last in (("path", path, config.paths), ("head", head, config.heads)):
+        _within(name, 1 if number is None else number, 1, last)
+    x, y = place
+    for name, pixel, side in (("x", x, image.shape[3]), ("y", y, image.shape[2])):
+        _within(name, pixel, 0, side)
+    heads = [head] if head else [1] if path is None else range(1, config.heads + 1)
+    found = []
+    for layer in layers(model, image):
+        if (layer.stage, layer.layer) == (stage, config.layers) and path in (None, layer.path):
+            height, width = layer.grid
+            row, column = (min(round(at / layer.stride), length - 1) for at, length in ((y, height), (x, width)))
+            pair = [
+                implied_map(kind, layer.query, layer.key, layer.grid)[0, :, row * width + column]
+                for kind in (layer.kind, "softmax")
+            ]
+            own, full = (each.reshape(-1, height, width).numpy(force=True) for each in pair)
+            found += [
+                Attended(stage, layer.path, each, layer.stride, (column, row), own[each - 1], full[each - 1]) for each in heads
+            ]
+    return found
+
+
+def _within(name: str, number: int, first: int, count: int) -> int:
+    if not first <= number < first + count:
+        raise UsageError(f"{name} {number}: must be from {first} to {first + count - 1}")
+    return number
 
 
 def head_maps(model: MPViT, batches: Iterable[Tensor]) -> tuple[list[HeadMap], list[int]]:

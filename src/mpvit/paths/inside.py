@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mpvit.config import FIRST_STAGE
+from mpvit.errors import MpvitError
+from mpvit.units import times
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,6 +52,19 @@ def opened(model: MPViT) -> list[Opened]:
             Opened(number, stage, paths, local + [Branch(number, f"path {place}", path) for place, path in enumerate(paths, 1)])
         )
     return found
+
+
+def show(model: MPViT, images: Tensor) -> Tensor:
+    """Return the logits, (b, c, h, w) -> (b, classes); raise ``MpvitError`` where the network fails on so many pictures."""
+    try:
+        return model(images.to(next(model.parameters())))
+    except (RuntimeError, MemoryError) as error:  # torch's own out-of-memory errors are RuntimeErrors
+        reason = str(error).strip().partition("\n")[0]
+        size = times(tuple(images.shape[2:]))
+        raise MpvitError(
+            f"the network failed on {len(images)} pictures of {size} pixels: {reason}",
+            hint="a smaller size or batch needs less memory",
+        ) from error
 
 
 @contextmanager

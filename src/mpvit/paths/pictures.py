@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpvit.model.card import Preprocessing
+    from mpvit.prediction.inference import Network
     from mpvit.training.data import Data
 
 
@@ -54,6 +55,14 @@ class Pictures(NamedTuple):
         """Return one as the network sees it, but in colours that a person sees: (side, side, 3) in [0, 1]."""
         values = preprocess(self.part.read(place), self.how).transpose(1, 2, 0).astype(np.float64)
         return (values * self.how.std + self.how.mean).clip(0, 1)
+
+    def targets(self, network: Network) -> tuple[int, ...]:
+        """Return the network's index of each picture's class; raise ``UsageError`` for classes that it does not know."""
+        from mpvit.training.judge import _known  # what mpvit eval goes by
+
+        if self.data is None:
+            raise UsageError(f"{self.name}: pictures without classes")
+        return _known(self.part, self.data, network).targets
 
 
 def named_pictures(paths: Sequence[Path], how: Preprocessing) -> Pictures:

@@ -146,6 +146,21 @@ class MapStatistics(NamedTuple):
     negative: float
 
 
+class Attended(NamedTuple):
+    """To which tokens one token attends in one head of a path's last layer, and to which it would in full attention.
+
+    ``token`` is its (x, y) in the grid, whose tokens are ``stride`` pixels apart; ``implied`` and ``full`` are (h, w).
+    """
+
+    stage: int
+    path: int
+    head: int
+    stride: int
+    token: tuple[int, int]
+    implied: NDArray[np.float64]
+    full: NDArray[np.float64]
+
+
 @dataclass(frozen=True, slots=True)
 class HeadMap:
     """The map that one head implies, and full softmax attention's of the same queries and keys.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mpvit.errors import MpvitError, UsageError
-from mpvit.paths.inside import kept, opened, to_fusion
+from mpvit.paths.inside import kept, opened, show, to_fusion
 from mpvit.paths.results import Similarity
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def similarities(model: MPViT, batches: Iterable[Tensor]) -> Similarity:
     names = [
         name for stage in stages for name in (*(branch.label for branch in stage.branches), f"stage {stage.number} output")
     ]
-    place, pictures = next(model.parameters()), 0
+    pictures = 0
     total = torch.zeros(len(names), len(names), dtype=torch.float64)
     with kept(module for at in stages for module in (at.stage, *(branch.module for branch in at.branches))) as found:
         for images in batches:
             with torch.inference_mode():
-                model(images.to(place))
+                show(model, images)
             seen = [x for at in stages for x in (*(to_fusion(found, each) for each in at.branches), found[at.stage])]
             total += unbiased_hsic(torch.stack([gram(x) for x in seen])).cpu()
             pictures += len(images)
