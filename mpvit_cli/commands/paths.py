@@ -260,7 +260,6 @@ class _Work(NamedTuple):
     pictures: "Pictures"
     batch: int
     looked: "Looked"
-    title: str
     terminal: Terminal
 
     def batches(self) -> "Iterator[Tensor]":
@@ -283,8 +282,7 @@ def _look(
     from mpvit.tables.paths import Looked
 
     looked = Looked(network.about, pictures.name, pictures.part.pictures, how.size)
-    title = f"{network.about.model}{'' if network.about.trained else ', untrained'}; {pictures.name}"
-    work = _Work(network, pictures, how.batch, looked, title, terminal)
+    work = _Work(network, pictures, how.batch, looked, terminal)
     if view == "fields":
         return _fields(work, plot=plot)
     if view == "contribution":
@@ -304,7 +302,7 @@ def _fields(work: _Work, *, plot: bool) -> "tuple[Document, Figure | None]":
         return document, None
     from mpvit.plots.paths import fields_figure
 
-    return document, fields_figure(found, work.pictures.shown(0), work.title)
+    return document, fields_figure(found, work.pictures.shown(0), work.looked.caption)
 
 
 def _contribution(work: _Work, *, plot: bool) -> "tuple[Document, Figure | None]":
@@ -321,7 +319,7 @@ def _contribution(work: _Work, *, plot: bool) -> "tuple[Document, Figure | None]
         return document, None
     from mpvit.plots.paths import contribution_figure
 
-    return document, contribution_figure(found, work.title)
+    return document, contribution_figure(found, work.looked.caption)
 
 
 def _similarity(work: _Work, *, plot: bool) -> "tuple[Document, Figure | None]":
@@ -334,7 +332,7 @@ def _similarity(work: _Work, *, plot: bool) -> "tuple[Document, Figure | None]":
         return document, None
     from mpvit.plots.paths import similarity_figure
 
-    return document, similarity_figure(found, work.title)
+    return document, similarity_figure(found, work.looked.caption)
 
 
 def _attention(work: _Work, drawn: _Drawn, *, plot: bool) -> "tuple[Document, Figure | None]":
@@ -352,4 +350,5 @@ def _attention(work: _Work, drawn: _Drawn, *, plot: bool) -> "tuple[Document, Fi
     from mpvit.plots.paths import attention_maps_figure
 
     which = f"path {drawn.path}" if drawn.path else f"head {drawn.head or 1}"
-    return document, attention_maps_figure(panels, work.pictures.shown(0), f"{work.title}; stage {stage}, {which}")
+    title = f"{work.looked.network} on {work.pictures.part.name(0)}: stage {stage}, {which}"
+    return document, attention_maps_figure(panels, work.pictures.shown(0), title)

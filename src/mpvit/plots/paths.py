@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from mpvit.paths.results import Attended, Contribution, Effective, Similarity
 
 _LETTERS = 8
-_PALE = 0.45
-"""How much of a picture's contrast stays below lines."""
+_PALE, _PALER = 0.45, 0.25
+"""How much of a picture's contrast stays below lines, and below colours."""
+
+_FARTHEST = 0.75
+"""How far a panel of fields goes beyond the picture, as a share of its side."""
 
 _DARK = 0.6
 """From here on black numbers cannot be read."""
@@ -37,10 +40,10 @@ def _color(path: int) -> str:
     return COLORS[(path - 1) % len(COLORS)]
 
 
-def _picture(axes: Axes, picture: NDArray[np.float64]) -> None:
-    """Draw a picture, (h, w, 3) in [0, 1], pale and without colour, so that lines in colour are seen on it."""
+def _picture(axes: Axes, picture: NDArray[np.float64], contrast: float = _PALE) -> None:
+    """Draw a picture, (h, w, 3) in [0, 1], pale and without colour, so that what is in colour is seen on it."""
     grey = picture.mean(2)
-    axes.imshow(1 - _PALE * (1 - grey), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(1 - contrast * (1 - grey), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xlim(-0.5, grey.shape[1] - 0.5)
     axes.set_ylim(grey.shape[0] - 0.5, -0.5)
     axes.set_xticks([])
@@ -63,7 +66,10 @@ def fields_figure(found: Sequence[Effective], picture: NDArray[np.float64], titl
                 if row == 0:
                     _square(axes, each)
             axes.plot(*stage[0].token, "+", color="black", markersize=6, markeredgewidth=1)
+            _focus(axes, stage)
         panels[0, column].set_title(f"stage {stage[0].field.stage}", fontsize=_LETTERS + 1)
+        first, last = panels[1, column].get_xlim()
+        panels[1, column].set_xlabel(f"{last - first:.0f} pixels across", fontsize=_LETTERS)
     for axes, text in zip(panels[:, 0], ("embedded", "behind the path's layers"), strict=True):
         axes.set_ylabel(text, fontsize=_LETTERS + 1)
     paths = sorted({each.field.path for each in found})
@@ -80,7 +86,9 @@ def _outline(axes: Axes, found: Effective, shares: NDArray[np.float64]) -> None:
     smooth = smoothed(shares, found.field.token_stride / 4)
     values = np.sort(smooth.ravel())[::-1]
     level = values[np.searchsorted(values.cumsum(), values.sum() / 2)]
-    axes.contour(smooth, levels=[level], colors=[_color(found.field.path)], linewidths=1.4)
+    down, across = (np.clip(np.arange(-1, length + 1), -0.5, length - 0.5) for length in smooth.shape)
+    closed = np.pad(smooth, 1)  # a line that meets the picture's edge goes along it
+    axes.contour(across, down, closed, levels=[level], colors=[_color(found.field.path)], linewidths=1.4)
 
 
 def smoothed(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
@@ -94,8 +102,26 @@ def smoothed(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     return values
 
 
+def _focus(axes: Axes, stage: Sequence[Effective]) -> None:
+    """Show as much around the token as its stage's fields need, also beyond the picture, and frame the picture."""
+    height, width = stage[0].embedded.shape
+    axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="0.4", linewidth=0.8))
+    axes.spines[:].set_visible(False)
+    side = max(each.field.receptive_field for each in stage)
+    near = max(side, *(4 * max(each.radius, each.output_radius) for each in stage))
+    beyond = _FARTHEST * max(height, width)
+    spans = []
+    for at, length in zip(stage[0].token, (width, height), strict=True):
+        first, last = at - side / 2 - 1, at + side / 2 + 1
+        first = at - near if at - near > 0 else max(min(first, -1), -beyond)
+        last = at + near if at + near < length else min(max(last, length), length + beyond)
+        spans.append((first, last))
+    axes.set_xlim(spans[0])
+    axes.set_ylim(spans[1][::-1])
+
+
 def _square(axes: Axes, found: Effective) -> None:
-    """Draw the receptive field as far as it is within the picture."""
+    """Draw the receptive field."""
     (x, y), side = found.token, found.field.receptive_field
     corner = (x - side / 2, y - side / 2)
     axes.add_patch(
@@ -124,13 +150,22 @@ def contribution_figure(found: Sequence[Contribution], title: str) -> Figure:
     shares.axvline(0, color="0.3", linewidth=0.7)
     shares.set_xlabel("share of the fusion's output, %", fontsize=_LETTERS + 1)
     handles = [
-        Line2D([], [], color="black", marker="|", markersize=9, markeredgewidth=1.4, linestyle="none", label="of what varies")
+        Line2D(
+            [],
+            [],
+            color="black",
+            marker="|",
+            markersize=9,
+            markeredgewidth=1.4,
+            linestyle="none",
+            label="of what differs between pictures",
+        )
     ]
     shares.legend(handles=handles, fontsize=_LETTERS, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     if known := found[0].silenced:
         low, high = wilson(known.intact, known.images)
         accuracy.axvspan(100 * low, 100 * high, color="0.85", linewidth=0, zorder=0)
-        label = f"intact: {100 * known.intact / known.images:.1f} %"
+        label = f"intact, {100 * known.intact / known.images:.1f} %, with its interval"
         accuracy.axvline(100 * known.intact / known.images, color="0.3", linewidth=0.8, linestyle=(0, (4, 2)), label=label)
         accuracy.legend(fontsize=_LETTERS, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
     accuracy.set_xlabel("top-1 without the branch, %, 95 % interval", fontsize=_LETTERS + 1)
@@ -191,13 +226,13 @@ def similarity_figure(found: Similarity, title: str) -> Figure:
 
 def attention_maps_figure(found: Sequence[Attended], picture: NDArray[np.float64], title: str) -> Figure:
     """Return a column a map: what the network's own attention weighs, and what full attention would, for one token."""
-    figure = Figure(figsize=(max(1.9 * len(found), 4.6), 4.7), layout="constrained")
+    figure = Figure(figsize=(max(1.9 * len(found), 4.6), 4.1), layout="constrained")
     panels = figure.subplots(2, len(found), squeeze=False)
     many = len({each.path for each in found}) > 1
     image: Any = None
     for column, each in enumerate(found):
         for axes, weights in zip(panels[:, column], (each.implied, each.full), strict=True):
-            _picture(axes, picture)
+            _picture(axes, picture, _PALER)
             image = _weights(axes, weights, each)
         name = f"path {each.path}" if many else f"head {each.head}"
         panels[0, column].set_title(name, fontsize=_LETTERS + 1)
@@ -211,14 +246,20 @@ def attention_maps_figure(found: Sequence[Attended], picture: NDArray[np.float64
 
 
 def _weights(axes: Axes, weights: NDArray[np.float64], found: Attended) -> Any:  # noqa: ANN401 - what a colour bar is for
-    """Draw a token's weights over its picture, red above 0 and blue below, and a frame around the token."""
-    (height, width), stride = weights.shape, found.stride
+    """Draw a token's weights over its picture, red above 0 and blue below, and a frame around the token.
+
+    A token has the pixels that are nearer to it than to others.
+    """
     largest = float(np.abs(weights).max()) or 1.0
-    edges = (-stride / 2, (width - 0.5) * stride, (height - 0.5) * stride, -stride / 2)
-    limits = (axes.get_xlim(), axes.get_ylim())
-    image = axes.imshow(weights / largest, cmap="RdBu_r", vmin=-1, vmax=1, extent=edges, alpha=0.72, interpolation="nearest")
-    axes.set(xlim=limits[0], ylim=limits[1])
-    x, y = (place * stride - stride / 2 for place in found.token)
-    axes.add_patch(Rectangle((x, y), stride, stride, fill=False, edgecolor="black", linewidth=1.2))
-    axes.set_xlabel(f"sum {weights.sum():.2f}, largest {largest:.2g}", fontsize=_LETTERS - 1)
-    return image
+    limits = (axes.get_xlim(), axes.get_ylim()[::-1])
+    across, down = (
+        np.array([first, *(np.arange(1, count) - 0.5) * found.stride, last])
+        for (first, last), count in zip(limits, reversed(weights.shape), strict=True)
+    )
+    mesh = axes.pcolormesh(across, down, weights / largest, cmap="RdBu_r", vmin=-1, vmax=1, alpha=0.75, linewidth=0)
+    mesh.set_rasterized(True)  # else the seams of its cells are seen
+    column, row = found.token
+    corner, end = (across[column], down[row]), (across[column + 1], down[row + 1])
+    axes.add_patch(Rectangle(corner, end[0] - corner[0], end[1] - corner[1], fill=False, edgecolor="black", linewidth=1.4))
+    axes.set_xlabel(f"sum {weights.sum():.2f}, largest {largest:.2g}".replace("-", "−"), fontsize=_LETTERS - 1)
+    return mesh

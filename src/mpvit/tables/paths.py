@@ -38,6 +38,16 @@ class Looked:
         weights = f"weights {self.about.weights}" if self.about.trained else "untrained"
         return f"{self.about.model}, {weights}; {self.name}: {self.pictures} of {times((self.size, self.size))} pixels"
 
+    @property
+    def network(self) -> str:
+        """The network's name."""
+        return self.about.model if self.about.trained else f"{self.about.model}, untrained,"
+
+    @property
+    def caption(self) -> str:
+        """What stands above a figure."""
+        return f"{self.network} on {self.name}" + (f": {self.pictures} pictures" if self.pictures > 1 else "")
+
     def document(self, view: str, rows: Sequence[dict[str, Any]], tables: Sequence[Table], notes: Sequence[str]) -> Document:
         """Return a view's answer; each row says what was looked at."""
         same = {
@@ -197,10 +207,10 @@ _HEADS: tuple[Field[list[HeadMap]], ...] = (
     Field("eff.", lambda h: f"{_mean([each.implied.effective_rank for each in h]):.2f}"),
     Field("Distance px", lambda h: _pixels(_mean([each.implied.distance for each in h]))),
     Field("< 0", lambda h: percent(_mean([each.implied.negative for each in h])), optional=True),
-    Field("Full: rank", lambda h: max(each.full.rank for each in h)),
-    Field("eff.", lambda h: f"{_mean([each.full.effective_rank for each in h]):.2f}"),
-    Field("Distance px", lambda h: _pixels(_mean([each.full.distance for each in h]))),
-    Field("Uniform px", lambda h: _pixels(h[0].uniform_distance)),
+    Field("full: rank", lambda h: max(each.full.rank for each in h)),
+    Field("full: eff.", lambda h: f"{_mean([each.full.effective_rank for each in h]):.2f}"),
+    Field("full: px", lambda h: _pixels(_mean([each.full.distance for each in h]))),
+    Field("uniform px", lambda h: _pixels(h[0].uniform_distance)),
 )
 _ATTENTION_NOTES = (
     "The N×N map of each layer's attention, beside softmax(Q·Kᵀ/√d) of the same Q and K; mean over heads and pictures.",
