@@ -12,9 +12,10 @@ from mpvit.paths.fields import path_fields
 from mpvit.tables.paths import UNTRAINED, geometry_document
 from mpvit.training import require
 from mpvit.training.data import DIGITS
-from mpvit.variants import NETWORKS, SHIPPED
+from mpvit.variants import NETWORKS, SHIPPED, get_config
 from mpvit_cli import options
 from mpvit_cli.commands.predict import Cache, Crop, RandomInit, Size, Weights
+from mpvit_cli.commands.train import Device, parse_training_device
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def paths(
     crop: Crop = None,
     size: Size = None,
     batch: options.Batch = 64,
-    device: options.Device = "cpu",
+    device: Device = "cpu",
     random_init: RandomInit = False,
     cache: Cache = None,
     plot: options.Plot = None,
@@ -138,7 +139,10 @@ def paths(
     if view not in VIEWS:
         raise unknown_name("view", view, VIEWS)
     drawn = _Drawn(stage, path, head, _pixel(point))
+    parse_training_device(device)
     _check(view, image, data, pictures, batch, config, drawn)
+    if variant:
+        get_config(variant)
     if random_init and weights:
         raise UsageError(f"--random-init with --weights {weights}: must be one of them")
     if view == GEOMETRY and not weights:
@@ -244,7 +248,7 @@ def _pictures(
     if data is None and network.about.trained and (known is None or known.data != DIGITS):
         raise UsageError("no pictures are named", hint="--image FILE, or --data with a folder of class folders")
     require("sklearn" if data in (None, DIGITS) else "kornia")
-    found = held_out_pictures(data or DIGITS, most or MOST[view], how)
+    found = held_out_pictures(DIGITS if data is None else data, most or MOST[view], how)
     for name, reason in found.unreadable:
         terminal.note(f"left out: {name}: {reason}")
     return found

@@ -91,7 +91,7 @@ def test_what_never_varies_has_no_similarity() -> None:
 
 def test_too_few_pictures_and_damaged_weights_are_said_so() -> None:
     network = drawn(SMALL)
-    with pytest.raises(UsageError, match="3 pictures: similarity needs at least 4"):
+    with pytest.raises(UsageError, match="similarity of 3 pictures at a time: must be at least 4"):
         similarities(network, [images(3)])
     with torch.no_grad():
         next(network.parameters()).fill_(float("nan"))

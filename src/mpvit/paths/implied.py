@@ -91,8 +91,8 @@ def require_maps(model: MPViT) -> None:
 
 
 def implied_map(kind: str, query: Tensor, key: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return the map of attention of ``kind``, its scale included: two (b, heads, n, d) -> (b, heads, n, n)."""
-    batch, heads, tokens, head_dim = query.shape
+    """Return the map of attention of ``kind``, its scale included: (b, heads, m, d), (b, heads, n, d) -> (b, heads, m, n)."""
+    batch, heads, tokens, head_dim = key.shape
     found, _ = get_kind(kind)
     every_token = torch.eye(tokens).to(query).expand(batch, heads, tokens, tokens)
     return found.attend(query, key, every_token, Sizes(batch, heads, head_dim, *grid), {})
@@ -125,11 +125,10 @@ def attended(
         if (layer.stage, layer.layer) == (stage, config.layers) and path in (None, layer.path):
             height, width = layer.grid
             row, column = (min(round(at / layer.stride), length - 1) for at, length in ((y, height), (x, width)))
-            pair = [
-                implied_map(kind, layer.query, layer.key, layer.grid)[0, :, row * width + column]
-                for kind in (layer.kind, "softmax")
-            ]
-            own, full = (each.reshape(-1, height, width).numpy(force=True) for each in pair)
+            token = row * width + column
+            query = layer.query[:, :, token : token + 1]  # the map's row needs no other
+            own, full = (implied_map(kind, query, layer.key, layer.grid)[0, :, 0] for kind in (layer.kind, "softmax"))
+            own, full = (each.unflatten(1, layer.grid).numpy(force=True) for each in (own, full))
             found += [
                 Attended(stage, layer.path, each, layer.stride, (column, row), own[each - 1], full[each - 1]) for each in heads
             ]
@@ -138,12 +137,15 @@ def attended(
 
 def _within(name: str, number: int, first: int, count: int) -> int:
     if not first <= number < first + count:
-        raise UsageError(f"{name} {number}: must be from {first} to {first + count - 1}")
+        raise UsageError(f"{name} = {number}: must be from {first} to {first + count - 1}")
     return number
 
 
 def head_maps(model: MPViT, batches: Iterable[Tensor]) -> tuple[list[HeadMap], list[int]]:
-    """Return what each head's map is like over all pictures of ``batches``, and the stages with too many tokens for that."""
+    """Return what each head's map is like over all pictures of ``batches``, and the stages with too many tokens for that.
+
+    Raises ``MpvitError`` where no stage has few enough.
+    """
     found: dict[tuple[int, int, int, int], list[tuple[MapStatistics, MapStatistics]]] = {}
     about: dict[tuple[int, int, int, int], Layer] = {}
     left_out: dict[int, None] = {}
@@ -163,6 +165,10 @@ def head_maps(model: MPViT, batches: Iterable[Tensor]) -> tuple[list[HeadMap], l
         uniform = float(distances(layer.grid, layer.stride).mean())
         tokens, head_dim = layer.query.shape[2:]
         results.append(HeadMap(*place, tokens, head_dim, own, full, uniform))
+    if not results:
+        raise MpvitError(
+            f"no stage has at most {MOST_TOKENS} tokens, for whose maps there is time", hint="a smaller size has fewer"
+        )
     return results, list(left_out)
 
 

@@ -60,7 +60,7 @@ def unbiased_hsic(grams: Tensor) -> Tensor:
     """Return the unbiased HSIC of each pair of ``grams``: (r, n, n) -> (r, r)."""
     n = grams.shape[-1]
     if n < FEWEST:
-        raise UsageError(f"{n} pictures: similarity needs at least {FEWEST}")
+        raise UsageError(f"similarity of {n} pictures at a time: must be at least {FEWEST}")
     hollow = grams - torch.diag_embed(grams.diagonal(dim1=-2, dim2=-1))
     rows = hollow.sum(-1)  # (r, n)
     sums = rows.sum(-1)  # (r,)
