@@ -14,7 +14,7 @@ from mpvit.training import require
 from mpvit.training.data import DIGITS
 from mpvit.variants import NETWORKS, SHIPPED, get_config
 from mpvit_cli import options
-from mpvit_cli.commands.predict import Cache, Crop, RandomInit, Size, Weights
+from mpvit_cli.commands.predict import Cache, Crop, Size
 from mpvit_cli.commands.train import Device, parse_training_device
 from mpvit_cli.output import Terminal, check_format
 
@@ -41,6 +41,15 @@ _FEWEST_AT_ONCE = 8
 """Pictures of a batch whose halves still have a similarity."""
 
 View = Annotated[str, typer.Option(metavar="|".join(VIEWS), help="What is looked at.", autocompletion=options.complete(VIEWS))]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help=f"A safetensors file of this project, or a published checkpoint. (default: of --variant, else {DEFAULT})",
+        show_default=False,
+    ),
+]
+RandomInit = Annotated[bool, typer.Option("--random-init", help="Untrained network: only its geometry means something.")]
 Variant = Annotated[
     str | None,
     typer.Option(
@@ -354,5 +363,5 @@ def _attention(work: _Work, drawn: _Drawn, *, plot: bool) -> "tuple[Document, Fi
     from mpvit.plots.paths import attention_maps_figure
 
     which = f"path {drawn.path}" if drawn.path else f"head {drawn.head or 1}"
-    title = f"{work.looked.network} on {work.pictures.part.name(0)}: stage {stage}, {which}"
+    title = f"{work.looked.network} on {work.pictures.part.name(0)}\nstage {stage}, {which}"
     return document, attention_maps_figure(panels, work.pictures.shown(0), title)

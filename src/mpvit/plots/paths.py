@@ -226,7 +226,7 @@ def similarity_figure(found: Similarity, title: str) -> Figure:
 
 def attention_maps_figure(found: Sequence[Attended], picture: NDArray[np.float64], title: str) -> Figure:
     """Return a column a map: what the network's own attention weighs, and what full attention would, for one token."""
-    figure = Figure(figsize=(max(1.9 * len(found), 4.6), 4.1), layout="constrained")
+    figure = Figure(figsize=(1.9 * len(found) + 0.9, 4.3), layout="constrained")
     panels = figure.subplots(2, len(found), squeeze=False)
     many = len({each.path for each in found}) > 1
     image: Any = None
