@@ -1,6 +1,7 @@
 """``mpvit paths``: what each path of a network sees."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -9,7 +10,7 @@ import typer
 from mpvit.config import FIRST_STAGE
 from mpvit.errors import UsageError, unknown_name
 from mpvit.paths.fields import path_fields
-from mpvit.tables.paths import UNTRAINED, geometry_document
+from mpvit.tables.paths import UNTRAINED, Looked, geometry_document
 from mpvit.training import require
 from mpvit.training.data import DIGITS
 from mpvit.variants import NETWORKS, SHIPPED, get_config
@@ -19,7 +20,7 @@ from mpvit_cli.commands.train import Device, parse_training_device
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from matplotlib.figure import Figure
     from torch import Tensor
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from mpvit.paths.pictures import Pictures
     from mpvit.prediction.inference import InferenceConfig, Network
     from mpvit.tables import Document
-    from mpvit.tables.paths import Looked
+
+    _Seen = tuple[Document, Callable[[], Figure]]
 
 GEOMETRY = "geometry"
 MOST = {"fields": 32, "contribution": None, "similarity": 1024, "attention": 8}
@@ -168,11 +170,12 @@ def paths(
 
     how = InferenceConfig.of(network.preprocessing, size=size, crop=crop, batch=batch)
     seen = _pictures(terminal, view, network, how, image, data, pictures)
-    document, figure = _look(terminal, view, network, seen, how, drawn, plot=plot is not None)
+    looked = Looked(network.about, seen.name, seen.part.pictures, how.size)
+    document, draw = _look(view, _Work(network, seen, how.batch, looked, terminal), drawn)
     unnamed = not (weights or variant or random_init)
     terminal.show(replace(document, notes=((SHIPPED_NOTE,) if unnamed else ()) + document.notes), form, output)
-    if plot and figure:
-        terminal.save(figure, plot)
+    if plot:
+        terminal.save(draw(), plot)
 
 
 # ── what is asked for ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -272,7 +275,7 @@ class _Work(NamedTuple):
     network: "Network"
     pictures: "Pictures"
     batch: int
-    looked: "Looked"
+    looked: Looked
     terminal: Terminal
 
     def batches(self) -> "Iterator[Tensor]":
@@ -281,87 +284,55 @@ class _Work(NamedTuple):
         return self.terminal.track(self.pictures.batches(self.batch), "Looking", total)
 
 
-def _look(
-    terminal: Terminal,
-    view: str,
-    network: "Network",
-    pictures: "Pictures",
-    how: "InferenceConfig",
-    drawn: _Drawn,
-    *,
-    plot: bool,
-) -> "tuple[Document, Figure | None]":
-    """Return a view's answer and, with ``plot``, its figure."""
-    from mpvit.tables.paths import Looked
-
-    looked = Looked(network.about, pictures.name, pictures.part.pictures, how.size)
-    work = _Work(network, pictures, how.batch, looked, terminal)
+def _look(view: str, work: _Work, drawn: _Drawn) -> "_Seen":
+    """Return a view's answer, and what draws it."""
     if view == "fields":
-        return _fields(work, plot=plot)
+        return _fields(work)
     if view == "contribution":
-        return _contribution(work, plot=plot)
-    if view == "similarity":
-        return _similarity(work, plot=plot)
-    return _attention(work, drawn, plot=plot)
+        return _contribution(work)
+    return _similarity(work) if view == "similarity" else _attention(work, drawn)
 
 
-def _fields(work: _Work, *, plot: bool) -> "tuple[Document, Figure | None]":
+def _fields(work: _Work) -> "_Seen":
     from mpvit.paths.effective import effective_fields
+    from mpvit.plots.paths import fields_figure
     from mpvit.tables.paths import fields_document
 
     found = effective_fields(work.network.model, work.batches())
     document = fields_document(found, work.looked)
-    if not plot:
-        return document, None
-    from mpvit.plots.paths import fields_figure
-
-    return document, fields_figure(found, work.pictures.shown(0), work.looked.caption)
+    return document, partial(fields_figure, found, work.pictures.shown(0), work.looked.caption)
 
 
-def _contribution(work: _Work, *, plot: bool) -> "tuple[Document, Figure | None]":
+def _contribution(work: _Work) -> "_Seen":
     require("accelerate", "kornia", "torchmetrics")
     from mpvit.paths.contribution import contributions, silence
+    from mpvit.plots.paths import contribution_figure
     from mpvit.tables.paths import contribution_document
 
-    targets = work.pictures.targets(work.network)
-    model = work.network.model
-    parts, means = contributions(model, work.batches())
-    found = silence(model, parts, means, work.batches(), targets)
-    document = contribution_document(found, work.looked)
-    if not plot:
-        return document, None
-    from mpvit.plots.paths import contribution_figure
-
-    return document, contribution_figure(found, work.looked.caption)
+    targets, model = work.pictures.targets(work.network), work.network.model
+    found = silence(model, *contributions(model, work.batches()), work.batches(), targets)
+    return contribution_document(found, work.looked), partial(contribution_figure, found, work.looked.caption)
 
 
-def _similarity(work: _Work, *, plot: bool) -> "tuple[Document, Figure | None]":
+def _similarity(work: _Work) -> "_Seen":
     from mpvit.paths.similarity import similarities
+    from mpvit.plots.paths import similarity_figure
     from mpvit.tables.paths import similarity_document
 
     found = similarities(work.network.model, work.batches())
-    document = similarity_document(found, work.looked)
-    if not plot:
-        return document, None
-    from mpvit.plots.paths import similarity_figure
-
-    return document, similarity_figure(found, work.looked.caption)
+    return similarity_document(found, work.looked), partial(similarity_figure, found, work.looked.caption)
 
 
-def _attention(work: _Work, drawn: _Drawn, *, plot: bool) -> "tuple[Document, Figure | None]":
+def _attention(work: _Work, drawn: _Drawn) -> "_Seen":
     from mpvit.paths.implied import attended, head_maps
+    from mpvit.plots.paths import attention_maps_figure
     from mpvit.tables.paths import attention_maps_document
 
-    model, side = work.network.model, work.looked.size
+    model, middle = work.network.model, work.looked.size // 2
     stage = FIRST_STAGE + len(model.stages) - 1 if drawn.stage is None else drawn.stage
     image = next(work.pictures.batches(1))
-    panels = attended(model, image, drawn.point or (side // 2, side // 2), stage=stage, path=drawn.path, head=drawn.head)
-    found, left_out = head_maps(model, work.batches())
-    document = attention_maps_document(found, left_out, work.looked)
-    if not plot:
-        return document, None
-    from mpvit.plots.paths import attention_maps_figure
-
+    panels = attended(model, image, drawn.point or (middle, middle), stage=stage, path=drawn.path, head=drawn.head)
+    document = attention_maps_document(*head_maps(model, work.batches()), work.looked)
     which = f"path {drawn.path}" if drawn.path else f"head {drawn.head or 1}"
     title = f"{work.looked.network} on {work.pictures.part.name(0)}\nstage {stage}, {which}"
-    return document, attention_maps_figure(panels, work.pictures.shown(0), title)
+    return document, partial(attention_maps_figure, panels, work.pictures.shown(0), title)
