@@ -10,6 +10,7 @@ COMMANDS = {
     "search": ("mpvit_cli.commands.search:search", "Count"),
     "report": ("mpvit_cli.commands.report:report", "Count"),
     "bench": ("mpvit_cli.commands.bench:bench", "Measure"),
+    "paths": ("mpvit_cli.commands.paths:paths", "Use"),
     "train": ("mpvit_cli.commands.train:train", "Use"),
     "eval": ("mpvit_cli.commands.eval:evaluate", "Use"),
     "predict": ("mpvit_cli.commands.predict:predict", "Use"),

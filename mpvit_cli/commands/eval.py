@@ -13,7 +13,7 @@ from mpvit_cli.commands.predict import Cache, Classes, Crop, Size, Weights
 from mpvit_cli.commands.train import Workers, parse_training_device, parse_workers, set_threads
 from mpvit_cli.output import Terminal, check_format
 
-DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A folder of class folders, digits, or hf:FOLDER.")]
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A folder of class folders, digits, scales, or hf:FOLDER.")]
 Variant = Annotated[
     str | None,
     typer.Option(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DataArgument = Annotated[
     str | None,
-    typer.Argument(metavar="DATA", help="A folder of class folders, digits, or hf:FOLDER.", show_default=False),
+    typer.Argument(metavar="DATA", help="A folder of class folders, digits, scales, or hf:FOLDER.", show_default=False),
 ]
 Variant = Annotated[
     str | None,

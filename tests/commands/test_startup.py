@@ -49,6 +49,8 @@ CLOSED_FORM = [
     ["search", "--max-macs", "2G", "--criterion", "macs", "--format", "json"],
     ["reconcile", "--help"],
     ["reconcile", "--variant", "all", "--layout", "published"],
+    ["paths", "--help"],
+    ["paths", "--view", "geometry", "--variant", "xsmall"],
     ["layers", "--help"],
     ["layers", "--backward", "--sort", "bytes"],
     ["layers", "--variant", "tiny", "--format", "json"],

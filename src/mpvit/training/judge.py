@@ -47,7 +47,7 @@ def judge(
     from accelerate.utils import broadcast_object_list
 
     data = data.without(broadcast_object_list([unreadable])[0])
-    looked_at = _known(data.held_out if part == "held-out" else data.all, data, network)
+    looked_at = by_name(data.held_out if part == "held-out" else data.all, data, network)
     if not looked_at.pictures:
         raise MpvitError(f"no picture of {data.name} can be read")
     found = evaluate(
@@ -76,7 +76,7 @@ def _held_out(trained: Trained | None, data: Data) -> bool:
     return trained is not None and trained.data == data.name and trained.held_out == data.share
 
 
-def _known(part: Part, data: Data, network: Network) -> Part:
+def by_name(part: Part, data: Data, network: Network) -> Part:
     """Return the pictures with the network's indices for their classes: by name or, where no name fits, in their order."""
     places = {name: index for index, name in enumerate(network.classes)}
     unknown = [name for name in data.classes if name not in places]

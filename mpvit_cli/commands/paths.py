@@ -1,0 +1,338 @@
+"""``mpvit paths``: what each path of a network sees."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from mpvit.config import FIRST_STAGE
+from mpvit.errors import UsageError, unknown_name
+from mpvit.paths.fields import path_fields
+from mpvit.tables.paths import UNTRAINED, Looked, geometry_document
+from mpvit.training import require
+from mpvit.training.data import DIGITS
+from mpvit.variants import NETWORKS, SHIPPED, get_config
+from mpvit_cli import options
+from mpvit_cli.commands.predict import Cache, Crop, Size
+from mpvit_cli.commands.train import Device, parse_training_device
+from mpvit_cli.output import Terminal, check_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from mpvit.paths.pictures import Pictures
+    from mpvit.prediction.inference import InferenceConfig, Network
+    from mpvit.tables import Document
+
+    _Seen = tuple[Document, Callable[[], Figure]]
+
+GEOMETRY = "geometry"
+MOST = {"fields": 32, "contribution": None, "similarity": 1024, "attention": 8}
+"""Pictures that each view of a network looks at by itself; None is all."""
+
+VIEWS = (*MOST, GEOMETRY)
+DEFAULT = next(iter(SHIPPED))
+SHIPPED_NOTE = f"No network is named: this is {DEFAULT}, which comes with the package."
+
+_FEWEST_AT_ONCE = 8
+"""Pictures of a batch whose halves still have a similarity."""
+
+View = Annotated[str, typer.Option(metavar="|".join(VIEWS), help="What is looked at.", autocompletion=options.complete(VIEWS))]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help=f"A safetensors file of this project, or a published checkpoint. (default: of --variant, else {DEFAULT})",
+        show_default=False,
+    ),
+]
+RandomInit = Annotated[bool, typer.Option("--random-init", help="Untrained network: only its geometry means something.")]
+Variant = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"Network: {', '.join(NETWORKS)}. (default: what the weights say, else {DEFAULT})",
+        autocompletion=options.complete(NETWORKS),
+        envvar="MPVIT_VARIANT",
+        show_default=False,
+    ),
+]
+Images = Annotated[
+    list[Path] | None,
+    typer.Option("--image", metavar="FILE", help="A picture, or a folder of them; repeatable.", show_default=False),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help=f"Pictures held out of a folder of class folders, digits, scales or hf:FOLDER. (default: {DIGITS}, with {DEFAULT})",
+        show_default=False,
+    ),
+]
+Count = Annotated[
+    int | None,
+    typer.Option(
+        "--pictures",
+        parser=options.whole,
+        metavar="N",
+        help=f"At most so many of them. (default: {', '.join(f'{view} {most or options.ALL}' for view, most in MOST.items())})",
+        show_default=False,
+    ),
+]
+Stage = Annotated[
+    int | None,
+    typer.Option(parser=options.whole, metavar="N", help="Stage whose maps are drawn. (default: the last)", show_default=False),
+]
+PathOption = Annotated[
+    int | None,
+    typer.Option("--path", parser=options.whole, metavar="N", help="Path whose heads are drawn. (default: one head of each)"),
+]
+Head = Annotated[
+    int | None, typer.Option(parser=options.whole, metavar="N", help="Head that is drawn. (default: 1, with --path all)")
+]
+Point = Annotated[
+    str | None,
+    typer.Option(metavar="X,Y", help="Pixel, as the network sees the picture, whose token attends. (default: the centre)"),
+]
+
+
+class _Drawn(NamedTuple):
+    """Which maps a figure of attention shows."""
+
+    stage: int | None
+    path: int | None
+    head: int | None
+    point: tuple[int, int] | None
+
+
+def paths(
+    ctx: typer.Context,
+    view: View = "fields",
+    weights: Weights = None,
+    variant: Variant = None,
+    config: options.Config = None,
+    image: Images = None,
+    data: DataOption = None,
+    pictures: Count = None,
+    stage: Stage = None,
+    path: PathOption = None,
+    head: Head = None,
+    point: Point = None,
+    crop: Crop = None,
+    size: Size = None,
+    batch: options.Batch = 64,
+    device: Device = "cpu",
+    random_init: RandomInit = False,
+    cache: Cache = None,
+    plot: options.Plot = None,
+    form: options.Format = None,
+    output: options.Output = None,
+) -> None:
+    """Look at what each path of a network sees, on a trained network and pictures that it has not learned from.
+
+    fields: how far, in closed form and by gradients. contribution: how much each brings, and the accuracy without it.
+    similarity: how alike paths are. attention: the maps between tokens. geometry: the closed form alone, of any network.
+
+    Examples:
+      mpvit paths --view contribution --plot contribution.png
+
+      mpvit paths --view fields --weights run/weights.safetensors --image photo.jpg --plot fields.svg
+    """
+    terminal: Terminal = ctx.obj
+    check_format(form)
+    options.check_plot(plot)
+    if view not in VIEWS:
+        raise unknown_name("view", view, VIEWS)
+    drawn = _Drawn(stage, path, head, _pixel(point))
+    parse_training_device(device)
+    _check(view, image, data, pictures, batch, config, drawn)
+    if variant:
+        get_config(variant)
+    if random_init and weights:
+        raise UsageError(f"--random-init with --weights {weights}: must be one of them")
+    if view == GEOMETRY and not weights:
+        if plot:
+            raise UsageError("--plot with --view geometry: a figure needs a network that has learned", hint="--view fields")
+        name, network_config = options.parse_model(ctx, variant or (None if config else DEFAULT), config)
+        terminal.show(geometry_document(name, path_fields(network_config)), form, output)
+        return
+    network = _network(terminal, weights, variant, cache, device, random_init=random_init)
+    if view == GEOMETRY:
+        terminal.show(geometry_document(network.about.model, path_fields(network.model.config)), form, output)
+        return
+    from mpvit.prediction.inference import InferenceConfig
+
+    how = InferenceConfig.of(network.preprocessing, size=size, crop=crop, batch=batch)
+    seen = _pictures(terminal, view, network, how, image, data, pictures)
+    looked = Looked(network.about, seen.name, seen.part.pictures, how.size)
+    document, draw = _look(view, _Work(network, seen, how.batch, looked, terminal), drawn)
+    unnamed = not (weights or variant or random_init)
+    terminal.show(replace(document, notes=((SHIPPED_NOTE,) if unnamed else ()) + document.notes), form, output)
+    if plot:
+        terminal.save(draw(), plot)
+
+
+# ── what is asked for ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _check(
+    view: str,
+    image: list[Path] | None,
+    data: str | None,
+    pictures: int | None,
+    batch: int,
+    config: Path | None,
+    drawn: _Drawn,
+) -> None:
+    """Raise ``UsageError`` for options that do not go together, before any work is done."""
+    if config and view != GEOMETRY:
+        raise UsageError(f"--config with --view {view}: a configuration has only a geometry", hint=f"--view {GEOMETRY}")
+    if image and data:
+        raise UsageError(f"--image with --data {data}: must be one of them")
+    if view == GEOMETRY and (image or data or pictures):
+        raise UsageError(f"--view {GEOMETRY}: takes no pictures, it is the same for all")
+    if view == "contribution" and image:
+        raise UsageError("--image with --view contribution: must be --data, as accuracy needs classes")
+    if pictures is not None and pictures < 1:
+        raise UsageError(f"--pictures {pictures}: must be at least 1")
+    if view == "similarity" and batch < _FEWEST_AT_ONCE:
+        raise UsageError(
+            f"--batch {batch}: must be at least {_FEWEST_AT_ONCE} with --view similarity, which compares its pictures"
+        )
+    for name, value in drawn._asdict().items():
+        if value is not None and view != "attention":
+            raise UsageError(f"--{name} with --view {view}: says which maps --view attention draws")
+
+
+def _pixel(text: str | None) -> tuple[int, int] | None:
+    """Read "16,20" as (x, y); raise ``UsageError`` for anything else."""
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if len(words) != 2 or not all(word.isascii() and word.isdigit() and len(word) <= options.LONGEST for word in words):  # noqa: PLR2004
+        raise UsageError(f"--point {text[:40]!r}: must be two whole numbers of pixels", hint="for example --point 16,20")
+    return int(words[0]), int(words[1])
+
+
+def _network(
+    terminal: Terminal, weights: Path | None, variant: str | None, cache: Path | None, device: str, *, random_init: bool
+) -> "Network":
+    """Return the network asked for, or the one that comes along."""
+    from mpvit.prediction import inference
+    from mpvit.prediction.pretrained import find_weights
+
+    place = inference.parse_device(device)
+    if random_init:
+        terminal.note(UNTRAINED)
+        network = inference.random_network(variant or DEFAULT, None, place)
+    else:
+        network = inference.load_network(
+            weights or find_weights(variant or DEFAULT, cache, terminal.track), variant, None, place
+        )
+    if network.model.config.in_channels != 3:  # noqa: PLR2004 - red, green and blue
+        raise UsageError(f"in_channels = {network.model.config.in_channels}: must be 3, the network is shown RGB images")
+    return network
+
+
+def _pictures(
+    terminal: Terminal,
+    view: str,
+    network: "Network",
+    how: "InferenceConfig",
+    image: list[Path] | None,
+    data: str | None,
+    most: int | None,
+) -> "Pictures":
+    """Return the pictures asked for, or digits for a network that knows them or knows nothing yet."""
+    from mpvit.paths.pictures import held_out_pictures, named_pictures, require_size
+    from mpvit.prediction.images import image_paths
+
+    require_size(how, len(network.model.config.stages))
+    if image:
+        return named_pictures(image_paths(image)[:most], how)
+    known = network.about.training
+    if data is None and network.about.trained and (known is None or known.data != DIGITS):
+        raise UsageError("no pictures are named", hint="--image FILE, or --data with a folder of class folders")
+    require("sklearn" if data in (None, DIGITS) else "kornia")
+    found = held_out_pictures(DIGITS if data is None else data, most or MOST[view], how)
+    for name, reason in found.unreadable:
+        terminal.note(f"left out: {name}: {reason}")
+    return found
+
+
+# ── what is seen ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Work(NamedTuple):
+    """A network, the pictures that it is shown, how many at once, and what is said of both."""
+
+    network: "Network"
+    pictures: "Pictures"
+    batch: int
+    looked: Looked
+    terminal: Terminal
+
+    def batches(self) -> "Iterator[Tensor]":
+        """Yield the pictures, and show how far that has come."""
+        total = -(-self.pictures.part.pictures // self.batch)
+        return self.terminal.track(self.pictures.batches(self.batch), "Looking", total)
+
+
+def _look(view: str, work: _Work, drawn: _Drawn) -> "_Seen":
+    """Return a view's answer, and what draws it."""
+    if view == "fields":
+        return _fields(work)
+    if view == "contribution":
+        return _contribution(work)
+    return _similarity(work) if view == "similarity" else _attention(work, drawn)
+
+
+def _fields(work: _Work) -> "_Seen":
+    from mpvit.paths.effective import effective_fields
+    from mpvit.plots.paths import fields_figure
+    from mpvit.tables.paths import fields_document
+
+    found = effective_fields(work.network.model, work.batches())
+    document = fields_document(found, work.looked)
+    return document, partial(fields_figure, found, work.pictures.shown(0), work.looked.caption)
+
+
+def _contribution(work: _Work) -> "_Seen":
+    require("accelerate", "kornia", "torchmetrics")
+    from mpvit.paths.contribution import contributions, silence
+    from mpvit.plots.paths import contribution_figure
+    from mpvit.tables.paths import contribution_document
+
+    targets, model = work.pictures.targets(work.network), work.network.model
+    found = silence(model, *contributions(model, work.batches()), work.batches(), targets)
+    return contribution_document(found, work.looked), partial(contribution_figure, found, work.looked.caption)
+
+
+def _similarity(work: _Work) -> "_Seen":
+    from mpvit.paths.similarity import similarities
+    from mpvit.plots.paths import similarity_figure
+    from mpvit.tables.paths import similarity_document
+
+    found = similarities(work.network.model, work.batches())
+    return similarity_document(found, work.looked), partial(similarity_figure, found, work.looked.caption)
+
+
+def _attention(work: _Work, drawn: _Drawn) -> "_Seen":
+    from mpvit.paths.implied import attended, head_maps
+    from mpvit.plots.paths import attention_maps_figure
+    from mpvit.tables.paths import attention_maps_document
+
+    model, middle = work.network.model, work.looked.size // 2
+    stage = FIRST_STAGE + len(model.stages) - 1 if drawn.stage is None else drawn.stage
+    image = next(work.pictures.batches(1))
+    panels = attended(model, image, drawn.point or (middle, middle), stage=stage, path=drawn.path, head=drawn.head)
+    document = attention_maps_document(*head_maps(model, work.batches()), work.looked)
+    which = f"path {drawn.path}" if drawn.path else f"head {drawn.head or 1}"
+    title = f"{work.looked.network} on {work.pictures.part.name(0)}\nstage {stage}, {which}"
+    return document, partial(attention_maps_figure, panels, work.pictures.shown(0), title)

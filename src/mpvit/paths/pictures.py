@@ -1,0 +1,109 @@
+"""Which pictures are shown: files that a person names, or some of the pictures of data that a network has not learned from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from mpvit.errors import ImageError, MpvitError, UsageError
+from mpvit.prediction.images import preprocess, read_image
+from mpvit.training.data import Part, open_data
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from PIL import Image
+    from torch import Tensor
+
+    from mpvit.model.card import Preprocessing
+    from mpvit.prediction.inference import Network
+    from mpvit.training.data import Data
+
+
+class _Files(NamedTuple):
+    paths: tuple[Path, ...]
+
+    def read(self, place: int) -> Image.Image:
+        return read_image(self.paths[place])
+
+    def name(self, place: int) -> str:
+        return str(self.paths[place])
+
+
+class Pictures(NamedTuple):
+    """Pictures that can be read, what a person calls them, those that cannot be read, and how a network sees them.
+
+    The targets of ``part`` are of ``data``; without data they mean nothing.
+    """
+
+    name: str
+    part: Part
+    how: Preprocessing
+    data: Data | None = None
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Yield them all, at most ``size`` at a time and as many each time as can be: (b, 3, side, side)."""
+        for places in np.array_split(np.arange(self.part.pictures), -(-self.part.pictures // size)):
+            yield torch.from_numpy(np.stack([preprocess(self.part.read(int(place)), self.how) for place in places]))
+
+    def shown(self, place: int) -> NDArray[np.float64]:
+        """Return one as the network sees it, but in colours that a person sees: (side, side, 3) in [0, 1]."""
+        values = preprocess(self.part.read(place), self.how).transpose(1, 2, 0).astype(np.float64)
+        return (values * self.how.std + self.how.mean).clip(0, 1)
+
+    def targets(self, network: Network) -> tuple[int, ...]:
+        """Return the network's index of each picture's class; raise ``UsageError`` for classes that it does not know."""
+        from mpvit.training.judge import by_name  # what mpvit eval goes by
+
+        if self.data is None:
+            raise UsageError(f"{self.name}: pictures without classes")
+        return by_name(self.part, self.data, network).targets
+
+
+def named_pictures(paths: Sequence[Path], how: Preprocessing) -> Pictures:
+    """Return the pictures in files; raise ``ImageError`` for the first that cannot be read."""
+    source = _Files(tuple(paths))
+    for place in range(len(paths)):
+        source.read(place)
+    name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} pictures"
+    return Pictures(name, Part(source, tuple(range(len(paths))), (0,) * len(paths)), how)
+
+
+def held_out_pictures(text: str, most: int | None, how: Preprocessing) -> Pictures:
+    """Return at most ``most`` of the pictures that the data ``text`` holds out, evenly over its classes' order.
+
+    Those that cannot be read are left out and named. Raises ``UsageError`` where nothing is held out.
+    """
+    data = open_data(text)
+    if not data.held_out.pictures:
+        data.require_trainable()
+    every = data.held_out.pictures
+    some = data.held_out.only(index * every // min(most or every, every) for index in range(min(most or every, every)))
+    reasons = {index: reason for index in range(some.pictures) if (reason := _reason(some, index))}
+    if len(reasons) == some.pictures:
+        raise MpvitError(f"no picture of {data.name} can be read: {reasons[0]}")
+    part = some.only(index for index in range(some.pictures) if index not in reasons)
+    left_out = tuple((some.name(index), reason) for index, reason in reasons.items())
+    return Pictures(f"{data.name}, held out", part, how, data, left_out)
+
+
+def _reason(part: Part, index: int) -> str:
+    """Return why a picture cannot be read; empty where it can."""
+    try:
+        part.read(index)
+    except ImageError as error:
+        return error.reason
+    return ""
+
+
+def require_size(how: Preprocessing, config_stages: int) -> None:
+    """Raise ``UsageError`` where the last of so many stages would have one token: nothing could be said of places."""
+    if how.size <= 2 ** (config_stages + 1):
+        raise UsageError(
+            f"size = {how.size}: the last stage would have one token", hint=f"at least {2 ** (config_stages + 1) + 1} pixels"
+        )
