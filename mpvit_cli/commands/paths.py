@@ -71,7 +71,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help=f"Pictures held out of a folder of class folders, digits, scales or hf:FOLDER. (default: {DIGITS}, with {DEFAULT})",
+        help=f"Pictures held out of class folders, digits, scales or hf:FOLDER. (default: {DIGITS}, with {DEFAULT})",
         show_default=False,
     ),
 ]
