@@ -89,7 +89,7 @@ def defaults(axis: str) -> Study:
     return study({axis: values.get(axis, ())}, SMALL, size=(32, 32))
 
 
-@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("axis", [axis if axis == "paths" else pytest.param(axis, marks=pytest.mark.slow) for axis in AXES])
 def test_every_edit_is_a_network_that_live_counters_agree_about(axis: str) -> None:
     """With the first and the last of the axis's values; every value stands in the slow test."""
     found = ablate(defaults(axis))

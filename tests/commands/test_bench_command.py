@@ -393,6 +393,7 @@ def test_no_name_on_the_roofline_lies_over_another_or_over_a_point(*, layers: bo
     assert not [place for place in places for box in boxes if box.contains(*place)]
 
 
+@pytest.mark.slow
 def test_the_table_fits_80_columns(config: Path) -> None:
     options = f"{QUICK} --mode eager,fused --no-progress".replace("--no-progress", "")
     outcome = run_on_terminal("--no-progress", "bench", "--config", str(config), *shlex.split(options), columns=80)

@@ -170,6 +170,7 @@ def test_nothing_within_the_limits_says_what_is_nearest(words: list[str], said: 
     assert [line.split(":")[0] for line in outcome.err.splitlines()] == ["Error", "Hint"]
 
 
+@pytest.mark.slow
 def test_candidates_are_timed_and_held_against_the_latency(tmp_path: Path) -> None:
     words = (*TINY_SPACE, "--max-macs", "1G", "--top", "2", "--min-time", "0.01", "--threads", "1")
     outcome = call("search", *words, "--max-latency", "9s", "--format", "json", "--save", str(tmp_path / "a.toml"))

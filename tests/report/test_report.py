@@ -243,6 +243,7 @@ def test_without_measuring_no_torch(folder: Path, tmp_path: Path, options: list[
 # ── measured ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_measured_it_has_latency_and_a_roofline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collect, "MIN_TIME_S", 0.02)
     first = tmp_path / "measured"

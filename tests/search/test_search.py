@@ -188,7 +188,7 @@ def test_what_is_held_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     assert search(study) == expected
 
 
-@pytest.mark.parametrize("counter", ["fvcore", "torch"])
+@pytest.mark.parametrize("counter", ["torch", pytest.param("fvcore", marks=pytest.mark.slow)])
 def test_live_counters_agree_about_the_candidates(counter: str) -> None:
     convention = {"fvcore": "fvcore", "torch": "matmul"}[counter]
     limits = Limits(4_000_000, 130_000)

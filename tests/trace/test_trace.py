@@ -35,7 +35,7 @@ def live(config: ModelConfig, batch: int, height: int, width: int) -> Trace:
         return trace_module(build_model(config).eval(), [torch.empty(batch, config.in_channels, height, width)], backward=True)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(configs(), shapes())
 def test_the_closed_form_is_what_the_network_does(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     assert trace_config(config, *shape) == live(config, *shape)

@@ -56,7 +56,9 @@ def test_each_variant_keeps_that_on_the_meta_device(variant: str, shape: tuple[i
     assert closed(config, shape) == kept(config, shape, "meta")
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant", ["tiny", *(pytest.param(each, marks=pytest.mark.slow) for each in VARIANTS if each != "tiny")]
+)
 def test_and_on_the_cpu(variant: str) -> None:
     config, shape = VARIANTS[variant].config, (2, 65, 49)
     assert closed(config, shape) == kept(config, shape, "cpu") == kept(config, shape, "meta")
