@@ -65,6 +65,7 @@ def test_the_numbers_that_people_get_come_out() -> None:
     assert found["torch"]["printed"] == "5900431872 FLOPs"
 
 
+@pytest.mark.slow
 def test_live_counts_stand_beside_the_rules(tmp_path: Path) -> None:
     outcome = call("reconcile", "--variant", "tiny", "--size", "64x96", "--live", "--format", "json", "--plot", "waterfall.svg")
     found = rows(outcome.out)

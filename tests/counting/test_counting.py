@@ -81,6 +81,7 @@ def assert_live_counters_agree(config: ModelConfig, shape: tuple[int, int, int])
                 assert live.not_counted[f"aten::{theirs}"] == closed.not_counted[ours]
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(configs(), shapes())
 def test_live_counters_agree_on_random_networks(config: ModelConfig, shape: tuple[int, int, int]) -> None:

@@ -111,7 +111,7 @@ def test_the_published_arrangement_computes_the_same() -> None:
         assert torch.equal(PublishedLayout(model)(image), plain)
 
 
-@runs(max_examples=10)
+@runs(max_examples=5)
 @given(configs(), shapes())
 def test_a_configuration_and_its_network_are_explained_alike(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     batch, height, width = shape
@@ -138,7 +138,8 @@ def test_tools_agree_on_networks_that_are_no_variant(name: str, layout: str) -> 
     assert_explained(live(NO_VARIANTS[name], (40, 64), layout))
 
 
-@pytest.mark.parametrize("layout", ["published", pytest.param("project", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["published", "project"])
 def test_tools_agree_on_a_variant_at_an_odd_size(layout: str) -> None:
     assert_explained(live(VARIANTS["tiny"].config, (97, 131), layout))
 
