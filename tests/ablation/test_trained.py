@@ -11,7 +11,7 @@ import pytest
 from commandline import COMMAND, Outcome, call, environment
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import paint
+from pictures import SMALL_NETWORK, paint
 from scipy.stats import ttest_1samp
 
 from mpvit.ablation.trained import compared
@@ -48,15 +48,6 @@ def test_the_words_follow_from_the_interval(own: tuple[float, ...], baseline: tu
     assert compared(own, baseline, 1000).verdict == verdict
 
 
-NETWORK = """
-[[stages]]
-paths = 2
-layers = 1
-dim = 8
-heads = 2
-mlp_ratio = 1
-"""
-
 WORDS = ("ablate", "paths=1,2,3", "--config", "net.toml", "--train", "fruit", "--recipe", "small", "--epochs", "1")
 MORE = ("--set", "batch=8", "--seeds", "2", "--threads", "1")
 
@@ -64,7 +55,7 @@ MORE = ("--set", "batch=8", "--seeds", "2", "--threads", "1")
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     paint(tmp_path / "fruit", {"apple": 20, "pear": 20})
-    (tmp_path / "net.toml").write_text(NETWORK)
+    (tmp_path / "net.toml").write_text(SMALL_NETWORK)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
