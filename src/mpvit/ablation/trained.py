@@ -122,6 +122,8 @@ def _place(row: Row, rows: Sequence[Row]) -> str:
     if first is rows[0]:
         return "baseline"
     name = ",".join(f"{axis}={value}" for axis, value in first.values.items())
+    if first.matched:  # beside the row of the same values as it is, in the same study
+        name += f",same-{first.matched.quantity}"
     return re.sub(r"[^\w.=,+-]", "_", name)
 
 
