@@ -12,14 +12,13 @@ from mpvit.ablation.knobs import KNOBS
 from mpvit.ablation.study import BUDGETS, Ablation, Study, each_row
 from mpvit.errors import UsageError
 from mpvit.tables.ablation import ablation_document
-from mpvit.training import require
-from mpvit_cli import options
-from mpvit_cli.commands.train import RecipeName, Setting, parse_settings
+from mpvit_cli import options, studies
+from mpvit_cli.commands.train import RecipeName, Setting
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
     from mpvit.ablation.results import Row
-    from mpvit.ablation.trained import Training
+    from mpvit.training.study import Training
 
 
 def _axes_help() -> str:
@@ -62,25 +61,9 @@ Knob = Annotated[
 ]
 Measure = Annotated[bool, typer.Option("--measure", help="Also time each row, beside the baseline, on this machine.")]
 
-TrainOn = Annotated[
-    str | None,
-    typer.Option(
-        "--train", metavar="DATA", help="Also train each row on a folder, digits, scales or hf:FOLDER.", show_default=False
-    ),
-]
-Seeds = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Runs of each row, each from its own seed.")]
-Epochs = Annotated[int | None, typer.Option(parser=options.whole, metavar="N", help="Of each run. (default: the recipe's)")]
-Jobs = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Runs at a time.")]
-StudyFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FILE",
-        help="Write there, whole or not at all; with --train the study's folder. (default: mpvit-study)",
-        show_default=False,
-    ),
-]
+TrainOn = Annotated[str | None, studies.train_on("each row")]
+Epochs = Annotated[int | None, studies.epochs_of_each("the recipe's")]
+Output = Annotated[Path | None, studies.study_folder("Write there, whole or not at all")]
 
 _SHOWN_ROWS = 50
 """Of a grid in closed form, from which on counting takes long enough for a progress bar."""
@@ -103,14 +86,14 @@ def ablate(
     threads: options.Threads = None,
     min_time: options.MinTime = 1.0,
     train: TrainOn = None,
-    seeds: Seeds = 3,
+    seeds: studies.Seeds = 3,
     epochs: Epochs = None,
     recipe: RecipeName = None,
     setting: Setting = None,
-    jobs: Jobs = 1,
+    jobs: studies.Jobs = 1,
     plot: options.Plot = None,
     form: options.Format = None,
-    output: StudyFolder = None,
+    output: Output = None,
 ) -> None:
     """Change a network along named axes and count each one: its cost, and the difference from the baseline by part.
 
@@ -131,7 +114,7 @@ def ablate(
     if train and measure:
         raise UsageError("--train with --measure: must be one of them", hint="a study keeps what it trains, not its times")
     name, network = options.parse_model(ctx, variant or _default_network(train, config), config)
-    training = _training(train, recipe, epochs, setting, seeds, jobs, output) if train else None
+    training = studies.parse_training(train, recipe, epochs, setting, seeds, jobs, output) if train else None
     pixels = options.parse_size(size if training is None or options.given(ctx, "size") else str(training.recipe.size))
     study = Study(
         model=name,
@@ -172,64 +155,28 @@ def ablate(
 
 
 def _default_network(data: str | None, config: Path | None) -> str | None:
-    return "digits-nano" if data in GENERATED and config is None else None
-
-
-GENERATED = ("digits", "scales")
-"""Data of small pictures, which need no large network."""
-
-
-def _training(
-    data: str,
-    recipe: str | None,
-    epochs: int | None,
-    setting: Sequence[str] | None,
-    seeds: int,
-    jobs: int,
-    output: Path | None,
-) -> "Training":
-    """Return how the rows are trained."""
-    require("accelerate", "kornia", "torchmetrics")
-    from mpvit.ablation.trained import Training
-    from mpvit.training.recipe import changed, get_recipe
-
-    name = recipe or ("small" if data in GENERATED else "deit")
-    changes = parse_settings(setting) | ({"epochs": epochs} if epochs is not None else {})
-    folder = output or Path("mpvit-study")
-    return Training(folder=folder, recipe_name=name, recipe=changed(get_recipe(name), changes), seeds=seeds, jobs=jobs)
+    return "digits-nano" if data in studies.GENERATED and config is None else None
 
 
 def _train(
     terminal: Terminal, study: Study, data: str, training: "Training", plot: Path | None, form: str | None, threads: int | None
 ) -> None:
     """Train every row and show the study; its tables and figure are kept in its folder too."""
-    import torch
-
     from mpvit.ablation.trained import trained_rows
     from mpvit.plots.accuracy import cost_accuracy_figure
-    from mpvit.training.data import damaged, open_data
 
-    if threads:
-        torch.set_num_threads(threads)
     if study.match == "latency":
         raise UsageError("--match latency with --train: must be macs or params")
-    opened = open_data(data)
-    opened = opened.without(damaged(opened, 0, terminal.track))
-    opened.require_trainable()
+    opened = studies.open_study(terminal, data, threads)
     study = replace(study, config=replace(study.config, num_classes=len(opened.classes)))
-    baseline, *rows = each_row(study)
-    try:
-        with terminal.bar() as show:
-            done = trained_rows([baseline, *rows], study.model, opened, training, show)
-    except KeyboardInterrupt:
-        terminal.note(f"interrupted: the same command goes on with {training.folder}")
-        raise typer.Exit(130) from None
+    rows = list(each_row(study))
+    done = studies.learned(terminal, training, lambda show: trained_rows(rows, study.model, opened, training, show))
     ablation = Ablation(study, done[0], tuple(done[1:]))
     document = ablation_document(ablation)
     terminal.show(document, form)
-    for name in ("rows.json", "rows.md"):
-        terminal.show(document, None, training.folder / name)
-    terminal.save(cost_accuracy_figure(ablation, opened.name), plot or training.folder / "cost_accuracy.svg")
+    suffix = "" if study.match == "none" else f"_same_{study.match}"  # both kinds may stand in one study
+    studies.keep(terminal, document, training, suffix)
+    terminal.save(cost_accuracy_figure(ablation, opened.name), plot or training.folder / f"cost_accuracy{suffix}.svg")
 
 
 def parse_axes(words: Sequence[str], values: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """``mpvit search``: the networks of a stated space that are within limits."""
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +18,8 @@ from mpvit.search.space import DEFAULT, Space, choices_text, parse_choices
 from mpvit.search.study import Study
 from mpvit.tables.search import search_document
 from mpvit.variants import VARIANTS
-from mpvit_cli import options
+from mpvit_cli import options, studies
+from mpvit_cli.commands.train import RecipeName, Setting
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
@@ -26,9 +28,14 @@ if TYPE_CHECKING:
     from mpvit.benchmark.results import Result
     from mpvit.benchmark.study import Study as Timing
     from mpvit.measurement import Measurement
+    from mpvit.training.data import Data
+    from mpvit.training.study import Training
 
 _SHOWN_NETWORKS = 2_000_000
 """From which on a search takes long enough for a progress bar."""
+
+_PART = 4
+"""A trial takes one of so many parts of the recipe's epochs."""
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
@@ -64,6 +71,11 @@ Pick = Annotated[
 ]
 
 
+TrainOn = Annotated[str | None, studies.train_on("the --top candidates")]
+Epochs = Annotated[int | None, studies.epochs_of_each("a quarter of the recipe's")]
+Output = Annotated[Path | None, studies.study_folder("Write there, whole or not at all")]
+
+
 def _choices(option: str, field: str, what: str) -> object:
     text = choices_text(DEFAULT.choices()[field])
     help_text = f"{what}: choices joined by commas, for each stage the same or its own, joined by /. (default: {text})"
@@ -97,27 +109,37 @@ def search(
     dtype: options.Dtype = "float32",
     threads: options.Threads = None,
     min_time: options.MinTime = 1.0,
+    train: TrainOn = None,
+    seeds: studies.Seeds = 3,
+    epochs: Epochs = None,
+    recipe: RecipeName = None,
+    setting: Setting = None,
+    jobs: studies.Jobs = 1,
     plot: options.Plot = None,
     form: options.Format = None,
-    output: options.Output = None,
+    output: Output = None,
 ) -> None:
     """Count every network of a stated space, keep those within the limits and rank them; beside the published variants.
 
     No row says how accurate a network would be: ranked is how it uses the limits. Each stage takes its choices by itself,
-    but none is narrower than the one before.
+    but none is narrower than the one before. With --train the candidates are trained alike with a small budget, and ranked
+    by what they come to.
 
     Examples:
       mpvit search --max-macs 3G --max-params 11M --plot front.svg
 
       mpvit search --max-macs 2G --paths 1/2/2,3/3 --width 64/96,128/192,224/256 --criterion params --save found.toml
+
+      mpvit search --train digits --top 3 --max-macs 4M --width 16,24/24,32/32,48/48,64 --paths 1,2 --layers 1 --heads 4
     """
     terminal: Terminal = ctx.obj
     check_format(form)
     options.check_plot(plot)
-    if pick is not None and not save:
-        raise UsageError(f"--pick {pick}: must go with --save", hint="--save FILE.toml")
-    if pick is not None and not 1 <= pick <= top:
-        raise UsageError(f"--pick {pick}: must be from 1 to --top {top}")
+    _check_pick(pick, save, top)
+    training = _training(train, recipe, epochs, setting, seeds, jobs, output)
+    if training and not options.given(ctx, "size"):
+        size = str(training.recipe.size)
+    data = studies.open_study(terminal, train, threads) if train else None
     study = Study(
         space=_space(paths=paths, layers=layers, dim=width, mlp_ratio=mlp_ratio, heads=heads),
         limits=Limits(_amount("--max-macs", max_macs), _amount("--max-params", max_params)),
@@ -125,6 +147,7 @@ def search(
         top=top,
         size=options.parse_size(size),
         convention=convention,
+        **({"classes": len(data.classes)} if data else {}),
     )
     limit_s = None if max_latency is None else parse_seconds(max_latency)
     timing = None
@@ -136,7 +159,12 @@ def search(
     found = _found(terminal, study)
     times, interrupted = _timed(terminal, found, timing) if timing and found.finished else ((), not found.finished)
     outcome = Outcome(found, limit_s, times)
-    terminal.show(search_document(outcome), form, output)
+    if training and data and found.best and not interrupted:
+        outcome = _trained(terminal, outcome, training, data)
+    document = search_document(outcome)
+    terminal.show(document, form, None if training else output)
+    if training:
+        studies.keep(terminal, document, training)
     if plot:
         from mpvit.plots.search import search_figure
 
@@ -148,6 +176,40 @@ def search(
         raise typer.Exit(130)
     if limit_s is not None and not any(row.within for row in outcome.ranked):
         raise outcome.too_slow()
+
+
+def _check_pick(pick: int | None, save: Path | None, top: int) -> None:
+    """Raise ``UsageError`` for a candidate that goes nowhere or that there is not."""
+    if pick is not None and not save:
+        raise UsageError(f"--pick {pick}: must go with --save", hint="--save FILE.toml")
+    if pick is not None and not 1 <= pick <= top:
+        raise UsageError(f"--pick {pick}: must be from 1 to --top {top}")
+
+
+def _training(
+    data: str | None,
+    recipe: str | None,
+    epochs: int | None,
+    setting: list[str] | None,
+    seeds: int,
+    jobs: int,
+    output: Path | None,
+) -> "Training | None":
+    """Return how the candidates are trained, with a small budget unless ``epochs`` says otherwise."""
+    if data is None:
+        return None
+    found = studies.parse_training(data, recipe, epochs, setting, seeds, jobs, output)
+    if epochs is not None or any(word.startswith("epochs=") for word in setting or ()):
+        return found
+    return replace(found, recipe=replace(found.recipe, epochs=max(found.recipe.epochs // _PART, 1)))
+
+
+def _trained(terminal: Terminal, outcome: Outcome, training: "Training", data: "Data") -> Outcome:
+    """Return the outcome with what its candidates come to."""
+    from mpvit.search.trained import trial
+
+    found = outcome.found
+    return replace(outcome, trial=studies.learned(terminal, training, lambda show: trial(found, data, training, show)))
 
 
 def _space(**given: str | None) -> Space:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pictures import SMALL_NETWORK, paint
 from scipy.stats import ttest_1samp
 
-from mpvit.ablation.trained import compared
+from mpvit.training.comparison import compared
 
 SHARES = st.lists(st.integers(0, 100).map(lambda number: number / 100), min_size=2, max_size=6)
 

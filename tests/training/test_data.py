@@ -154,8 +154,8 @@ def test_what_names_no_data_is_refused(text: str, tmp_path: Path, monkeypatch: p
 
 def test_scales_are_drawn_from_their_number_alone() -> None:
     first, second = open_data("scales"), open_data("scales")
-    assert (first.train.pictures, first.held_out.pictures, len(first.classes)) == (4000, 1000, 16)
-    assert Counter(first.train.targets) == dict.fromkeys(range(16), 250)
+    assert (first.train.pictures, first.held_out.pictures, len(first.classes)) == (16_000, 2_000, 16)
+    assert Counter(first.train.targets) == dict.fromkeys(range(16), 1000)
     for index in (0, 17, 999):
         one, other = (np.asarray(data.held_out.read(index)) for data in (first, second))
         assert one.shape == (64, 64, 3)

@@ -7,6 +7,7 @@ from typing import Any
 from mpvit.config import ModelConfig
 from mpvit.measurement import Interval, Measurement
 from mpvit.operations import Cost
+from mpvit.training.comparison import Accuracy
 from mpvit.units import FLOPS_PER_MAC
 
 PARTS = ("stem", "paths", "local", "fusion", "head")
@@ -41,50 +42,6 @@ class Matched:
     knob: str
     amounts: tuple[int, ...]
     off: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accuracy:
-    """What a row came to in training, on pictures held out.
-
-    Attributes:
-        shares: of each seed, the share of pictures whose class the network names.
-        images: pictures held out.
-        mean: of the shares; ``half`` is half the width of its 95 % interval, None of one seed.
-        delta: the mean of the differences from the baseline of the same seed; ``delta_half`` likewise.
-    """
-
-    shares: tuple[float, ...]
-    images: int
-    mean: float
-    half: float | None
-    delta: float
-    delta_half: float | None
-
-    @property
-    def verdict(self) -> str:
-        """What the difference from the baseline says, in words."""
-        if self.delta_half is None:
-            return "one seed: no interval"
-        if abs(self.delta) <= self.delta_half:
-            return "no difference seen"
-        return "better" if self.delta > 0 else "worse"
-
-    def as_row(self) -> dict[str, Any]:
-        """Return flat figures for JSON and CSV."""
-        half, delta_half = self.half, self.delta_half
-        return {
-            "seeds": len(self.shares),
-            "images": self.images,
-            "accuracy": self.mean,
-            "accuracy_low": None if half is None else self.mean - half,
-            "accuracy_high": None if half is None else self.mean + half,
-            "delta_accuracy": self.delta,
-            "delta_accuracy_low": None if delta_half is None else self.delta - delta_half,
-            "delta_accuracy_high": None if delta_half is None else self.delta + delta_half,
-            "verdict": self.verdict,
-            "accuracies": list(self.shares),
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

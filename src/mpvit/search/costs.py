@@ -37,14 +37,15 @@ class Choice(NamedTuple):
 Table = tuple[Choice, ...]
 
 
-def tables(stages: Sequence[Sequence[StageConfig]], size: tuple[int, int], convention: str) -> tuple[Table, ...]:
+def tables(stages: Sequence[Sequence[StageConfig]], size: tuple[int, int], convention: str, classes: int) -> tuple[Table, ...]:
     """Return each stage's choices with what they cost on one image of ``size`` (height, width) under ``convention``.
 
-    Each of a few networks, read off stage by stage, fills a row of every table at once.
+    The last one's head tells ``classes`` apart. Each of a few networks, read off stage by stage, fills a row of every table at
+    once.
     """
     found: list[list[Choice]] = [[] for _ in stages]
     for row in range(max(map(len, stages))):
-        config = ModelConfig(tuple(choices[row % len(choices)] for choices in stages))
+        config = ModelConfig(tuple(choices[row % len(choices)] for choices in stages), num_classes=classes)
         tree = network(config, 1, *size)
         whole, pieces = parts(tree, "stage"), parts(tree, "path")
         for index, table in enumerate(found):

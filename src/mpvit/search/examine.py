@@ -59,7 +59,7 @@ def front_of(points: Sequence[Point]) -> list[Point]:
 
 
 def _batches(study: Study, limits: Limits, rank: Rank, top: int) -> Iterator[Batch]:
-    *first, third, last = tables(study.space.stages(), study.size, study.convention)
+    *first, third, last = tables(study.space.stages(), study.size, study.convention, study.classes)
     behind = {choice.dim: _Behind(last, choice.dim) for choice in third}
     best: list[Point] = []
     front: list[Point] = []

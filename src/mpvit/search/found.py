@@ -97,7 +97,8 @@ def _candidates(study: Study, points: Sequence[Point]) -> tuple[Candidate, ...]:
     stages = study.space.stages()
     found = []
     for point in points:
-        config = ModelConfig(tuple(choices[number] for choices, number in zip(stages, point[2], strict=True)))
+        chosen = tuple(choices[number] for choices, number in zip(stages, point[2], strict=True))
+        config = ModelConfig(chosen, num_classes=study.classes)
         candidate = _counted(study, config)
         assert candidate[1:3] == point[:2], "the sum of look-ups is the count"  # noqa: S101 - an internal invariant
         found.append(candidate)

@@ -22,6 +22,7 @@ class Study:
         top: how many of the best are kept.
         size: (height, width) of the image in pixels.
         convention: what MACs are: a key of ``mpvit.operations.conventions.CONVENTIONS``.
+        classes: that the networks tell apart.
     """
 
     space: Space = DEFAULT
@@ -30,6 +31,7 @@ class Study:
     top: int = 20
     size: tuple[int, int] = (224, 224)
     convention: str = "fvcore"
+    classes: int = 1000
 
     def __post_init__(self) -> None:
         """Check every field once."""

@@ -7,6 +7,7 @@ from mpvit.ablation.results import PARTS, Row
 from mpvit.ablation.study import Ablation, Study
 from mpvit.operations import Cost
 from mpvit.tables import Document, Field, Table, build
+from mpvit.tables.accuracy import accuracy_note, accuracy_text, conclusions, points_text
 from mpvit.tables.measured import interval_text, milliseconds, quartiles, warnings
 from mpvit.tables.memory import readable_bytes
 from mpvit.tables.reconcile import signed
@@ -65,8 +66,8 @@ def _fields(found: Ablation) -> Iterator[Field[Row]]:
         yield Field("quartiles ms", lambda row: quartiles(row.time) if row.time else None, optional=True)
         yield Field("over baseline", lambda row: interval_text(row.latency_ratio))
     if any(row.accuracy for row in (found.baseline, *rows)):
-        yield Field("top-1", _accuracy)
-        yield Field("Δ top-1, points", lambda row: _points(row) if row is not found.baseline else None)
+        yield Field("top-1", lambda row: accuracy_text(row.accuracy))
+        yield Field("Δ top-1, points", lambda row: points_text(row.accuracy) if row is not found.baseline else None)
         yield Field(
             "says", lambda row: row.accuracy.verdict if row.accuracy and row is not found.baseline else "", numeric=False
         )
@@ -108,20 +109,6 @@ def _off(row: Row) -> str | None:
     return _signed_percent(row.matched.off, 2) if row.matched else None
 
 
-def _accuracy(row: Row) -> str | None:
-    if row.accuracy is None:
-        return None
-    half = "" if row.accuracy.half is None else f" ± {100 * row.accuracy.half:.2f}"
-    return f"{100 * row.accuracy.mean:.2f}{half}"
-
-
-def _points(row: Row) -> str | None:
-    if row.accuracy is None:
-        return None
-    half = "" if row.accuracy.delta_half is None else f" ± {100 * row.accuracy.delta_half:.2f}"
-    return f"{100 * row.accuracy.delta:+.2f}{half}".replace("-", "−")
-
-
 def _trouble(row: Row) -> str:
     return row.error or (row.time.error or row.time.stopped if row.time else "")
 
@@ -159,10 +146,10 @@ def _notes(found: Ablation, *, unfinished: bool) -> Iterator[str]:
         yield f"Interrupted: {len(found.rows)} of {len(found.study.grid)} rows."
     if accuracy := found.baseline.accuracy:
         yield (
-            f"top-1 in percent of {accuracy.images} pictures held out, mean of {len(accuracy.shares)} seeds; ±: Student's 95 % "
-            "interval over seeds, on these pictures, of Δ paired by seed. Where Δ's covers zero no difference is seen. Of "
-            "twenty rows one shows a difference by chance."
+            f"{accuracy_note(accuracy.images, len(accuracy.shares))} Where Δ's covers zero no difference is seen. Of twenty "
+            "rows one shows a difference by chance."
         )
+        yield from conclusions(found)
     if found.baseline.time:
         yield "over baseline: median over rounds of the row's time over the baseline's beside it, with its 95 % interval."
         yield from warnings([row.time for row in (found.baseline, *found.rows) if row.time])

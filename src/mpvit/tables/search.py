@@ -7,9 +7,10 @@ from typing import Any
 from mpvit.config import TRAINED_SIZE, ModelConfig
 from mpvit.search.criteria import get_criterion
 from mpvit.search.found import Candidate, Found, Published
-from mpvit.search.outcome import Outcome, Ranked
+from mpvit.search.outcome import Outcome, Ranked, Trial
 from mpvit.search.space import choices_text, stages_text
 from mpvit.tables import Document, Field, build
+from mpvit.tables.accuracy import accuracy_note, accuracy_text, points_text
 from mpvit.tables.measured import milliseconds, quartiles, warnings
 from mpvit.units import grouped, times
 
@@ -46,6 +47,11 @@ def search_document(outcome: Outcome) -> Document:
 
 def _fields(outcome: Outcome) -> Iterator[Field[Ranked]]:
     yield Field("#", lambda row: row.rank)
+    if outcome.trial:
+        yield Field("top-1", lambda row: accuracy_text(row.accuracy))
+        yield Field("Δ to #1, points", lambda row: points_text(row.accuracy) if row.rank > 1 else None)
+        yield Field("says", lambda row: row.accuracy.verdict if row.accuracy and row.rank > 1 else "", numeric=False)
+        yield Field(f"# by {outcome.found.study.criterion}", lambda row: row.by_criterion, optional=True)
     yield Field("MACs", lambda row: row.candidate.macs)
     for name in outcome.found.study.limits.given():
         yield Field(f"% of max {name}", _share(outcome, name), optional=True)
@@ -99,7 +105,8 @@ def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
     for row in outcome.ranked:
         measured = replace(row.time, name="").as_row() if row.time else {}
         within = {} if outcome.max_latency_s is None else {"within_max_latency": row.within}
-        yield {"table": "candidates", "rank": row.rank, **_candidate_row(row.candidate), **measured, **within}
+        trained = {"rank_by_criterion": row.by_criterion, **row.accuracy.as_row()} if row.accuracy else {}
+        yield {"table": "candidates", "rank": row.rank, **_candidate_row(row.candidate), **trained, **measured, **within}
     for candidate in found.front:
         yield {"table": "front", **_candidate_row(candidate)}
     for name, candidate, accuracy in found.published:
@@ -148,10 +155,11 @@ def _notes(outcome: Outcome) -> Iterator[str]:
     if not found.finished:
         searched = f"{grouped(found.examined)} of {grouped(study.networks)} networks"
         yield f"Interrupted: {searched} searched; this is the best of those."
-    yield (
-        f"Ranked by {study.criterion}: {get_criterion(study.criterion).what}. Nothing here predicts accuracy: "
-        "a candidate has none until it is trained."
-    )
+    kept = f"{study.criterion}: {get_criterion(study.criterion).what}"
+    if outcome.trial:
+        yield from _trial_notes(outcome.trial, kept)
+    else:
+        yield f"Ranked by {kept}. Nothing here predicts accuracy: a candidate has none until it is trained."
     yield _space_note(found)
     yield (
         f"Pareto front: {len(found.front)} networks, each with more parameters than any other within the limits that has as "
@@ -159,6 +167,20 @@ def _notes(outcome: Outcome) -> Iterator[str]:
     )
     yield f"Accuracy is of the published variants alone, at {times((TRAINED_SIZE,) * 2)}: {found.published[0].accuracy.source}."
     yield from _latency_notes(outcome)
+
+
+def _trial_notes(trial: Trial, kept: str) -> Iterator[str]:
+    seeds, images = len(trial.accuracies[0].shares), trial.accuracies[0].images
+    share = f"the recipe {trial.recipe} by itself takes {trial.usual_epochs}"
+    small = f"a small budget, {share}: with more the order may change" if trial.epochs < trial.usual_epochs else share
+    yield (
+        f"Ranked by what {trial.epochs} epochs on {trial.data} come to ({small}). Kept were the best by {kept}; "
+        "no other network was trained."
+    )
+    yield (
+        f"{accuracy_note(images, seeds)} Δ is to the first, which the same runs chose: that favours it, so look at what is "
+        "no different from it too."
+    )
 
 
 def _space_note(found: Found) -> str:

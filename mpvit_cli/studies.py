@@ -1,0 +1,103 @@
+"""What commands share that train several networks alike: their options, and a study from its beginning to its end."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from mpvit.tables import Document
+from mpvit.training import require
+from mpvit_cli import options
+from mpvit_cli.commands.train import parse_settings
+from mpvit_cli.output import Terminal
+
+if TYPE_CHECKING:
+    from mpvit.training.data import Data
+    from mpvit.training.study import Training
+
+Of = TypeVar("Of")
+
+FOLDER = "mpvit-study"
+
+GENERATED = ("digits", "scales")
+"""Data of small pictures, which need no large network."""
+
+Seeds = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Runs of each network, each from its own seed.")]
+Jobs = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Runs at a time.")]
+
+
+def train_on(what: str) -> object:
+    """Return the option that names the data; ``what`` is trained on it."""
+    return typer.Option(
+        "--train",
+        metavar="DATA",
+        help=f"Also train {what} on a folder, digits, scales or hf:FOLDER.",
+        show_default=False,
+    )
+
+
+def epochs_of_each(default: str) -> object:
+    """Return the option for the epochs of each run; ``default`` says how many there are without it."""
+    return typer.Option("--epochs", parser=options.whole, metavar="N", help=f"Of each run. (default: {default})")
+
+
+def study_folder(otherwise: str) -> object:
+    """Return the option for the folder; ``otherwise`` says what is written there without ``--train``."""
+    return typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help=f"{otherwise}; with --train the study's folder. (default: {FOLDER})",
+        show_default=False,
+    )
+
+
+def parse_training(
+    data: str,
+    recipe: str | None,
+    epochs: int | None,
+    setting: Sequence[str] | None,
+    seeds: int,
+    jobs: int,
+    output: Path | None,
+) -> "Training":
+    """Return how the networks are trained."""
+    require("accelerate", "kornia", "torchmetrics")
+    from mpvit.training.recipe import changed, get_recipe
+    from mpvit.training.study import Training
+
+    name = recipe or ("small" if data in GENERATED else "deit")
+    changes = parse_settings(setting) | ({"epochs": epochs} if epochs is not None else {})
+    folder = output or Path(FOLDER)
+    return Training(folder=folder, recipe_name=name, recipe=changed(get_recipe(name), changes), seeds=seeds, jobs=jobs)
+
+
+def open_study(terminal: Terminal, data: str, threads: int | None) -> "Data":
+    """Return the data to train on, without the pictures that cannot be read."""
+    import torch
+
+    from mpvit.training.data import damaged, open_data
+
+    if threads:
+        torch.set_num_threads(threads)
+    found = open_data(data)
+    found = found.without(damaged(found, 0, terminal.track))
+    found.require_trainable()
+    return found
+
+
+def learned(terminal: Terminal, training: "Training", learn: Callable[[Callable[[str, float], None]], Of]) -> Of:
+    """Return what ``learn`` comes to, shown as it goes; where somebody ends it, say how the study goes on."""
+    try:
+        with terminal.bar() as show:
+            return learn(show)
+    except KeyboardInterrupt:
+        terminal.note(f"interrupted: the same command goes on with {training.folder}")
+        raise typer.Exit(130) from None
+
+
+def keep(terminal: Terminal, document: Document, training: "Training", suffix: str = "") -> None:
+    """Write what a study came to into its folder, for people and for machines."""
+    for kind in ("json", "md"):
+        terminal.show(document, None, training.folder / f"rows{suffix}.{kind}")
