@@ -14,7 +14,6 @@ from mpvit.errors import UsageError
 from mpvit.tables.ablation import ablation_document
 from mpvit.training import require
 from mpvit_cli import options
-from mpvit_cli.commands.train import RecipeName, Setting, parse_settings
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
@@ -105,8 +104,8 @@ def ablate(
     train: TrainOn = None,
     seeds: Seeds = 3,
     epochs: Epochs = None,
-    recipe: RecipeName = None,
-    setting: Setting = None,
+    recipe: options.Recipe = None,
+    setting: options.Setting = None,
     jobs: Jobs = 1,
     plot: options.Plot = None,
     form: options.Format = None,
@@ -194,7 +193,7 @@ def _training(
     from mpvit.training.recipe import changed, get_recipe
 
     name = recipe or ("small" if data in GENERATED else "deit")
-    changes = parse_settings(setting) | ({"epochs": epochs} if epochs is not None else {})
+    changes = options.parse_settings(setting) | ({"epochs": epochs} if epochs is not None else {})
     folder = output or Path("mpvit-study")
     return Training(folder=folder, recipe_name=name, recipe=changed(get_recipe(name), changes), seeds=seeds, jobs=jobs)
 
