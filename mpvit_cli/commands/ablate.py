@@ -13,6 +13,8 @@ from mpvit.ablation.study import BUDGETS, Ablation, Study, each_row
 from mpvit.errors import UsageError
 from mpvit.tables.ablation import ablation_document
 from mpvit.training import require
+from mpvit.training.data import default_network, default_recipe
+from mpvit.variants import DEFAULT_VARIANT
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
@@ -129,7 +131,7 @@ def ablate(
         raise UsageError(f"--knob {knob}: must go with --match", hint="--match macs or --match params")
     if train and measure:
         raise UsageError("--train with --measure: must be one of them", hint="a study keeps what it trains, not its times")
-    name, network = options.parse_model(ctx, variant or _default_network(train, config), config)
+    name, network = options.parse_model(ctx, variant or default_network(train, DEFAULT_VARIANT), config)
     training = _training(train, recipe, epochs, setting, seeds, jobs, output) if train else None
     pixels = options.parse_size(size if training is None or options.given(ctx, "size") else str(training.recipe.size))
     study = Study(
@@ -170,14 +172,6 @@ def ablate(
         raise typer.Exit(1)
 
 
-def _default_network(data: str | None, config: Path | None) -> str | None:
-    return "digits-nano" if data in GENERATED and config is None else None
-
-
-GENERATED = ("digits", "scales")
-"""Data of small pictures, which need no large network."""
-
-
 def _training(
     data: str,
     recipe: str | None,
@@ -192,7 +186,7 @@ def _training(
     from mpvit.ablation.trained import Training
     from mpvit.training.recipe import changed, get_recipe
 
-    name = recipe or ("small" if data in GENERATED else "deit")
+    name = recipe or default_recipe(data)
     changes = options.parse_settings(setting) | ({"epochs": epochs} if epochs is not None else {})
     folder = output or Path("mpvit-study")
     return Training(folder=folder, recipe_name=name, recipe=changed(get_recipe(name), changes), seeds=seeds, jobs=jobs)

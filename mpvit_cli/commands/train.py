@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpvit.config import ModelConfig, load_config
+from mpvit.config import ModelConfig
 from mpvit.errors import UsageError
 from mpvit.training import require
+from mpvit.training.data import default_network, default_recipe
 from mpvit.training.recipe import DTYPES, Recipe, changed, get_recipe
-from mpvit.variants import get_config
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
@@ -24,7 +24,7 @@ DataArgument = Annotated[
     str | None,
     typer.Argument(metavar="DATA", help="A folder of class folders, digits, scales, or hf:FOLDER.", show_default=False),
 ]
-Variant = Annotated[str | None, options.variant("digits-nano for digits, else tiny")]
+Variant = Annotated[str | None, options.variant("digits-nano for digits and scales, else tiny")]
 Size = Annotated[str | None, typer.Option(metavar="PIXELS", help="Side of the square that the network sees.")]
 Epochs = Annotated[str | None, typer.Option(metavar="N", help="Times that every picture is seen.")]
 Batch = Annotated[str | None, typer.Option(metavar="N", help="Pictures a step, over all processes.")]
@@ -164,13 +164,8 @@ def _chosen(
     setting: Sequence[str] | None,
 ) -> tuple[tuple[str, ModelConfig], tuple[str, Recipe]]:
     """Return the network and the recipe that are asked for, each with its name."""
-    if config and options.given(ctx, "variant"):
-        raise UsageError(f"--variant {variant} with --config {config}: must be one of them")
-    from mpvit.training.data import DIGITS
-
-    name = variant or ("digits-nano" if data == DIGITS else "tiny")
-    network = (config.stem, load_config(config)) if config else (name, get_config(name))
-    recipe_name = recipe or ("small" if data == DIGITS else "deit")
+    network = options.parse_model(ctx, variant or default_network(data, "tiny"), config)
+    recipe_name = recipe or default_recipe(data)
     changes = options.parse_settings(setting)
     rate = named.pop("lr")
     how = changed(get_recipe(recipe_name), changes | {key: value for key, value in named.items() if value is not None})

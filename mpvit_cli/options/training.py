@@ -15,7 +15,7 @@ Recipe = Annotated[
     typer.Option(
         "--recipe",
         metavar="|".join(RECIPES),
-        help="deit: for thousands of pictures a class; small: for hundreds. (default: small for digits, else deit)",
+        help="deit: for thousands of pictures a class; small: for hundreds. (default: small for digits and scales, else deit)",
         autocompletion=complete(RECIPES),
         show_default=False,
     ),
