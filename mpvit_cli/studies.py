@@ -9,7 +9,6 @@ import typer
 from mpvit.tables import Document
 from mpvit.training import require
 from mpvit_cli import options
-from mpvit_cli.commands.train import parse_settings
 from mpvit_cli.output import Terminal
 
 if TYPE_CHECKING:
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
 Of = TypeVar("Of")
 
 FOLDER = "mpvit-study"
-
-GENERATED = ("digits", "scales")
-"""Data of small pictures, which need no large network."""
 
 Seeds = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Runs of each network, each from its own seed.")]
 Jobs = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Runs at a time.")]
@@ -64,11 +60,12 @@ def parse_training(
 ) -> "Training":
     """Return how the networks are trained."""
     require("accelerate", "kornia", "torchmetrics")
+    from mpvit.training.data import default_recipe
     from mpvit.training.recipe import changed, get_recipe
     from mpvit.training.study import Training
 
-    name = recipe or ("small" if data in GENERATED else "deit")
-    changes = parse_settings(setting) | ({"epochs": epochs} if epochs is not None else {})
+    name = recipe or default_recipe(data)
+    changes = options.parse_settings(setting) | ({"epochs": epochs} if epochs is not None else {})
     folder = output or Path(FOLDER)
     return Training(folder=folder, recipe_name=name, recipe=changed(get_recipe(name), changes), seeds=seeds, jobs=jobs)
 

@@ -12,8 +12,9 @@ from mpvit.ablation.knobs import KNOBS
 from mpvit.ablation.study import BUDGETS, Ablation, Study, each_row
 from mpvit.errors import UsageError
 from mpvit.tables.ablation import ablation_document
+from mpvit.training.data import default_network
+from mpvit.variants import DEFAULT_VARIANT
 from mpvit_cli import options, studies
-from mpvit_cli.commands.train import RecipeName, Setting
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def ablate(
     train: TrainOn = None,
     seeds: studies.Seeds = 3,
     epochs: Epochs = None,
-    recipe: RecipeName = None,
-    setting: Setting = None,
+    recipe: options.Recipe = None,
+    setting: options.Setting = None,
     jobs: studies.Jobs = 1,
     plot: options.Plot = None,
     form: options.Format = None,
@@ -113,7 +114,7 @@ def ablate(
         raise UsageError(f"--knob {knob}: must go with --match", hint="--match macs or --match params")
     if train and measure:
         raise UsageError("--train with --measure: must be one of them", hint="a study keeps what it trains, not its times")
-    name, network = options.parse_model(ctx, variant or _default_network(train, config), config)
+    name, network = options.parse_model(ctx, variant or default_network(train, DEFAULT_VARIANT), config)
     training = studies.parse_training(train, recipe, epochs, setting, seeds, jobs, output) if train else None
     pixels = options.parse_size(size if training is None or options.given(ctx, "size") else str(training.recipe.size))
     study = Study(
@@ -152,10 +153,6 @@ def ablate(
         raise typer.Exit(130)
     if all(row.error for row in ablation.rows):
         raise typer.Exit(1)
-
-
-def _default_network(data: str | None, config: Path | None) -> str | None:
-    return "digits-nano" if data in studies.GENERATED and config is None else None
 
 
 def _train(

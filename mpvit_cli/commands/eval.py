@@ -7,23 +7,11 @@ import typer
 
 from mpvit.errors import unknown_name
 from mpvit.training import require
-from mpvit.variants import NETWORKS
 from mpvit_cli import options
-from mpvit_cli.commands.predict import Cache, Classes, Crop, Size, Weights
-from mpvit_cli.commands.train import Workers, parse_training_device, parse_workers, set_threads
 from mpvit_cli.output import Terminal, check_format
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A folder of class folders, digits, scales, or hf:FOLDER.")]
-Variant = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"Network: {', '.join(NETWORKS)}. (default: what the weights say)",
-        autocompletion=options.complete(NETWORKS),
-        envvar="MPVIT_VARIANT",
-        show_default=False,
-    ),
-]
+Variant = Annotated[str | None, options.variant("what the weights say")]
 Split = Annotated[
     str | None,
     typer.Option(
@@ -40,18 +28,18 @@ Mode = Annotated[str, typer.Option(metavar="eager|fused", help="As it is, or mad
 def evaluate(
     ctx: typer.Context,
     data: DataArgument,
-    weights: Weights = None,
+    weights: options.Weights = None,
     variant: Variant = None,
-    classes: Classes = None,
+    classes: options.Classes = None,
     part: Split = None,
     mode: Mode = "eager",
-    crop: Crop = None,
-    size: Size = None,
+    crop: options.Crop = None,
+    size: options.Side = None,
     batch: options.Batch = 64,
-    workers: Workers = None,
-    device: options.Device = "cpu",
+    workers: options.Workers = None,
+    device: options.TrainingDevice = "cpu",
     threads: options.Threads = None,
-    cache: Cache = None,
+    cache: options.Cache = None,
     plot: options.Plot = None,
     form: options.Format = None,
     output: options.Output = None,
@@ -75,8 +63,8 @@ def evaluate(
         raise unknown_name("mode", mode, MODES)
     if part is not None and part not in PARTS:
         raise unknown_name("part", part, PARTS)
-    parse_training_device(device)
-    readers = parse_workers(workers)
+    options.parse_training_device(device)
+    readers = options.parse_workers(workers)
 
     import torch
 
@@ -86,7 +74,7 @@ def evaluate(
     from mpvit.tables.training import evaluation_document
     from mpvit.training.processes import accelerator_of
 
-    set_threads(threads, readers)
+    options.set_threads(threads, readers)
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
     accelerator = accelerator_of(device)
     network = load_network(weights or find_weights(variant, cache, terminal.track), variant, classes)

@@ -13,10 +13,8 @@ from mpvit.paths.fields import path_fields
 from mpvit.tables.paths import UNTRAINED, Looked, geometry_document
 from mpvit.training import require
 from mpvit.training.data import DIGITS
-from mpvit.variants import NETWORKS, SHIPPED, get_config
+from mpvit.variants import SHIPPED, get_config
 from mpvit_cli import options
-from mpvit_cli.commands.predict import Cache, Crop, Size
-from mpvit_cli.commands.train import Device, parse_training_device
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
@@ -43,25 +41,9 @@ _FEWEST_AT_ONCE = 8
 """Pictures of a batch whose halves still have a similarity."""
 
 View = Annotated[str, typer.Option(metavar="|".join(VIEWS), help="What is looked at.", autocompletion=options.complete(VIEWS))]
-Weights = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help=f"A safetensors file of this project, or a published checkpoint. (default: of --variant, else {DEFAULT})",
-        show_default=False,
-    ),
-]
+Weights = Annotated[Path | None, options.weights(f"of --variant, else {DEFAULT}")]
 RandomInit = Annotated[bool, typer.Option("--random-init", help="Untrained network: only its geometry means something.")]
-Variant = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"Network: {', '.join(NETWORKS)}. (default: what the weights say, else {DEFAULT})",
-        autocompletion=options.complete(NETWORKS),
-        envvar="MPVIT_VARIANT",
-        show_default=False,
-    ),
-]
+Variant = Annotated[str | None, options.variant(f"what the weights say, else {DEFAULT}")]
 Images = Annotated[
     list[Path] | None,
     typer.Option("--image", metavar="FILE", help="A picture, or a folder of them; repeatable.", show_default=False),
@@ -124,12 +106,12 @@ def paths(
     path: PathOption = None,
     head: Head = None,
     point: Point = None,
-    crop: Crop = None,
-    size: Size = None,
+    crop: options.Crop = None,
+    size: options.Side = None,
     batch: options.Batch = 64,
-    device: Device = "cpu",
+    device: options.TrainingDevice = "cpu",
     random_init: RandomInit = False,
-    cache: Cache = None,
+    cache: options.Cache = None,
     plot: options.Plot = None,
     form: options.Format = None,
     output: options.Output = None,
@@ -150,7 +132,7 @@ def paths(
     if view not in VIEWS:
         raise unknown_name("view", view, VIEWS)
     drawn = _Drawn(stage, path, head, _pixel(point))
-    parse_training_device(device)
+    options.parse_training_device(device)
     _check(view, image, data, pictures, batch, config, drawn)
     if variant:
         get_config(variant)

@@ -8,81 +8,29 @@ import typer
 
 from mpvit.errors import UsageError
 from mpvit.tables.predictions import UNTRAINED, prediction_document
-from mpvit.variants import DEFAULT_VARIANT, NETWORKS
+from mpvit.variants import DEFAULT_VARIANT
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMG", help="Image files, and folders of them.")]
-Weights = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="A safetensors file of this project, or a published checkpoint. (default: published, downloaded once)",
-        show_default=False,
-    ),
-]
-Variant = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"Network: {', '.join(NETWORKS)}. (default: what the weights say, else {DEFAULT_VARIANT})",
-        autocompletion=options.complete(NETWORKS),
-        envvar="MPVIT_VARIANT",
-        show_default=False,
-    ),
-]
-Classes = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Names of the classes, one a line. (default: what the weights say, else ImageNet-1K's)",
-        show_default=False,
-    ),
-]
+Variant = Annotated[str | None, options.variant(f"what the weights say, else {DEFAULT_VARIANT}")]
 Top = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Classes to name for each image.")]
-Crop = Annotated[
-    float | None,
-    typer.Option(
-        parser=options.number,
-        metavar="SHARE",
-        help="Share of the short side that is seen, up to 1. (default: what the weights say, else 0.875)",
-        show_default=False,
-    ),
-]
-Size = Annotated[
-    int | None,
-    typer.Option(
-        parser=options.whole,
-        metavar="PIXELS",
-        help="Side of the square that the network sees. (default: what the weights say, else 224)",
-        show_default=False,
-    ),
-]
 RandomInit = Annotated[bool, typer.Option("--random-init", help="Untrained network: the classes mean nothing.")]
-Cache = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FOLDER",
-        help="Where downloaded weights are kept. (default: the system's cache folder)",
-        envvar="MPVIT_CACHE",
-        show_default=False,
-    ),
-]
 
 
 def predict(
     ctx: typer.Context,
     images: Images,
-    weights: Weights = None,
+    weights: options.Weights = None,
     variant: Variant = None,
-    classes: Classes = None,
+    classes: options.Classes = None,
     top: Top = 5,
-    crop: Crop = None,
-    size: Size = None,
+    crop: options.Crop = None,
+    size: options.Side = None,
     batch: options.Batch = 8,
     device: options.Device = "cpu",
     random_init: RandomInit = False,
-    cache: Cache = None,
+    cache: options.Cache = None,
     form: options.Format = None,
     output: options.Output = None,
 ) -> None:

@@ -19,7 +19,6 @@ from mpvit.search.study import Study
 from mpvit.tables.search import search_document
 from mpvit.variants import VARIANTS
 from mpvit_cli import options, studies
-from mpvit_cli.commands.train import RecipeName, Setting
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
@@ -60,7 +59,9 @@ RankBy = Annotated[
         autocompletion=options.complete(CRITERIA),
     ),
 ]
-Top = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Candidates kept.")]
+Top = Annotated[
+    int | None, typer.Option(parser=options.whole, metavar="N", help="Candidates kept. (default: 20, with --train 5)")
+]
 Save = Annotated[
     Path | None,
     typer.Option(metavar="FILE.toml", help="Write the best candidate there, for --config of any command.", show_default=False),
@@ -100,7 +101,7 @@ def search(
     mlp_ratio: MlpRatio = None,
     heads: Heads = None,
     criterion: RankBy = "budget",
-    top: Top = 20,
+    top: Top = None,
     size: options.Size = "224",
     convention: options.Convention = "fvcore",
     save: Save = None,
@@ -112,8 +113,8 @@ def search(
     train: TrainOn = None,
     seeds: studies.Seeds = 3,
     epochs: Epochs = None,
-    recipe: RecipeName = None,
-    setting: Setting = None,
+    recipe: options.Recipe = None,
+    setting: options.Setting = None,
     jobs: studies.Jobs = 1,
     plot: options.Plot = None,
     form: options.Format = None,
@@ -135,7 +136,8 @@ def search(
     terminal: Terminal = ctx.obj
     check_format(form)
     options.check_plot(plot)
-    _check_pick(pick, save, top)
+    kept = top if top is not None else 5 if train else 20
+    _check_pick(pick, save, kept)
     training = _training(train, recipe, epochs, setting, seeds, jobs, output)
     if training and not options.given(ctx, "size"):
         size = str(training.recipe.size)
@@ -144,7 +146,7 @@ def search(
         space=_space(paths=paths, layers=layers, dim=width, mlp_ratio=mlp_ratio, heads=heads),
         limits=Limits(_amount("--max-macs", max_macs), _amount("--max-params", max_params)),
         criterion=criterion,
-        top=top,
+        top=kept,
         size=options.parse_size(size),
         convention=convention,
         **({"classes": len(data.classes)} if data else {}),

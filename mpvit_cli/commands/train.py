@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpvit.config import ModelConfig, load_config
+from mpvit.config import ModelConfig
 from mpvit.errors import UsageError
 from mpvit.training import require
-from mpvit.training.recipe import DTYPES, RECIPES, Recipe, changed, get_recipe
-from mpvit.variants import NETWORKS, get_config
+from mpvit.training.data import default_network, default_recipe
+from mpvit.training.recipe import DTYPES, Recipe, changed, get_recipe
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
@@ -24,26 +24,7 @@ DataArgument = Annotated[
     str | None,
     typer.Argument(metavar="DATA", help="A folder of class folders, digits, scales, or hf:FOLDER.", show_default=False),
 ]
-Variant = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"Network: {', '.join(NETWORKS)}. (default: digits-nano for digits, else tiny)",
-        autocompletion=options.complete(NETWORKS),
-        envvar="MPVIT_VARIANT",
-        show_default=False,
-    ),
-]
-RecipeName = Annotated[
-    str | None,
-    typer.Option(
-        "--recipe",
-        metavar="|".join(RECIPES),
-        help="deit: for thousands of pictures a class; small: for hundreds. (default: small for digits, else deit)",
-        autocompletion=options.complete(RECIPES),
-        show_default=False,
-    ),
-]
+Variant = Annotated[str | None, options.variant("digits-nano for digits and scales, else tiny")]
 Size = Annotated[str | None, typer.Option(metavar="PIXELS", help="Side of the square that the network sees.")]
 Epochs = Annotated[str | None, typer.Option(metavar="N", help="Times that every picture is seen.")]
 Batch = Annotated[str | None, typer.Option(metavar="N", help="Pictures a step, over all processes.")]
@@ -53,20 +34,11 @@ Dtype = Annotated[
     str | None,
     typer.Option(metavar="|".join(DTYPES), help="bfloat16: by autocast.", autocompletion=options.complete(DTYPES)),
 ]
-Setting = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the recipe; repeatable.", show_default=False),
-]
 Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="RUN", help="The run's folder. (default: mpvit-run)", show_default=False),
 ]
 Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with this run.", show_default=False)]
-Workers = Annotated[
-    int | None,
-    typer.Option(parser=options.whole, metavar="N", help="Processes that read pictures. (default: 2, at most a core each)"),
-]
-Device = Annotated[str, typer.Option(metavar="cpu|cuda", help="Where it runs.", envvar="MPVIT_DEVICE")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the network with torch first.")]
 SaveEvery = Annotated[
     int, typer.Option(parser=options.whole, metavar="STEPS", help="Also a checkpoint every so many steps; 0: one an epoch.")
@@ -81,18 +53,18 @@ def train(
     data: DataArgument = None,
     variant: Variant = None,
     config: options.Config = None,
-    recipe: RecipeName = None,
+    recipe: options.Recipe = None,
     size: Size = None,
     epochs: Epochs = None,
     batch: Batch = None,
     rate: Rate = None,
     seed: Seed = None,
     dtype: Dtype = None,
-    setting: Setting = None,
+    setting: options.Setting = None,
     output: Output = None,
     resume: Resume = None,
-    workers: Workers = None,
-    device: Device = "cpu",
+    workers: options.Workers = None,
+    device: options.TrainingDevice = "cpu",
     threads: options.Threads = None,
     compiled: Compile = False,
     save_every: SaveEvery = 0,
@@ -120,10 +92,10 @@ def train(
             raise UsageError(f"{what} with --resume {resume}: a run goes on as it began", hint=f"mpvit train --resume {resume}")
     elif data is None:
         raise UsageError("no data is named", hint="mpvit train digits needs none: they come with scikit-learn")
-    readers = parse_workers(workers)
+    readers = options.parse_workers(workers)
     if save_every < 0:
         raise UsageError(f"--save-every {save_every}: must be at least 0")
-    parse_training_device(device)
+    options.parse_training_device(device)
     chosen = None if resume else _chosen(ctx, str(data), variant, config, recipe, named, setting)
 
     from mpvit.training.loop import Interrupted, Machine
@@ -133,7 +105,7 @@ def train(
     from mpvit.training.start import begin
     from mpvit.training.start import resume as go_on
 
-    set_threads(threads, readers)
+    options.set_threads(threads, readers)
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
     if chosen is None:
         run = Run.open(Path(str(resume)))
@@ -182,52 +154,6 @@ def _show(terminal: Terminal, run: "Run", found: "Data", history: "Sequence[Epoc
     terminal.note(f"the weights are {run.weights}: mpvit predict IMG --weights {run.weights}")
 
 
-def parse_workers(number: int | None) -> int:
-    """Return how many processes read pictures; raise ``UsageError`` for a number that no machine starts."""
-    readers = min(2, _cores()) if number is None else number
-    if not 0 <= readers <= _MOST_WORKERS:
-        raise UsageError(f"--workers {readers}: must be from 0 to {_MOST_WORKERS}")
-    return readers
-
-
-_MOST_WORKERS = 1024
-
-
-def set_threads(threads: int | None, readers: int) -> None:
-    """Give torch so many threads; by default a core is left to those that read pictures, unless the environment says."""
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
-    elif readers and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(torch.get_num_threads(), max(_cores() - 1, 1)))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def parse_settings(words: Sequence[str] | None) -> dict[str, Any]:
-    """Read "mixup=0" into settings by name; raise ``UsageError`` for what has no value."""
-    found = {}
-    for text in words or ():
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--set {text!r}: must be NAME=VALUE", hint="for example --set mixup=0")
-        found[name] = value
-    return found
-
-
-def parse_training_device(device: str) -> None:
-    """Raise ``UsageError`` for a device that nothing is trained on here."""
-    if device not in {"cpu", "cuda"}:
-        raise UsageError(f"--device {device!r}: must be cpu or cuda", hint="the launcher gives each process its own GPU")
-    if device == "cuda":
-        from mpvit.prediction.inference import parse_device
-
-        parse_device(device)
-
-
 def _chosen(
     ctx: typer.Context,
     data: str,
@@ -238,14 +164,9 @@ def _chosen(
     setting: Sequence[str] | None,
 ) -> tuple[tuple[str, ModelConfig], tuple[str, Recipe]]:
     """Return the network and the recipe that are asked for, each with its name."""
-    if config and options.given(ctx, "variant"):
-        raise UsageError(f"--variant {variant} with --config {config}: must be one of them")
-    from mpvit.training.data import DIGITS
-
-    name = variant or ("digits-nano" if data == DIGITS else "tiny")
-    network = (config.stem, load_config(config)) if config else (name, get_config(name))
-    recipe_name = recipe or ("small" if data == DIGITS else "deit")
-    changes = parse_settings(setting)
+    network = options.parse_model(ctx, variant or default_network(data, "tiny"), config)
+    recipe_name = recipe or default_recipe(data)
+    changes = options.parse_settings(setting)
     rate = named.pop("lr")
     how = changed(get_recipe(recipe_name), changes | {key: value for key, value in named.items() if value is not None})
     if rate is not None:

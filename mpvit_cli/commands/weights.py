@@ -6,20 +6,11 @@ from typing import Annotated
 import typer
 
 from mpvit.errors import CheckError, UsageError, unknown_name
-from mpvit.variants import NETWORKS
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A safetensors file of this project, or a published checkpoint.")]
-Variant = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help=f"Hold it against this network: {', '.join(NETWORKS)}. (default: what the file says, else any)",
-        autocompletion=options.complete(NETWORKS),
-        show_default=False,
-    ),
-]
+Variant = Annotated[str | None, options.variant("what the file says, else any", "Hold it against this network", variable=None)]
 To = Annotated[
     str | None,
     typer.Option(metavar="project|published", help="Whose layout. (default: the other one)", show_default=False),

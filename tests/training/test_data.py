@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from mpvit.errors import ImageError, MpvitError, UsageError
-from mpvit.training.data import Data, Part, damaged, open_data
+from mpvit.training.data import Data, Part, damaged, default_network, default_recipe, open_data
 
 
 def names(part: Part) -> list[str]:
@@ -150,6 +150,19 @@ def test_what_names_no_data_is_refused(text: str, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError):
         open_data(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "network", "recipe"),
+    [
+        ("digits", "digits-nano", "small"),
+        ("scales", "digits-nano", "small"),
+        ("photos", "tiny", "deit"),
+        ("hf:x", "tiny", "deit"),
+    ],
+)
+def test_small_pictures_have_a_small_network_and_recipe(data: str, network: str, recipe: str) -> None:
+    assert (default_network(data, "tiny"), default_recipe(data)) == (network, recipe)
 
 
 def test_scales_are_drawn_from_their_number_alone() -> None:

@@ -6,9 +6,11 @@ Each network and seed is a run of its own there (``training.run``), so a study t
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpvit.errors import MpvitError, UsageError
@@ -190,7 +192,7 @@ def _run(
             watch(0)
             found[key] = learn(job, watch)
         return found
-    with ProcessPoolExecutor(training.jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(training.jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         pending: dict[Future[Done], tuple[str, int]] = {pool.submit(learn, job): key for key, job in jobs.items()}
         left = set(pending)
         try:
@@ -202,6 +204,18 @@ def _run(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it does, even by a kill: the study may be gone on with by then."""
+
+    def watch() -> None:
+        parent = parent_process()
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 def _epochs(folder: Path) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mpvit.errors import ImageError, MpvitError, UsageError
 from mpvit.training import seed_of
+from mpvit.variants import SHIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 DIGITS = "digits"
 SCALES = "scales"
 STORED = "hf:"
+
+BUILT_IN = (DIGITS, SCALES)
+"""Data that is no files: small pictures, which need no large network."""
 
 HELD_OUT = 0.2
 """The share of each class that is held out where the data has no part of its own for that."""
@@ -152,6 +156,16 @@ def open_data(text: str) -> Data:
     return folder.read_folder(Path(text))
 
 
+def default_network(data: str | None, larger: str) -> str:
+    """Return the network that learns ``data`` where none is named: one that comes along for small pictures, else ``larger``."""
+    return next(iter(SHIPPED)) if data in BUILT_IN else larger
+
+
+def default_recipe(data: str) -> str:
+    """Return the name of the recipe that ``data`` is learned by where none is named."""
+    return "small" if data in BUILT_IN else "deit"
+
+
 def require_classes(where: str, classes: Sequence[str]) -> None:
     """Raise ``UsageError`` for fewer than two classes, and for two that differ in case alone."""
     if not classes:
@@ -200,7 +214,7 @@ def damaged(data: Data, workers: int, watch: Callable[[Iterable[str], str, int],
 
     ``watch`` takes what comes one after the other, what it is and how many there are, and hands it on.
     """
-    if data.where in {DIGITS, SCALES}:  # they are no files
+    if data.where in BUILT_IN:
         return []
     from torch.utils.data import DataLoader
 

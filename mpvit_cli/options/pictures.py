@@ -1,0 +1,57 @@
+"""Which weights a network has, and how it is shown pictures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.models import OptionInfo
+
+from mpvit_cli.options.reading import number, whole
+
+
+def weights(default: str) -> OptionInfo:
+    """Return ``--weights``, and which ``default`` says stand in their place."""
+    found: OptionInfo = typer.Option(
+        metavar="FILE",
+        help=f"A safetensors file of this project, or a published checkpoint. (default: {default})",
+        show_default=False,
+    )
+    return found
+
+
+Weights = Annotated[Path | None, weights("published, downloaded once")]
+Classes = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Names of the classes, one a line. (default: what the weights say, else ImageNet-1K's)",
+        show_default=False,
+    ),
+]
+Crop = Annotated[
+    float | None,
+    typer.Option(
+        parser=number,
+        metavar="SHARE",
+        help="Share of the short side that is seen, up to 1. (default: what the weights say, else 0.875)",
+        show_default=False,
+    ),
+]
+Side = Annotated[
+    int | None,
+    typer.Option(
+        parser=whole,
+        metavar="PIXELS",
+        help="Side of the square that the network sees. (default: what the weights say, else 224)",
+        show_default=False,
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where downloaded weights are kept. (default: the system's cache folder)",
+        envvar="MPVIT_CACHE",
+        show_default=False,
+    ),
+]
