@@ -1,8 +1,6 @@
 """What a row is worth: runs of every row and seed, their intervals against SciPy's, and studies that go on."""
 
 import json
-import os
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -92,12 +90,27 @@ def test_a_study_trains_every_row_from_every_seed_and_keeps_it(here: Path) -> No
 def test_jobs_come_to_the_same_and_a_kill_loses_nothing(here: Path) -> None:
     expected = rows(call(*WORDS, *MORE, "-o", "one", "--format", "json"))
     line = [COMMAND, *WORDS, *MORE, "--jobs", "2", "-o", "two", "--format", "json"]
-    with subprocess.Popen(line, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True) as process:
+    with subprocess.Popen(line, env=environment(), stdout=subprocess.DEVNULL) as process:
         while not list((here / "two").rglob("last.ckpt")):
             time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):  # they end with it, and write no more
+        time.sleep(0.1)
     done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["results"] == expected
+
+
+def test_one_study_holds_rows_as_they_are_and_matched(here: Path) -> None:
+    again = (*WORDS, *MORE, "--seeds", "1", "-o", "study", "--format", "json")
+    plain, matched = rows(call(*again)), rows(call(*again, "--match", "macs", "--knob", "mlp-ratio"))
+    assert [row["values"] for row in matched] == [row["values"] for row in plain]
+    assert matched[0]["accuracies"] == plain[0]["accuracies"]  # the baseline is trained once
+    assert matched[1]["macs"] != plain[1]["macs"]
+    assert matched[1]["verdict"] == "one seed: no interval"
+    assert "accuracy" not in matched[3]  # no MLP is narrow enough: refused
+    names = {path.name for path in (here / "study").iterdir()}
+    assert {"baseline", "paths=1", "paths=1,same-macs", "paths=3", "rows.json", "rows_same_macs.json"} <= names
 
 
 BAD = {

@@ -10,10 +10,13 @@ from typing import Any
 
 import pytest
 from commandline import call, run_on_terminal, shown
+from pictures import paint
 
 from mpvit.benchmark import measure as benchmark
+from mpvit.config import load_config
 from mpvit.counting import count
 from mpvit.search.examine import Batch, examine
+from mpvit.search.space import stages_text
 from mpvit.search.study import Study
 from mpvit_cli import options
 from mpvit_cli.commands import search
@@ -239,3 +242,55 @@ def test_bad_input_ends_in_one_clear_line(words: list[str], said: str) -> None:
     assert said in outcome.err
     assert len([line for line in outcome.err.splitlines() if line.startswith("Error:")]) == 1
     assert "Traceback" not in outcome.err
+
+
+TRAINED = ("search", *TINY_SPACE, "--paths", "1", "--train", "fruit", "--recipe", "small", "--set", "batch=8", "--threads", "1")
+
+
+@pytest.fixture
+def fruit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return paint(tmp_path / "fruit", {"apple": 20, "pear": 20})
+
+
+@pytest.mark.usefixtures("fruit")
+def test_trained_candidates_are_ranked_by_what_they_come_to(tmp_path: Path) -> None:
+    words = (*TRAINED, "--max-macs", "1M", "--top", "2", "--seeds", "2", "--epochs", "1", "--save", "best.toml")
+    outcome = call(*words, "-o", "study", "--format", "json")
+    assert outcome.code == 0, outcome.err
+    first, second = rows(outcome.out, "candidates")
+    assert first["accuracy"] >= second["accuracy"]
+    assert {first["rank_by_criterion"], second["rank_by_criterion"]} == {1, 2}
+    assert second["delta_accuracy"] == pytest.approx(second["accuracy"] - first["accuracy"])
+    assert first["accuracies"] == [json.loads(log.read_text())["held_out_correct"] / 8 for log in logs(tmp_path, first)]
+    saved = load_config(tmp_path / "best.toml")
+    assert (saved.num_classes, stages_text(saved, "dim")) == (2, first["dim"])  # counted as it is trained
+    live = count(saved, 32, counter="fvcore")
+    assert (live.macs, live.params) == (first["macs"], first["params"])
+    notes = " ".join(json.loads(outcome.out)["notes"])
+    assert "what 1 epochs on fruit come to (a small budget, the recipe small by itself takes 20" in notes
+    assert json.loads((tmp_path / "study" / "rows.json").read_text())["results"] == json.loads(outcome.out)["results"]
+
+
+def logs(folder: Path, row: dict[str, Any]) -> list[Path]:
+    found = [run for run in (folder / "study").iterdir() if f"width-{row['dim']}".replace("/", "-") in run.name]
+    assert len(found) == 1
+    return sorted(found[0].glob("seed-*/log.jsonl"))
+
+
+@pytest.mark.usefixtures("fruit")
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--seeds", "0"), "seeds = 0"),
+        (("--epochs", "0"), "epochs = 0"),
+        (("--set", "rate=much"), "rate = 'much'"),
+        (("--recipe", "tall"), "'tall'"),
+        (("--size", "32x64"), "only squares are trained on"),
+        (("--pick", "6", "--save", "x.toml"), "must be from 1 to --top 5"),
+        (("-o", "fruit/apple/000.png"), "cannot make the folder"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line(words: tuple[str, ...], said: str) -> None:
+    outcome = call(*TRAINED, "--max-macs", "1M", *words)
+    assert (outcome.code, said in outcome.err, outcome.err.count("Error")) == (2, True, 1)
