@@ -153,9 +153,8 @@ def _keep(training: Training, data: Data, networks: Mapping[str, dict[str, Any]]
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
             different = [name for name in ("data", "fingerprint", "recipe") if before[name] != said[name]]
-            different += [
-                name for name, network in networks.items() if before["networks"].get(name, network) != _plain(network)
-            ]
+            known = before["networks"]
+            different += [name for name, network in said["networks"].items() if known.get(name, network) != network]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise MpvitError(f"{path} is damaged: {error}", hint="begin the study anew in another folder") from None
         if different:
@@ -167,10 +166,6 @@ def _keep(training: Training, data: Data, networks: Mapping[str, dict[str, Any]]
     except OSError as error:
         raise UsageError(f"cannot make the folder {str(training.folder)!r}: {error.strerror}") from None
     write_atomically(path, json.dumps(said, indent=2).encode())
-
-
-def _plain(network: dict[str, Any]) -> Any:  # noqa: ANN401 - as JSON has it, without tuples
-    return json.loads(json.dumps(network))
 
 
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
