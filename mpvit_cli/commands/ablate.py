@@ -159,6 +159,7 @@ def _train(
     terminal: Terminal, study: Study, data: str, training: "Training", plot: Path | None, form: str | None, threads: int | None
 ) -> None:
     """Train every row and show the study; its tables and figure are kept in its folder too."""
+    from mpvit.ablation.saved import TrainedAblation, keep
     from mpvit.ablation.trained import trained_rows
     from mpvit.plots.accuracy import cost_accuracy_figure
 
@@ -170,6 +171,17 @@ def _train(
     done = studies.learned(terminal, training, lambda show: trained_rows(rows, study.model, opened, training, show))
     ablation = Ablation(study, done[0], tuple(done[1:]))
     document = ablation_document(ablation)
+    keep(
+        TrainedAblation(
+            where=str(training.folder),
+            data=opened.name,
+            classes=len(opened.classes),
+            pictures=opened.train.pictures,
+            recipe_name=training.recipe_name,
+            recipe=training.recipe,
+            ablation=ablation,
+        )
+    )
     terminal.show(document, form)
     suffix = "" if study.match == "none" else f"_same_{study.match}"  # both kinds may stand in one study
     studies.keep(terminal, document, training, suffix)

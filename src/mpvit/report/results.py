@@ -4,14 +4,50 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mpvit.ablation.saved import TrainedAblation
 from mpvit.ablation.study import Ablation
 from mpvit.benchmark.results import NetworkTime
 from mpvit.compare_attention.results import AttentionCost, StageTokens
 from mpvit.config import ModelConfig
 from mpvit.counting.results import Count
 from mpvit.reconcile.explain import Explanation
+from mpvit.tables import Column
 from mpvit.trace.layer_tree import LayerTree
 from mpvit.variants import DEFAULT_VARIANT, VARIANTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A table as it is told: its cells are words and numbers alone."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[int | float | str | None, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """One view of what the paths of a trained network see, as ``mpvit paths`` says it; it needs pictures to be made again.
+
+    Attributes:
+        view: of ``mpvit paths``.
+        weights: the network's file.
+        data: the pictures that were asked for; None for the network's own.
+        caption: of the figure.
+        results: every number, in flat rows.
+        tables: what is told of them.
+        notes: on both.
+        svg: the figure.
+    """
+
+    view: str
+    weights: str
+    data: str | None
+    caption: str
+    results: tuple[dict[str, Any], ...]
+    tables: tuple[Told, ...]
+    notes: tuple[str, ...]
+    svg: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +65,8 @@ class Report:
         met: the tokens that each stage of ``featured`` meets.
         layers: each network's tree, down to the depth that the page shows.
         times: of each network in each mode; empty where nothing was measured.
+        studies: ablations whose rows were trained.
+        sights: what the paths of a trained network see.
     """
 
     environment: Mapping[str, Any]
@@ -41,6 +79,8 @@ class Report:
     met: tuple[StageTokens, ...]
     layers: tuple[LayerTree, ...]
     times: tuple[NetworkTime, ...] = ()
+    studies: tuple[TrainedAblation, ...] = ()
+    sights: tuple[Sight, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
