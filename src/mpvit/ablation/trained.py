@@ -134,17 +134,8 @@ def _job(place: str, seed: int, row: Row, model: str, data: Data, training: Trai
         raise UsageError(f"images of {row.size[0]} × {row.size[1]} pixels: only squares are trained on")
     if row.config is None:
         raise AssertionError
-    settings = Settings(
-        data=data.where,
-        fingerprint=data.fingerprint,
-        damaged=data.damaged,
-        classes=data.classes,
-        model=f"{model}, {place}",
-        network=asdict(replace(row.config, num_classes=len(data.classes))),
-        recipe_name=training.recipe_name,
-        recipe=replace(training.recipe, seed=seed, size=row.size[0]),
-        versions={},
-    )
+    recipe = replace(training.recipe, seed=seed, size=row.size[0])
+    settings = Settings.of(data, (f"{model}, {place}", row.config), (training.recipe_name, recipe), versions={})
     threads = max(torch.get_num_threads() // training.jobs, 1)
     return Job(training.folder / place / f"seed-{seed}", settings, training.workers, threads)
 

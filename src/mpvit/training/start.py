@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -47,18 +46,7 @@ def begin(
     unreadable = broadcast_object_list([unreadable])[0]
     readable = opened.without(unreadable)
     readable.require_trainable()
-    name, config = network
-    settings = Settings(
-        data=readable.where,
-        fingerprint=readable.fingerprint,
-        damaged=readable.damaged,
-        classes=readable.classes,
-        model=name,
-        network=asdict(replace(config, num_classes=len(readable.classes))),
-        recipe_name=recipe[0],
-        recipe=recipe[1],
-        versions={library: version(library) for library in _LIBRARIES},
-    )
+    settings = Settings.of(readable, network, recipe, {library: version(library) for library in _LIBRARIES})
     run = Run.begin(folder, settings) if accelerator.is_main_process else Run(folder, settings)
     accelerator.wait_for_everyone()
     return run, readable
