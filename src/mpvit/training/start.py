@@ -5,9 +5,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from accelerate.utils import broadcast_object_list
-
-from mpvit.training.data import Data, damaged, open_data
+from mpvit.training.data import Data, open_data
+from mpvit.training.processes import readable
 from mpvit.training.run import Run
 from mpvit.training.settings import Settings
 
@@ -42,14 +41,12 @@ def begin(
     """
     opened = open_data(data)
     opened.require_trainable()
-    unreadable = damaged(opened, workers, watch) if accelerator.is_main_process else []
-    unreadable = broadcast_object_list([unreadable])[0]
-    readable = opened.without(unreadable)
-    readable.require_trainable()
-    settings = Settings.of(readable, network, recipe, {library: version(library) for library in _LIBRARIES})
+    opened = readable(opened, accelerator, workers, watch)
+    opened.require_trainable()
+    settings = Settings.of(opened, network, recipe, {library: version(library) for library in _LIBRARIES})
     run = Run.begin(folder, settings) if accelerator.is_main_process else Run(folder, settings)
     accelerator.wait_for_everyone()
-    return run, readable
+    return run, opened
 
 
 def resume(run: Run) -> Data:
