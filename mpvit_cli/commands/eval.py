@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from mpvit.errors import unknown_name
 from mpvit.training import require
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
@@ -57,12 +56,9 @@ def evaluate(
     check_format(form)
     options.check_plot(plot)
     require("accelerate", "kornia", "torchmetrics")
-    from mpvit.training.judge import MODES, PARTS, judge
+    from mpvit.training.judge import check_asked, judge
 
-    if mode not in MODES:
-        raise unknown_name("mode", mode, MODES)
-    if part is not None and part not in PARTS:
-        raise unknown_name("part", part, PARTS)
+    check_asked(part, mode)
     options.parse_training_device(device)
     readers = options.parse_workers(workers)
 
@@ -79,16 +75,7 @@ def evaluate(
     accelerator = accelerator_of(device)
     network = load_network(weights or find_weights(variant, cache, terminal.track), variant, classes)
     how = InferenceConfig.of(network.preprocessing, size=size, crop=crop, batch=batch)
-    found = judge(
-        network,
-        data,
-        accelerator,
-        how=how,
-        part=part,
-        mode=mode,
-        workers=readers,
-        watch=terminal.track,
-    )
+    found = judge(network, data, accelerator, how=how, part=part, mode=mode, workers=readers, watch=terminal.track)
     if not accelerator.is_main_process:
         return
     for name, reason in found.damaged:

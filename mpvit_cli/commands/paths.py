@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from mpvit.config import FIRST_STAGE
 from mpvit.errors import UsageError, unknown_name
 from mpvit.paths.fields import path_fields
 from mpvit.tables.paths import UNTRAINED, Looked, geometry_document
@@ -36,9 +35,6 @@ MOST = {"fields": 32, "contribution": None, "similarity": 1024, "attention": 8}
 VIEWS = (*MOST, GEOMETRY)
 DEFAULT = next(iter(SHIPPED))
 SHIPPED_NOTE = f"No network is named: this is {DEFAULT}, which comes with the package."
-
-_FEWEST_AT_ONCE = 8
-"""Pictures of a batch whose halves still have a similarity."""
 
 View = Annotated[str, typer.Option(metavar="|".join(VIEWS), help="What is looked at.", autocompletion=options.complete(VIEWS))]
 Weights = Annotated[Path | None, options.weights(f"of --variant, else {DEFAULT}")]
@@ -129,31 +125,29 @@ def paths(
     terminal: Terminal = ctx.obj
     check_format(form)
     options.check_plot(plot)
-    if view not in VIEWS:
-        raise unknown_name("view", view, VIEWS)
-    drawn = _Drawn(stage, path, head, _pixel(point))
     options.parse_training_device(device)
-    _check(view, image, data, pictures, batch, config, drawn)
+    _check(view, image, data, pictures, batch, config, plot)
+    drawn = _drawn(view, _Drawn(stage, path, head, _pixel(point)))
     if variant:
         get_config(variant)
     if random_init and weights:
         raise UsageError(f"--random-init with --weights {weights}: must be one of them")
     if view == GEOMETRY and not weights:
-        if plot:
-            raise UsageError("--plot with --view geometry: a figure needs a network that has learned", hint="--view fields")
-        name, network_config = options.parse_model(ctx, variant or (None if config else DEFAULT), config)
+        name, network_config = options.parse_model(ctx, variant or DEFAULT, config)
         terminal.show(geometry_document(name, path_fields(network_config)), form, output)
         return
     network = _network(terminal, weights, variant, cache, device, random_init=random_init)
     if view == GEOMETRY:
         terminal.show(geometry_document(network.about.model, path_fields(network.model.config)), form, output)
         return
+    from mpvit.paths.pictures import find_pictures
     from mpvit.prediction.inference import InferenceConfig
 
     how = InferenceConfig.of(network.preprocessing, size=size, crop=crop, batch=batch)
-    seen = _pictures(terminal, view, network, how, image, data, pictures)
-    looked = Looked(network.about, seen.name, seen.part.pictures, how.size)
-    document, draw = _look(view, _Work(network, seen, how.batch, looked, terminal), drawn)
+    found = find_pictures(network, how, image, data, pictures if image else pictures or MOST[view])
+    for name, reason in found.unreadable:
+        terminal.note(f"left out: {name}: {reason}")
+    document, draw = _look(view, _Work(terminal, network, found, how), drawn)
     unnamed = not (weights or variant or random_init)
     terminal.show(replace(document, notes=((SHIPPED_NOTE,) if unnamed else ()) + document.notes), form, output)
     if plot:
@@ -170,26 +164,38 @@ def _check(
     pictures: int | None,
     batch: int,
     config: Path | None,
-    drawn: _Drawn,
+    plot: Path | None,
 ) -> None:
     """Raise ``UsageError`` for options that do not go together, before any work is done."""
+    if view not in VIEWS:
+        raise unknown_name("view", view, VIEWS)
     if config and view != GEOMETRY:
         raise UsageError(f"--config with --view {view}: a configuration has only a geometry", hint=f"--view {GEOMETRY}")
     if image and data:
         raise UsageError(f"--image with --data {data}: must be one of them")
     if view == GEOMETRY and (image or data or pictures):
         raise UsageError(f"--view {GEOMETRY}: takes no pictures, it is the same for all")
+    if view == GEOMETRY and plot:
+        raise UsageError("--plot with --view geometry: a figure needs a network that has learned", hint="--view fields")
     if view == "contribution" and image:
         raise UsageError("--image with --view contribution: must be --data, as accuracy needs classes")
     if pictures is not None and pictures < 1:
         raise UsageError(f"--pictures {pictures}: must be at least 1")
-    if view == "similarity" and batch < _FEWEST_AT_ONCE:
-        raise UsageError(
-            f"--batch {batch}: must be at least {_FEWEST_AT_ONCE} with --view similarity, which compares its pictures"
-        )
-    for name, value in drawn._asdict().items():
+    if view == "similarity":
+        from mpvit.paths.similarity import FEWEST
+
+        if batch < 2 * FEWEST:  # of which what is left over is at least half
+            raise UsageError(
+                f"--batch {batch}: must be at least {2 * FEWEST} with --view similarity, which compares its pictures"
+            )
+
+
+def _drawn(view: str, asked: _Drawn) -> _Drawn:
+    """Return it; raise ``UsageError`` where it is asked of another view."""
+    for name, value in asked._asdict().items():
         if value is not None and view != "attention":
             raise UsageError(f"--{name} with --view {view}: says which maps --view attention draws")
+    return asked
 
 
 def _pixel(text: str | None) -> tuple[int, int] | None:
@@ -197,7 +203,7 @@ def _pixel(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     words = [word.strip() for word in text.split(",")]
-    if len(words) != 2 or not all(word.isascii() and word.isdigit() and len(word) <= options.LONGEST for word in words):  # noqa: PLR2004
+    if len(words) != 2 or not all(options.is_digits(word) and len(word) <= options.LONGEST for word in words):  # noqa: PLR2004
         raise UsageError(f"--point {text[:40]!r}: must be two whole numbers of pixels", hint="for example --point 16,20")
     return int(words[0]), int(words[1])
 
@@ -212,58 +218,31 @@ def _network(
     place = inference.parse_device(device)
     if random_init:
         terminal.note(UNTRAINED)
-        network = inference.random_network(variant or DEFAULT, None, place)
-    else:
-        network = inference.load_network(
-            weights or find_weights(variant or DEFAULT, cache, terminal.track), variant, None, place
-        )
-    if network.model.config.in_channels != 3:  # noqa: PLR2004 - red, green and blue
-        raise UsageError(f"in_channels = {network.model.config.in_channels}: must be 3, the network is shown RGB images")
-    return network
-
-
-def _pictures(
-    terminal: Terminal,
-    view: str,
-    network: "Network",
-    how: "InferenceConfig",
-    image: list[Path] | None,
-    data: str | None,
-    most: int | None,
-) -> "Pictures":
-    """Return the pictures asked for, or digits for a network that knows them or knows nothing yet."""
-    from mpvit.paths.pictures import held_out_pictures, named_pictures, require_size
-    from mpvit.prediction.images import image_paths
-
-    require_size(how, len(network.model.config.stages))
-    if image:
-        return named_pictures(image_paths(image)[:most], how)
-    known = network.about.training
-    if data is None and network.about.trained and (known is None or known.data != DIGITS):
-        raise UsageError("no pictures are named", hint="--image FILE, or --data with a folder of class folders")
-    require("sklearn" if data in (None, DIGITS) else "kornia")
-    found = held_out_pictures(DIGITS if data is None else data, most or MOST[view], how)
-    for name, reason in found.unreadable:
-        terminal.note(f"left out: {name}: {reason}")
-    return found
+        return inference.random_network(variant or DEFAULT, None, place)
+    file = weights or find_weights(variant or DEFAULT, cache, terminal.track)
+    return inference.load_network(file, variant, None, place)
 
 
 # ── what is seen ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class _Work(NamedTuple):
-    """A network, the pictures that it is shown, how many at once, and what is said of both."""
+    """A network and the pictures that it is shown, so many at once."""
 
+    terminal: Terminal
     network: "Network"
     pictures: "Pictures"
-    batch: int
-    looked: Looked
-    terminal: Terminal
+    how: "InferenceConfig"
+
+    @property
+    def looked(self) -> Looked:
+        """What is said of both."""
+        return Looked(self.network.about, self.pictures.name, self.pictures.part.pictures, self.how.size)
 
     def batches(self) -> "Iterator[Tensor]":
         """Yield the pictures, and show how far that has come."""
-        total = -(-self.pictures.part.pictures // self.batch)
-        return self.terminal.track(self.pictures.batches(self.batch), "Looking", total)
+        total = -(-self.pictures.part.pictures // self.how.batch)
+        return self.terminal.track(self.pictures.batches(self.how.batch), "Looking", total)
 
 
 def _look(view: str, work: _Work, drawn: _Drawn) -> "_Seen":
@@ -310,11 +289,9 @@ def _attention(work: _Work, drawn: _Drawn) -> "_Seen":
     from mpvit.plots.paths import attention_maps_figure
     from mpvit.tables.paths import attention_maps_document
 
-    model, middle = work.network.model, work.looked.size // 2
-    stage = FIRST_STAGE + len(model.stages) - 1 if drawn.stage is None else drawn.stage
-    image = next(work.pictures.batches(1))
-    panels = attended(model, image, drawn.point or (middle, middle), stage=stage, path=drawn.path, head=drawn.head)
+    model = work.network.model
+    panels = attended(model, next(work.pictures.batches(1)), drawn.point, stage=drawn.stage, path=drawn.path, head=drawn.head)
     document = attention_maps_document(*head_maps(model, work.batches()), work.looked)
     which = f"path {drawn.path}" if drawn.path else f"head {drawn.head or 1}"
-    title = f"{work.looked.network} on {work.pictures.part.name(0)}\nstage {stage}, {which}"
+    title = f"{work.looked.network} on {work.pictures.part.name(0)}\nstage {panels[0].stage}, {which}"
     return document, partial(attention_maps_figure, panels, work.pictures.shown(0), title)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,12 +11,15 @@ from mpvit.config import ModelConfig
 from mpvit.errors import UsageError
 from mpvit.training import require
 from mpvit.training.data import default_network, default_recipe
-from mpvit.training.recipe import DTYPES, Recipe, changed, get_recipe
+from mpvit.training.recipe import BATCH_OF_RATE, DTYPES, Recipe, changed, get_recipe
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from mpvit.training.data import Data
+    from mpvit.training.loop import Machine
     from mpvit.training.results import Epoch, Step
     from mpvit.training.run import Run
 
@@ -86,10 +89,9 @@ def train(
     require("accelerate", "kornia", "torchmetrics")
     named = {"size": size, "epochs": epochs, "batch": batch, "seed": seed, "dtype": dtype, "lr": rate}
     if resume:
-        given = [f"--{name}" for name, value in (named | {"set": setting, "recipe": recipe, "config": config}).items() if value]
-        if given or data or output or options.given(ctx, "variant"):
-            what = (given or ["DATA" if data else "-o" if output else "--variant"])[0]
-            raise UsageError(f"{what} with --resume {resume}: a run goes on as it began", hint=f"mpvit train --resume {resume}")
+        asked: dict[str, object] = {f"--{name}": value for name, value in named.items()}
+        asked |= {"--set": setting, "--recipe": recipe, "--config": config, "DATA": data, "-o": output}
+        _check_resumed(resume, asked | {"--variant": options.given(ctx, "variant")})
     elif data is None:
         raise UsageError("no data is named", hint="mpvit train digits needs none: they come with scikit-learn")
     readers = options.parse_workers(workers)
@@ -98,34 +100,49 @@ def train(
     options.parse_training_device(device)
     chosen = None if resume else _chosen(ctx, str(data), variant, config, recipe, named, setting)
 
-    from mpvit.training.loop import Interrupted, Machine
-    from mpvit.training.loop import train as learn
+    from mpvit.training import start
+    from mpvit.training.loop import Machine
     from mpvit.training.processes import accelerator_for
     from mpvit.training.run import Run
-    from mpvit.training.start import begin
-    from mpvit.training.start import resume as go_on
 
     options.set_threads(threads, readers)
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
     if chosen is None:
         run = Run.open(Path(str(resume)))
         accelerator = accelerator_for(run.settings.recipe, device)
-        found = go_on(run)
+        found = start.resume(run)
     else:
         network, how = chosen
         accelerator = accelerator_for(how[1], device)
         folder = output or DEFAULT_RUN
-        run, found = begin(folder, str(data), network, how, accelerator, workers=readers, watch=terminal.track)
+        run, found = start.begin(folder, str(data), network, how, accelerator, workers=readers, watch=terminal.track)
     _name_damaged(terminal, found)
-    machine = Machine(readers, compiled, save_every)
+    history = _learn(terminal, run, found, accelerator, Machine(readers, compiled, save_every), tensorboard=tensorboard)
+    if accelerator.is_main_process:
+        _show(terminal, run, found, history, device, form)
+
+
+def _check_resumed(run: Path, asked: dict[str, object]) -> None:
+    """Raise ``UsageError`` for the first that is asked for beside a run that goes on."""
+    for option, value in asked.items():
+        if value:
+            raise UsageError(f"{option} with --resume {run}: a run goes on as it began", hint=f"mpvit train --resume {run}")
+
+
+def _learn(
+    terminal: Terminal, run: "Run", data: "Data", accelerator: "Accelerator", machine: "Machine", *, tensorboard: bool
+) -> "list[Epoch]":
+    """Train to the end, and return the epochs; end the command where somebody interrupts that."""
+    from mpvit.training.board import board
+    from mpvit.training.loop import Interrupted, train
+
+    wanted = tensorboard and accelerator.is_main_process
     try:
-        with terminal.bar() as show, _board(run, tensorboard and accelerator.is_main_process) as log:
-            history = learn(run, found, accelerator, machine, _watch(terminal, run, show, log))
+        with terminal.bar() as show, board(run.folder / "tensorboard", wanted=wanted) as log:
+            return train(run, data, accelerator, machine, _watch(terminal, run, show, log))
     except Interrupted:
         terminal.note(f"interrupted between two steps; mpvit train --resume {run.folder} goes on from there")
         raise typer.Exit(130) from None
-    if accelerator.is_main_process:
-        _show(terminal, run, found, history, device, form)
 
 
 def _show(terminal: Terminal, run: "Run", found: "Data", history: "Sequence[Epoch]", device: str, form: str | None) -> None:
@@ -171,7 +188,7 @@ def _chosen(
     how = changed(get_recipe(recipe_name), changes | {key: value for key, value in named.items() if value is not None})
     if rate is not None:
         found = options.number(rate)
-        how = changed(how, {"rate": found * 512 / how.batch})
+        how = changed(how, {"rate": found * BATCH_OF_RATE / how.batch})
     return network, (recipe_name, how)
 
 
@@ -180,12 +197,6 @@ def _name_damaged(terminal: Terminal, data: "Data") -> None:
         terminal.note(f"left out: {name}: {reason}")
     if data.damaged:
         terminal.note(f"{len(data.damaged)} pictures of {data.name} cannot be read and are left out")
-
-
-def _board(run: "Run", wanted: bool) -> Any:  # noqa: ANN401, FBT001 - a context manager
-    from mpvit.training.board import board
-
-    return board(run.folder / "tensorboard", wanted=wanted)
 
 
 def _watch(

@@ -146,6 +146,11 @@ def test_own_pictures_in_classes_and_those_that_cannot_be_read(here: Path) -> No
         ("--view similarity --batch 4", 2, "--batch 4: must be at least 8 with --view similarity, which compares its pictures"),
         ("--view geometry --image digit.png", 2, "--view geometry: takes no pictures, it is the same for all"),
         ("--view geometry --plot x.png", 2, "--plot with --view geometry: a figure needs a network that has learned"),
+        (
+            "--view geometry --weights w --plot x.png",
+            2,
+            "--plot with --view geometry: a figure needs a network that has learned",
+        ),
         ("--config net.toml", 2, "--config with --view fields: a configuration has only a geometry"),
         ("--weights x --random-init", 2, "--random-init with --weights x: must be one of them"),
         ("--pictures 0", 2, "--pictures 0: must be at least 1"),

@@ -52,7 +52,7 @@ def keep(found: TrainedAblation) -> None:
 
 
 def read_study(folder: Path) -> tuple[TrainedAblation, ...]:
-    """Return what the study in ``folder`` came to, in the order of its commands; raise ``UsageError`` where there is nothing."""
+    """Return what the study in ``folder`` came to, in the order of its commands; raise ``UsageError`` where nothing is."""
     path = folder / FILE
     hint = "name a folder that mpvit ablate --train has written, its rows all trained"
     try:

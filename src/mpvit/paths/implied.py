@@ -106,17 +106,25 @@ def distances(grid: tuple[int, int], stride: int) -> Tensor:
 
 
 def attended(
-    model: MPViT, image: Tensor, place: tuple[int, int], *, stage: int, path: int | None = None, head: int | None = None
+    model: MPViT,
+    image: Tensor,
+    place: tuple[int, int] | None = None,
+    *,
+    stage: int | None = None,
+    path: int | None = None,
+    head: int | None = None,
 ) -> list[Attended]:
     """Return to which tokens the one next to a pixel, ``place`` (x, y), attends in the last layer of a stage's paths.
 
-    ``path`` and ``head`` count from 1; without ``path`` it is one head (default 1) of each path, with it each head of that
-    one, or ``head`` alone. ``image`` is (1, c, h, w). Raises ``UsageError`` for what is not there.
+    By default ``place`` is the middle and ``stage`` the last. ``path`` and ``head`` count from 1; without ``path`` it is one
+    head (default 1) of each path, with it each head of that one, or ``head`` alone. ``image`` is (1, c, h, w). Raises
+    ``UsageError`` for what is not there.
     """
+    stage = FIRST_STAGE + len(model.config.stages) - 1 if stage is None else stage
     config = model.config.stages[_within("stage", stage, FIRST_STAGE, len(model.config.stages)) - FIRST_STAGE]
     for name, number, last in (("path", path, config.paths), ("head", head, config.heads)):
         _within(name, 1 if number is None else number, 1, last)
-    x, y = place
+    x, y = (image.shape[3] // 2, image.shape[2] // 2) if place is None else place
     for name, pixel, side in (("x", x, image.shape[3]), ("y", y, image.shape[2])):
         _within(name, pixel, 0, side)
     heads = [head] if head else [1] if path is None else range(1, config.heads + 1)

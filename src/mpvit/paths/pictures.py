@@ -8,8 +8,10 @@ import numpy as np
 import torch
 
 from mpvit.errors import ImageError, MpvitError, UsageError
-from mpvit.prediction.images import preprocess, read_image
-from mpvit.training.data import Part, open_data
+from mpvit.prediction.images import image_paths, preprocess, read_image
+from mpvit.prediction.inference import require_rgb
+from mpvit.training import require
+from mpvit.training.data import DIGITS, Part, open_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,6 +65,25 @@ class Pictures(NamedTuple):
         if self.data is None:
             raise UsageError(f"{self.name}: pictures without classes")
         return by_name(self.part, self.data, network).targets
+
+
+def find_pictures(
+    network: Network, how: Preprocessing, files: Sequence[Path] | None, data: str | None, most: int | None
+) -> Pictures:
+    """Return at most ``most`` pictures for ``network``: of ``files``, else of those that ``data`` holds out.
+
+    Where neither is named it is digits for a network that knows them or knows nothing yet, and ``UsageError`` for any other.
+    Raises it too for a network or size that can be shown no pictures; errors are else those of the functions below.
+    """
+    require_rgb(network.model)
+    require_size(how, len(network.model.config.stages))
+    if files:
+        return named_pictures(image_paths(files)[:most], how)
+    about = network.about
+    if data is None and about.trained and (about.training is None or about.training.data != DIGITS):
+        raise UsageError("no pictures are named", hint="--image FILE, or --data with a folder of class folders")
+    require("sklearn" if data in (None, DIGITS) else "kornia")
+    return held_out_pictures(DIGITS if data is None else data, most, how)
 
 
 def named_pictures(paths: Sequence[Path], how: Preprocessing) -> Pictures:

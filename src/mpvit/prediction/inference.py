@@ -201,13 +201,18 @@ def predict(
     """
     if model.training:
         raise UsageError("the network is in training mode: must be in evaluation mode", hint="call model.eval() first")
-    if model.config.in_channels != _IMAGE_CHANNELS:
-        raise UsageError(f"in_channels = {model.config.in_channels}: must be 3, the network is shown RGB images")
+    require_rgb(model)
     if model.config.num_classes == 0:
         raise UsageError("num_classes = 0: must be at least 1, this network only gives features")
     if len(classes) != model.config.num_classes:
         raise UsageError(f"{len(classes)} class names: the network has {model.config.num_classes} classes")
     return _predictions(model, classes, images, config or InferenceConfig())
+
+
+def require_rgb(model: MPViT) -> None:
+    """Raise ``UsageError`` for a network that takes no RGB images."""
+    if model.config.in_channels != _IMAGE_CHANNELS:
+        raise UsageError(f"in_channels = {model.config.in_channels}: must be 3, the network is shown RGB images")
 
 
 def _predictions(model: MPViT, classes: Sequence[str], images: Sequence[Path], config: InferenceConfig) -> Iterator[Prediction]:

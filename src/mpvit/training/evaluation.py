@@ -53,12 +53,7 @@ def evaluate(
     With several processes each takes a share of every batch, and all get the whole result. Raises ``MpvitError`` for a
     picture that cannot be read and for answers that are no numbers.
     """
-    from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
-
-    confusion = MulticlassConfusionMatrix(classes, sync_on_compute=False)
-    calibration = MulticlassCalibrationError(classes, n_bins=_BINS, norm="l1", sync_on_compute=False)
-    best = MulticlassAccuracy(classes, top_k=min(_BEST, classes), average="micro", sync_on_compute=False)
-    loss, images, began = 0.0, 0, time.perf_counter()
+    sums, began = _Sums(classes), time.perf_counter()
     views = Plain(part, preprocessing)
     # every process takes its share of a batch, which must come out even: the last ones are filled up and taken off again
     batch = max(batch // accelerator.num_processes, 1) * accelerator.num_processes
@@ -70,21 +65,40 @@ def evaluate(
             answers, right = (each.cpu() for each in accelerator.gather_for_metrics((logits.float(), targets)))
             if not answers.isfinite().all():
                 raise MpvitError("the network's answers are no numbers", hint="its weights may be damaged")
-            loss += functional.cross_entropy(answers.double(), right, reduction="sum").item()
-            images += len(right)
-            for metric in (confusion, best):
-                metric.update(answers, right)
-            calibration.update(answers.softmax(-1), right)
-    if images != part.pictures:
-        raise AssertionError(f"{images} pictures of {part.pictures} were looked at")
-    matrix = confusion.compute().tolist()
-    return Found(
-        confusion=tuple(tuple(map(int, row)) for row in matrix),
-        correct5=round(float(best.compute()) * images),
-        loss=loss / images,
-        calibration_error=float(calibration.compute()),
-        seconds=time.perf_counter() - began,
-    )
+            sums.add(answers, right)
+    if sums.images != part.pictures:
+        raise AssertionError(f"{sums.images} pictures of {part.pictures} were looked at")
+    return sums.found(began)
+
+
+class _Sums:
+    """What is added up over the batches."""
+
+    def __init__(self, classes: int) -> None:
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
+
+        self.confusion = MulticlassConfusionMatrix(classes, sync_on_compute=False)
+        self.calibration = MulticlassCalibrationError(classes, n_bins=_BINS, norm="l1", sync_on_compute=False)
+        self.best = MulticlassAccuracy(classes, top_k=min(_BEST, classes), average="micro", sync_on_compute=False)
+        self.loss, self.images = 0.0, 0
+
+    def add(self, answers: Tensor, right: Tensor) -> None:
+        """Add a batch: logits, (b, classes), and classes, (b)."""
+        self.loss += functional.cross_entropy(answers.double(), right, reduction="sum").item()
+        self.images += len(right)
+        for metric in (self.confusion, self.best):
+            metric.update(answers, right)
+        self.calibration.update(answers.softmax(-1), right)
+
+    def found(self, began: float) -> Found:
+        """Return what they come to; ``began`` is on the clock of ``time.perf_counter``."""
+        return Found(
+            confusion=tuple(tuple(map(int, row)) for row in self.confusion.compute().tolist()),
+            correct5=round(float(self.best.compute()) * self.images),
+            loss=self.loss / self.images,
+            calibration_error=float(self.calibration.compute()),
+            seconds=time.perf_counter() - began,
+        )
 
 
 def batches(loader: Iterable[Any]) -> Iterator[Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mpvit.errors import MpvitError, UsageError
-from mpvit.training.data import Data, Part, damaged, open_data
+from mpvit.errors import MpvitError, UsageError, unknown_name
+from mpvit.training.data import Data, Part, open_data
 from mpvit.training.evaluation import evaluate
+from mpvit.training.processes import readable
 from mpvit.training.results import Evaluation
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 PARTS = ("held-out", "all")
 
 MODES = ("eager", "fused")
+
+
+def check_asked(part: str | None, mode: str) -> None:
+    """Raise ``UsageError`` for a part or a mode that there is not."""
+    if mode not in MODES:
+        raise unknown_name("mode", mode, MODES)
+    if part is not None and part not in PARTS:
+        raise unknown_name("part", part, PARTS)
 
 
 def judge(
@@ -43,10 +52,7 @@ def judge(
     part = part or ("held-out" if not data.share or _held_out(network.about.training, data) else "all")
     if part == "held-out" and not data.held_out.pictures:
         data.require_trainable()
-    unreadable = damaged(data, workers, watch) if accelerator.is_main_process else []
-    from accelerate.utils import broadcast_object_list
-
-    data = data.without(broadcast_object_list([unreadable])[0])
+    data = readable(data, accelerator, workers, watch)
     looked_at = by_name(data.held_out if part == "held-out" else data.all, data, network)
     if not looked_at.pictures:
         raise MpvitError(f"no picture of {data.name} can be read")

@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, distributed, nn
 
 from mpvit.errors import UsageError
+from mpvit.training.data import damaged
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mpvit.training.data import Data
     from mpvit.training.recipe import Recipe
 
 
@@ -38,6 +43,14 @@ def accelerator_for(recipe: Recipe, device: str) -> Accelerator:
     if part % processes:
         raise UsageError(f"batch = {part}: must be a multiple of the {processes} processes", hint="each takes its share of it")
     return accelerator
+
+
+def readable(
+    data: Data, accelerator: Accelerator, workers: int, watch: Callable[[Iterable[Any], str, int], Iterable[Any]]
+) -> Data:
+    """Return the data without the pictures that cannot be read: the main process reads them all and tells the others."""
+    found = damaged(data, workers, watch) if accelerator.is_main_process else []
+    return data.without(broadcast_object_list([found])[0])
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):

@@ -1,10 +1,11 @@
 """What a run trains, on what and how."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
 
 from mpvit.config import ModelConfig, config_from_dict
 from mpvit.model.card import Preprocessing
+from mpvit.training.data import Data
 from mpvit.training.recipe import Recipe
 
 
@@ -33,6 +34,22 @@ class Settings:
     recipe_name: str
     recipe: Recipe
     versions: dict[str, str]
+
+    @classmethod
+    def of(cls, data: Data, network: tuple[str, ModelConfig], recipe: tuple[str, Recipe], versions: dict[str, str]) -> Self:
+        """Return what a run trains on ``data``; the network, which gets its classes, and the recipe come with their names."""
+        model, config = network
+        return cls(
+            data=data.where,
+            fingerprint=data.fingerprint,
+            damaged=data.damaged,
+            classes=data.classes,
+            model=model,
+            network=asdict(replace(config, num_classes=len(data.classes))),
+            recipe_name=recipe[0],
+            recipe=recipe[1],
+            versions=versions,
+        )
 
     @property
     def config(self) -> ModelConfig:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from accelerate.utils import broadcast_object_list
-
-from mpvit.training.data import Data, damaged, open_data
+from mpvit.training.data import Data, open_data
+from mpvit.training.processes import readable
 from mpvit.training.run import Run
 from mpvit.training.settings import Settings
 
@@ -43,25 +41,12 @@ def begin(
     """
     opened = open_data(data)
     opened.require_trainable()
-    unreadable = damaged(opened, workers, watch) if accelerator.is_main_process else []
-    unreadable = broadcast_object_list([unreadable])[0]
-    readable = opened.without(unreadable)
-    readable.require_trainable()
-    name, config = network
-    settings = Settings(
-        data=readable.where,
-        fingerprint=readable.fingerprint,
-        damaged=readable.damaged,
-        classes=readable.classes,
-        model=name,
-        network=asdict(replace(config, num_classes=len(readable.classes))),
-        recipe_name=recipe[0],
-        recipe=recipe[1],
-        versions={library: version(library) for library in _LIBRARIES},
-    )
+    opened = readable(opened, accelerator, workers, watch)
+    opened.require_trainable()
+    settings = Settings.of(opened, network, recipe, {library: version(library) for library in _LIBRARIES})
     run = Run.begin(folder, settings) if accelerator.is_main_process else Run(folder, settings)
     accelerator.wait_for_everyone()
-    return run, readable
+    return run, opened
 
 
 def resume(run: Run) -> Data:

@@ -124,17 +124,8 @@ def _job(place: str, seed: int, entry: Entry, data: Data, training: Training) ->
     height, width = entry.size
     if height != width:
         raise UsageError(f"images of {height} × {width} pixels: only squares are trained on")
-    settings = Settings(
-        data=data.where,
-        fingerprint=data.fingerprint,
-        damaged=data.damaged,
-        classes=data.classes,
-        model=entry.model,
-        network=asdict(replace(entry.config, num_classes=len(data.classes))),
-        recipe_name=training.recipe_name,
-        recipe=replace(training.recipe, seed=seed, size=height),
-        versions={},
-    )
+    recipe = replace(training.recipe, seed=seed, size=height)
+    settings = Settings.of(data, (entry.model, entry.config), (training.recipe_name, recipe), versions={})
     threads = max(torch.get_num_threads() // training.jobs, 1)
     return Job(training.folder / place / f"seed-{seed}", settings, training.workers, threads)
 
