@@ -1,37 +1,24 @@
 """``mpvit paths``: what each path of a network sees."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mpvit.errors import UsageError, unknown_name
 from mpvit.paths.fields import path_fields
-from mpvit.tables.paths import UNTRAINED, Looked, geometry_document
-from mpvit.training import require
+from mpvit.report.sights import MOST, Drawn, Look, see
+from mpvit.tables.paths import UNTRAINED, geometry_document
 from mpvit.training.data import DIGITS
 from mpvit.variants import SHIPPED, get_config
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from matplotlib.figure import Figure
-    from torch import Tensor
-
-    from mpvit.paths.pictures import Pictures
-    from mpvit.prediction.inference import InferenceConfig, Network
-    from mpvit.tables import Document
-
-    _Seen = tuple[Document, Callable[[], Figure]]
+    from mpvit.prediction.inference import Network
 
 GEOMETRY = "geometry"
-MOST = {"fields": 32, "contribution": None, "similarity": 1024, "attention": 8}
-"""Pictures that each view of a network looks at by itself; None is all."""
-
 VIEWS = (*MOST, GEOMETRY)
 DEFAULT = next(iter(SHIPPED))
 SHIPPED_NOTE = f"No network is named: this is {DEFAULT}, which comes with the package."
@@ -80,15 +67,6 @@ Point = Annotated[
 ]
 
 
-class _Drawn(NamedTuple):
-    """Which maps a figure of attention shows."""
-
-    stage: int | None
-    path: int | None
-    head: int | None
-    point: tuple[int, int] | None
-
-
 def paths(
     ctx: typer.Context,
     view: View = "fields",
@@ -127,7 +105,7 @@ def paths(
     options.check_plot(plot)
     options.parse_training_device(device)
     _check(view, image, data, pictures, batch, config, plot)
-    drawn = _drawn(view, _Drawn(stage, path, head, _pixel(point)))
+    drawn = _drawn(view, Drawn(stage, path, head, _pixel(point)))
     if variant:
         get_config(variant)
     if random_init and weights:
@@ -147,7 +125,7 @@ def paths(
     found = find_pictures(network, how, image, data, pictures if image else pictures or MOST[view])
     for name, reason in found.unreadable:
         terminal.note(f"left out: {name}: {reason}")
-    document, draw = _look(view, _Work(terminal, network, found, how), drawn)
+    document, draw = see(view, Look(network, found, how, terminal.track), drawn)
     unnamed = not (weights or variant or random_init)
     terminal.show(replace(document, notes=((SHIPPED_NOTE,) if unnamed else ()) + document.notes), form, output)
     if plot:
@@ -190,7 +168,7 @@ def _check(
             )
 
 
-def _drawn(view: str, asked: _Drawn) -> _Drawn:
+def _drawn(view: str, asked: Drawn) -> Drawn:
     """Return it; raise ``UsageError`` where it is asked of another view."""
     for name, value in asked._asdict().items():
         if value is not None and view != "attention":
@@ -221,77 +199,3 @@ def _network(
         return inference.random_network(variant or DEFAULT, None, place)
     file = weights or find_weights(variant or DEFAULT, cache, terminal.track)
     return inference.load_network(file, variant, None, place)
-
-
-# ── what is seen ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _Work(NamedTuple):
-    """A network and the pictures that it is shown, so many at once."""
-
-    terminal: Terminal
-    network: "Network"
-    pictures: "Pictures"
-    how: "InferenceConfig"
-
-    @property
-    def looked(self) -> Looked:
-        """What is said of both."""
-        return Looked(self.network.about, self.pictures.name, self.pictures.part.pictures, self.how.size)
-
-    def batches(self) -> "Iterator[Tensor]":
-        """Yield the pictures, and show how far that has come."""
-        total = -(-self.pictures.part.pictures // self.how.batch)
-        return self.terminal.track(self.pictures.batches(self.how.batch), "Looking", total)
-
-
-def _look(view: str, work: _Work, drawn: _Drawn) -> "_Seen":
-    """Return a view's answer, and what draws it."""
-    if view == "fields":
-        return _fields(work)
-    if view == "contribution":
-        return _contribution(work)
-    return _similarity(work) if view == "similarity" else _attention(work, drawn)
-
-
-def _fields(work: _Work) -> "_Seen":
-    from mpvit.paths.effective import effective_fields
-    from mpvit.plots.paths import fields_figure
-    from mpvit.tables.paths import fields_document
-
-    found = effective_fields(work.network.model, work.batches())
-    document = fields_document(found, work.looked)
-    return document, partial(fields_figure, found, work.pictures.shown(0), work.looked.caption)
-
-
-def _contribution(work: _Work) -> "_Seen":
-    require("accelerate", "kornia", "torchmetrics")
-    from mpvit.paths.contribution import contributions, silence
-    from mpvit.plots.paths import contribution_figure
-    from mpvit.tables.paths import contribution_document
-
-    targets, model = work.pictures.targets(work.network), work.network.model
-    found = silence(model, *contributions(model, work.batches()), work.batches(), targets)
-    return contribution_document(found, work.looked), partial(contribution_figure, found, work.looked.caption)
-
-
-def _similarity(work: _Work) -> "_Seen":
-    from mpvit.paths.similarity import similarities
-    from mpvit.plots.paths import similarity_figure
-    from mpvit.tables.paths import similarity_document
-
-    found = similarities(work.network.model, work.batches())
-    return similarity_document(found, work.looked), partial(similarity_figure, found, work.looked.caption)
-
-
-def _attention(work: _Work, drawn: _Drawn) -> "_Seen":
-    from mpvit.paths.implied import attended, head_maps
-    from mpvit.plots.paths import attention_maps_figure
-    from mpvit.tables.paths import attention_maps_document
-
-    model = work.network.model
-    panels = attended(model, next(work.pictures.batches(1)), drawn.point, stage=drawn.stage, path=drawn.path, head=drawn.head)
-    document = attention_maps_document(*head_maps(model, work.batches()), work.looked)
-    which = f"path {drawn.path}" if drawn.path else f"head {drawn.head or 1}"
-    title = f"{work.looked.network} on {work.pictures.part.name(0)}\nstage {panels[0].stage}, {which}"
-    return document, partial(attention_maps_figure, panels, work.pictures.shown(0), title)

@@ -1,5 +1,6 @@
 """``mpvit report``: everything about networks on one page."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from mpvit.benchmark.results import Result
     from mpvit.config import ModelConfig
-    from mpvit.report.results import Report
+    from mpvit.report.results import Report, Sight
 
 FOLDER = "mpvit-report"
 
@@ -23,6 +24,22 @@ Folder = Annotated[
     Path | None,
     typer.Option(
         "--output", "-o", metavar="DIR", help=f"Write there. (default: {FOLDER}, with --from DIR itself)", show_default=False
+    ),
+]
+StudyOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--study", metavar="STUDY", help="Also what mpvit ablate --train found there; repeatable.", show_default=False
+    ),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Also what the paths of this trained network see, as mpvit paths.", show_default=False),
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data", metavar="DATA", help="Pictures for --weights. (default: digits, where it knows them)", show_default=False
     ),
 ]
 From = Annotated[
@@ -37,6 +54,9 @@ def report(
     config: options.Configs = None,
     size: options.Size = "224",
     measure: Measure = False,
+    study: StudyOption = None,
+    weights: Weights = None,
+    data: DataOption = None,
     output: Folder = None,
     source: From = None,
 ) -> None:
@@ -49,7 +69,10 @@ def report(
       mpvit report --variant all -o report
 
       mpvit report --variant tiny,xsmall --size 800x1280 --measure -o report
+
+      mpvit report --study mpvit-study --weights mpvit-run/weights.safetensors -o report
     """
+    from mpvit.ablation.saved import read_study
     from mpvit.report.saved import read_report
     from mpvit.report.write import check_folder, write_report
 
@@ -62,9 +85,14 @@ def report(
         check_folder(folder)
     else:
         check_folder(folder)
-        found, interrupted = _collect(
-            terminal, options.parse_models(variant, config), options.parse_size(size), measure=measure
-        )
+        if data and not weights:
+            raise UsageError(f"--data {data}: must go with --weights", hint="the pictures that the network is shown")
+        studies = tuple(found for each in study or () for found in read_study(each))
+        models = options.parse_models(variant, config)
+        pixels = options.parse_size(size)
+        sights = _sights(terminal, weights, data)
+        found, interrupted = _collect(terminal, models, pixels, measure=measure)
+        found = replace(found, studies=studies, sights=sights)
     for path in write_report(found, folder):
         terminal.note(f"wrote {path}")
     if interrupted:
@@ -73,9 +101,18 @@ def report(
 
 def _check_alone(ctx: typer.Context) -> None:
     """Raise ``UsageError`` for an option that asks for other numbers than those of ``--from``."""
-    for name in ("variant", "config", "size", "measure"):
+    for name in ("variant", "config", "size", "measure", "study", "weights", "data"):
         if options.given(ctx, name):
             raise UsageError(f"--{name} with --from: must be one of them", hint="--from draws the numbers that are there")
+
+
+def _sights(terminal: Terminal, weights: Path | None, data: str | None) -> "tuple[Sight, ...]":
+    """Return what the paths of the network in ``weights`` see; nothing without one."""
+    if weights is None:
+        return ()
+    from mpvit.report.sights import sights
+
+    return sights(weights, data, terminal.track)
 
 
 def _collect(

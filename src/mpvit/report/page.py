@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -11,6 +12,7 @@ from mpvit.report.glance import network_glance, network_notes, path_glance, path
 from mpvit.report.results import Report
 from mpvit.report.sections import Section, command_line, sections
 from mpvit.report.svg import draw_svg, inline
+from mpvit.report.worth import worth_glances, worth_sections, worth_story
 from mpvit.tables import Branch, Cell, Column, Compared, Share, Table, cell_text
 from mpvit.units import times
 
@@ -36,8 +38,9 @@ class _Cell:
 
 def draw(report: Report) -> dict[str, str]:
     """Return the report's files by name: report.html, report.md, and the figures that the Markdown shows."""
-    shown = sections(report)
+    shown = [*worth_sections(report), *sections(report)]
     figures = {section.name: draw_svg(section.draw(), section.name) for section in shown if section.draw}
+    figures |= {section.name: section.svg for section in shown if section.svg}
     about = _about(report)
     environment = Environment(
         loader=PackageLoader("mpvit", "report/templates"),
@@ -59,7 +62,11 @@ def draw(report: Report) -> dict[str, str]:
 
 def _about(report: Report) -> dict[str, Any]:
     versions = {name: value for name, value in report.environment.items() if value is not None}
-    options = {"measure": ""} if report.times else {}
+    options: dict[str, object] = {"measure": ""} if report.times else {}
+    if report.studies:
+        options["study"] = " --study ".join(dict.fromkeys(quote(study.where) for study in report.studies))
+    if report.sights:
+        options |= {"weights": quote(report.sights[0].weights), "data": report.sights[0].data}
     return {
         "title": TITLE,
         "lead": _lead(report),
@@ -67,6 +74,8 @@ def _about(report: Report) -> dict[str, Any]:
         "network_notes": network_notes(report),
         "path_story": path_story(report),
         "paths": path_glance(report),
+        "worth_story": worth_story(report),
+        "worth": worth_glances(report),
         "environment": report.environment,
         "command": command_line("report", report, options).strip(),
         "made_with": ", ".join(f"{name} {value}" for name, value in versions.items()),

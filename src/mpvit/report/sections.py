@@ -35,6 +35,7 @@ class Section:
         caption: of its figure; empty where it has none.
         figure_command: what makes the figure again.
         draw: makes the figure.
+        svg: the figure where it was drawn already; empty where ``draw`` makes it.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Section:
     caption: str = ""
     figure_command: str = ""
     draw: "Callable[[], Figure] | None" = None
+    svg: str = ""
 
 
 def sections(report: Report) -> list[Section]:

@@ -161,6 +161,13 @@ def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     return replace(recipe, **wanted)
 
 
+def changes_of(recipe: Recipe, name: str) -> dict[str, Any]:
+    """Return the settings in which ``recipe`` differs from the one called ``name``."""
+    usual = get_recipe(name)
+    pairs = {each.name: (getattr(recipe, each.name), getattr(usual, each.name)) for each in fields(Recipe)}
+    return {setting: own for setting, (own, other) in pairs.items() if own != other}
+
+
 _KINDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "a word"}
 
 
