@@ -29,3 +29,12 @@ def grouped(number: int, separator: str = " ") -> str:
 def times(shape: tuple[int, ...], sign: str = "×") -> str:
     """Return a shape or size as people write it: 1×3×224×224."""
     return sign.join(str(length) for length in shape)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 1 h 52 min, 12 min, 40 s."""
+    minutes = round(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {rest} min"
+    return f"{minutes} min" if minutes > 1 else f"{seconds:.0f} s"

@@ -103,7 +103,9 @@ def path_story(report: Report) -> list[str]:
             f"{100 * cost.macs / whole:.0f} % of the network's."
         )
     paid = "At the same budget, paths are paid for with width. Which of the two is worth more, training must show"
-    shown = "as below on a small network" if report.studies else "accuracies are published for the four variants alone"
+    shown = (
+        "the study here did, on a small network" if report.studies else "accuracies are published for the four variants alone"
+    )
     return [f"{buys} {paid}: {shown}."]
 
 

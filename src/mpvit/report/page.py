@@ -12,7 +12,7 @@ from mpvit.report.glance import network_glance, network_notes, path_glance, path
 from mpvit.report.results import Report
 from mpvit.report.sections import Section, command_line, sections
 from mpvit.report.svg import draw_svg, inline
-from mpvit.report.worth import worth_glances, worth_sections, worth_story
+from mpvit.report.worth import worth_at_a_glance, worth_sections
 from mpvit.tables import Branch, Cell, Column, Compared, Share, Table, cell_text
 from mpvit.units import times
 
@@ -74,8 +74,7 @@ def _about(report: Report) -> dict[str, Any]:
         "network_notes": network_notes(report),
         "path_story": path_story(report),
         "paths": path_glance(report),
-        "worth_story": worth_story(report),
-        "worth": worth_glances(report),
+        "worth": worth_at_a_glance(report),
         "environment": report.environment,
         "command": command_line("report", report, options).strip(),
         "made_with": ", ".join(f"{name} {value}" for name, value in versions.items()),

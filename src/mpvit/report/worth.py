@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import groupby
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.ablation.results import Row
 from mpvit.ablation.saved import TrainedAblation
@@ -12,7 +12,7 @@ from mpvit.report.results import Report, Sight
 from mpvit.report.sections import Section
 from mpvit.tables import Document, Table
 from mpvit.tables.ablation import ablation_document
-from mpvit.tables.accuracy import accuracy_text, conclusions, points_text
+from mpvit.tables.accuracy import accuracy_text, conclusions, is_baseline, points_text
 from mpvit.training.recipe import changes_of
 from mpvit.units import grouped, times
 from mpvit.variants import NETWORKS
@@ -28,7 +28,7 @@ _TITLES = {
 }
 _LEADS = {
     "fields": "Paths of a stage see patches of different sizes: so the closed form says, and so gradients show on the network.",
-    "contribution": "The fusion adds up what its branches bring. What the network cannot do without shows where one is silenced.",
+    "contribution": "The fusion adds up what its branches bring. Silencing one shows whether the network can do without it.",
     "similarity": "Paths that say the same are a price paid twice.",
     "attention": "Factorized attention never forms a map between tokens, but it implies one.",
 }
@@ -36,31 +36,38 @@ _LEADS = {
 # ── the first screen ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def worth_glances(report: Report) -> list[Glance]:
-    """Return a table for each network and data that rows were trained on: what each row costs and comes to."""
-    return [_glance(list(studies)) for _, studies in groupby(report.studies, key=_asked)]
+class Worth(NamedTuple):
+    """Studies of the same rows on the same data: how they were trained, what they come to, and what follows."""
+
+    trained: str
+    glance: Glance
+    conclusions: tuple[str, ...]
 
 
-def worth_story(report: Report) -> list[str]:
-    """Return what was trained on what, and what follows from the intervals."""
-    return [sentence for _, studies in groupby(report.studies, key=_asked) for sentence in _story(list(studies))]
+def worth_at_a_glance(report: Report) -> list[Worth]:
+    """Return one for each network and data that rows were trained on: as they are and matched stand together."""
+    groups = [list(studies) for _, studies in groupby(report.studies, key=_asked)]
+    return [Worth(_trained(studies[0]), _glance(studies), tuple(map(_conclusion, studies))) for studies in groups]
 
 
 def _asked(study: TrainedAblation) -> tuple[object, ...]:
-    """Return what studies have in common that stand in one table: network, data, and the rows' values."""
+    """Return what studies have in common that stand in one table: network, data, recipe, and the rows' values."""
     ablation = study.ablation
     return ablation.study.model, study.data, study.recipe, tuple(tuple(row.values.values()) for row in ablation.rows)
 
 
-def _story(studies: list[TrainedAblation]) -> Iterator[str]:
-    first = studies[0]
-    yield (
-        f"Trained: {first.ablation.study.model}, from {first.seeds} seeds each, {first.recipe.epochs} epochs on {first.data} "
-        f"({grouped(first.pictures)} pictures in {first.classes} classes to learn from, {grouped(_held_out(first))} held out)."
+def _trained(study: TrainedAblation) -> str:
+    epochs = study.recipe.epochs
+    return (
+        f"Trained: {study.ablation.study.model}, {study.seeds} seeds a row, {epochs} epoch{'s' if epochs > 1 else ''} of "
+        f"{study.data}: {grouped(study.pictures)} pictures in {study.classes} classes to learn from, "
+        f"{grouped(_held_out(study))} held out."
     )
-    for study in studies:
-        for sentence in conclusions(study.ablation):
-            yield f"{_kind(study)}: {sentence[0].lower()}{sentence[1:]}"
+
+
+def _conclusion(study: TrainedAblation) -> str:
+    sentence = " ".join(conclusions(study.ablation)) or "one seed a row says nothing of differences."
+    return f"{_kind(study)}: {sentence[0].lower()}{sentence[1:]}"
 
 
 def _held_out(study: TrainedAblation) -> int:
@@ -87,27 +94,29 @@ def _glance(studies: list[TrainedAblation]) -> Glance:
 
 
 def _lines(study: TrainedAblation) -> Iterator[Line]:
-    rows, kind = study.ablation.rows, _kind(study)
-    hint = f"%, mean of {study.seeds} seeds ± 95 % interval" if study.seeds > 1 else "%, one seed"
-    if study.ablation.study.match == "none":
-        yield Line("Multiply-adds", "", tuple(_cost(row) for row in rows))
-    yield Line(
-        "Top-1" if kind == "As they are" else f"{kind}: top-1", hint, tuple(_text(accuracy_text(r.accuracy)) for r in rows)
-    )
-    yield Line("Beside the baseline", "points, paired by seed", tuple(_points(study, row) for row in rows))
+    rows, same = study.ablation.rows, study.ablation.study.match != "none"
+    hint = "% ± 95 % interval" if study.seeds > 1 else "%, one seed"
+    if not same:
+        yield Line("Multiply-adds", "", tuple(map(_cost, rows)))
+    yield Line("Same budget: top-1" if same else "Top-1", hint, tuple(_accuracy(row) for row in rows))
+    yield Line("Difference", "points, paired by seed", tuple(_points(study, row) for row in rows))
 
 
 def _cost(row: Row) -> Figure:
-    return Figure(short(row.cost.macs), grouped(row.cost.macs)) if row.cost else _text(None)
+    return Figure(short(row.cost.macs), grouped(row.cost.macs)) if row.cost else _MISSING
+
+
+def _accuracy(row: Row) -> Figure:
+    return Figure(accuracy_text(row.accuracy, 1), accuracy_text(row.accuracy)) if row.accuracy else _MISSING
 
 
 def _points(study: TrainedAblation, row: Row) -> Figure:
-    baseline = study.ablation.baseline
-    return Figure("baseline", "baseline") if row.config == baseline.config else _text(points_text(row.accuracy))
+    if is_baseline(study.ablation, row):
+        return Figure("baseline", "baseline")
+    return Figure(points_text(row.accuracy, 1), points_text(row.accuracy)) if row.accuracy else _MISSING
 
 
-def _text(text: str | None) -> Figure:
-    return Figure(text or "–", text or "–")
+_MISSING = Figure("–", "–")
 
 
 # ── sections ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -127,7 +136,6 @@ def _study(place: int, study: TrainedAblation) -> Section:
 
         return cost_accuracy_figure(study.ablation, study.data)
 
-    command = study_command(study)
     return Section(
         name=f"worth-{place + 1}",
         title=f"What {what} are worth" + ("" if match == "none" else f", at the same {_QUANTITIES[match]}"),
@@ -135,10 +143,9 @@ def _study(place: int, study: TrainedAblation) -> Section:
             "Every row was trained alike: by one recipe, from the same seeds, with the same data in the same order. "
             "Differences from the baseline are paired by seed."
         ),
-        command=command,
+        command=study_command(study),
         document=ablation_document(study.ablation),
         caption=f"{study.ablation.study.model} on {study.data}: accuracy over multiply-adds, each seed a dot.",
-        figure_command=command,
         draw=draw,
     )
 
@@ -156,7 +163,8 @@ def study_command(study: TrainedAblation) -> str:
         "recipe": study.recipe_name,
         "size": str(height) if height == width else times(asked.size, "x"),
         "seeds": str(study.seeds),
-        **{f"set {name}={value}": "" for name, value in changes.items() if name != "size"},
+        "epochs": str(recipe.epochs) if "epochs" in changes else None,
+        **{f"set {name}={value}": "" for name, value in changes.items() if name not in {"size", "epochs"}},
         "match": None if asked.match == "none" else asked.match,
         "knob": None if asked.match == "none" else asked.knob,
     }

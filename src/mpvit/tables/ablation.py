@@ -7,11 +7,19 @@ from mpvit.ablation.results import PARTS, Row
 from mpvit.ablation.study import Ablation, Study
 from mpvit.operations import Cost
 from mpvit.tables import Document, Field, Table, build
-from mpvit.tables.accuracy import accuracy_note, accuracy_text, conclusions, points_text
+from mpvit.tables.accuracy import (
+    accuracy_note,
+    accuracy_text,
+    conclusions,
+    is_baseline,
+    points_text,
+    seconds_of,
+    verdict_text,
+)
 from mpvit.tables.measured import interval_text, milliseconds, quartiles, warnings
 from mpvit.tables.memory import readable_bytes
 from mpvit.tables.reconcile import signed
-from mpvit.units import times
+from mpvit.units import duration, times
 
 _Step = tuple[Row, dict[str, Cost]]
 
@@ -24,7 +32,7 @@ def ablation_document(found: Ablation, *, unfinished: bool = False) -> Document:
     title = f"{study.model}, input {times(study.input_shape)}: {asked}"
     tables = [build(title, list(_fields(found)), rows)]
     steps = [(row, step) for row in found.rows if (step := found.step(row))]
-    if steps:
+    if steps and found.baseline.accuracy is None:
         tables.append(_step_table(found, steps))
     time = found.baseline.time
     return Document(
@@ -48,15 +56,18 @@ def _fields(found: Ablation) -> Iterator[Field[Row]]:
     rows = found.rows
     for number, name in enumerate(found.study.axes):
         yield Field(name, _value(found, name, marked=number == 0), numeric=False)
+    matched, trained = any(row.matched for row in rows), found.baseline.accuracy is not None
     yield _figure("Params", "params")
-    yield Field("Δ params", lambda row: _delta(found, row, "params"), optional=True)
+    if not trained:
+        yield Field("Δ params", lambda row: _delta(found, row, "params"), optional=True)
     yield _figure("MACs", "macs")
-    yield Field("Δ MACs", lambda row: _delta(found, row, "macs"), optional=True)
-    matched = any(row.matched for row in rows)
+    if not trained:
+        yield Field("Δ MACs", lambda row: _delta(found, row, "macs"), optional=True)
     yield Field("Δ MACs %", lambda row: _percent(found, row), optional=matched)
-    yield _figure("Activations", "activations", optional=True)
-    yield Field("Saved", lambda row: _bytes(row.saved_activation_bytes), optional=True)
-    yield Field("Peak", lambda row: _bytes(row.training_peak_bytes), optional=True)
+    if not trained:
+        yield _figure("Activations", "activations", optional=True)
+        yield Field("Saved", lambda row: _bytes(row.saved_activation_bytes), optional=True)
+        yield Field("Peak", lambda row: _bytes(row.training_peak_bytes), optional=True)
     if matched:
         knob = get_knob(found.study.knob)
         yield Field(knob.what, _amounts(knob), numeric=False)
@@ -65,12 +76,10 @@ def _fields(found: Ablation) -> Iterator[Field[Row]]:
         yield Field("median ms", lambda row: milliseconds(row.time.median_s) if row.time else None)
         yield Field("quartiles ms", lambda row: quartiles(row.time) if row.time else None, optional=True)
         yield Field("over baseline", lambda row: interval_text(row.latency_ratio))
-    if any(row.accuracy for row in (found.baseline, *rows)):
-        yield Field("top-1", lambda row: accuracy_text(row.accuracy))
-        yield Field("Δ top-1, points", lambda row: points_text(row.accuracy) if row is not found.baseline else None)
-        yield Field(
-            "says", lambda row: row.accuracy.verdict if row.accuracy and row is not found.baseline else "", numeric=False
-        )
+    if trained:
+        yield Field("top-1", lambda row: accuracy_text(row.accuracy) if row.accuracy else None)
+        yield Field("Δ top-1, points", lambda row: _points(found, row))
+        yield Field("says", lambda row: "" if is_baseline(found, row) else verdict_text(row.accuracy), numeric=False)
     if any(_trouble(row) for row in rows):
         yield Field("Why not", lambda row: _trouble(row) or "", numeric=False)
 
@@ -109,6 +118,10 @@ def _off(row: Row) -> str | None:
     return _signed_percent(row.matched.off, 2) if row.matched else None
 
 
+def _points(found: Ablation, row: Row) -> str | None:
+    return points_text(row.accuracy) if row.accuracy and not is_baseline(found, row) else None
+
+
 def _trouble(row: Row) -> str:
     return row.error or (row.time.error or row.time.stopped if row.time else "")
 
@@ -132,10 +145,9 @@ def _step_figure(figure: str, parts: Sequence[str]) -> Callable[[_Step], int]:
 
 
 def _notes(found: Ablation, *, unfinished: bool) -> Iterator[str]:
-    yield (
-        "The first row is the baseline, unchanged; Δ is a row less the baseline. Saved: what autograd keeps of a training "
-        "step, exactly; Peak: the step with AdamW in float32, a model within 4 %."
-    )
+    accuracy = found.baseline.accuracy
+    memory = "Saved: what autograd keeps of a training step, exactly; Peak: the step with AdamW in float32, a model within 4 %."
+    yield f"The first row is the baseline, unchanged; Δ is a row less the baseline.{'' if accuracy else f' {memory}'}"
     untrainable = {row.untrainable: None for row in (found.baseline, *found.rows) if row.untrainable}
     yield from (f"Not trainable: {reason}; take a larger batch or image." for reason in untrainable)
     refused = sum(bool(row.error) for row in found.rows)
@@ -144,12 +156,13 @@ def _notes(found: Ablation, *, unfinished: bool) -> Iterator[str]:
         yield f"{found.study.match} of each row {how}: one factor on {found.study.knob}, each stage rounded to its step."
     if unfinished:
         yield f"Interrupted: {len(found.rows)} of {len(found.study.grid)} rows."
-    if accuracy := found.baseline.accuracy:
+    if accuracy:
         yield (
             f"{accuracy_note(accuracy.images, len(accuracy.shares))} Where Δ's covers zero no difference is seen. Of twenty "
             "rows one shows a difference by chance."
         )
         yield from conclusions(found)
+        yield f"Training took {duration(seconds_of(found))}, added up over all runs."
     if found.baseline.time:
         yield "over baseline: median over rounds of the row's time over the baseline's beside it, with its 95 % interval."
         yield from warnings([row.time for row in (found.baseline, *found.rows) if row.time])

@@ -48,8 +48,8 @@ def search_document(outcome: Outcome) -> Document:
 def _fields(outcome: Outcome) -> Iterator[Field[Ranked]]:
     yield Field("#", lambda row: row.rank)
     if outcome.trial:
-        yield Field("top-1", lambda row: accuracy_text(row.accuracy))
-        yield Field("Δ to #1, points", lambda row: points_text(row.accuracy) if row.rank > 1 else None)
+        yield Field("top-1", lambda row: accuracy_text(row.accuracy) if row.accuracy else None)
+        yield Field("Δ to #1, points", lambda row: points_text(row.accuracy) if row.accuracy and row.rank > 1 else None)
         yield Field("says", lambda row: row.accuracy.verdict if row.accuracy and row.rank > 1 else "", numeric=False)
         yield Field(f"# by {outcome.found.study.criterion}", lambda row: row.by_criterion, optional=True)
     yield Field("MACs", lambda row: row.candidate.macs)
