@@ -1,0 +1,174 @@
+"""What a path is worth in the report: studies whose rows were trained, and what the paths of trained weights see."""
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import call
+from scipy.stats import ttest_rel
+
+from mpvit.ablation.saved import FILE, TrainedAblation, keep, read_study
+from mpvit.ablation.study import Ablation, Study, ablate
+from mpvit.plots.accuracy import cost_accuracy_figure
+from mpvit.training.comparison import compared
+from mpvit.training.recipe import changed, get_recipe
+from mpvit.variants import get_config
+
+WEIGHTS = Path("src/mpvit/data/digits-nano.safetensors")
+
+BASELINE = (0.50, 0.52, 0.51)
+SHARES = {"1": BASELINE, "2": (0.60, 0.61, 0.63), "3": (0.40, 0.55, 0.58), "4": (0.41, 0.42, 0.40)}
+"""By number of paths: what three seeds came to."""
+
+
+def trained(folder: Path, match: str = "none") -> TrainedAblation:
+    """Return a study of digits-nano's paths with these accuracies; its costs are counted."""
+    config = replace(get_config("digits-nano"), stages=tuple(replace(s, paths=1) for s in get_config("digits-nano").stages))
+    found = ablate(Study(model="one-path", config=config, axes={"paths": tuple(SHARES)}, size=(32, 32), match=match))
+    rows = tuple(
+        replace(row, accuracy=compared(SHARES[row.values["paths"]], BASELINE, 360, 60.0)) if row.config else row
+        for row in found.rows
+    )
+    baseline = replace(found.baseline, accuracy=compared(BASELINE, BASELINE, 360, 60.0))
+    return TrainedAblation(
+        where=str(folder),
+        data="digits",
+        classes=10,
+        pictures=1437,
+        recipe_name="small",
+        recipe=changed(get_recipe("small"), {"epochs": 5, "batch": 32}),
+        ablation=Ablation(found.study, baseline, rows),
+    )
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    keep(trained(tmp_path))
+    keep(trained(tmp_path, "macs"))
+    return tmp_path
+
+
+@pytest.fixture
+def report(study: Path, tmp_path: Path) -> Path:
+    done = call("report", "--variant", "tiny", "--study", str(study), "-o", str(tmp_path / "report"))
+    assert done.code == 0, done.err
+    return tmp_path / "report"
+
+
+def first_screen(report: Path) -> str:
+    return (report / "report.md").read_text(encoding="utf-8").partition("\n## What paths are worth")[0]
+
+
+def test_the_first_screen_says_what_a_path_is_worth_as_t_tests_have_it(report: Path) -> None:
+    text = first_screen(report)
+    assert "one-path, 3 seeds a row, 5 epochs of digits: 1 437 pictures in 10 classes to learn from, 360 held out" in text
+    said = {"better": "2", "worse": "4", "no difference seen": "3"}
+    for verdict, paths in said.items():
+        test = ttest_rel(SHARES[paths], BASELINE)
+        low, high = test.confidence_interval(0.95)
+        assert {"better": low > 0, "worse": high < 0, "no difference seen": low <= 0 <= high}[verdict]
+        points = f"{50 * (low + high):+.2f} ± {50 * (high - low):.2f}".replace("-", "−")
+        assert f"{verdict}: paths {paths} ({points})" in text
+        assert points in text.partition("| Difference")[2].partition("\n")[0]
+    assert text.index("better") < text.index("worse") < text.index("no difference")
+
+
+def test_rows_as_they_are_and_matched_stand_in_one_table(report: Path, study: Path) -> None:
+    text = first_screen(report)
+    assert text.count("one-path, 3 seeds") == 1
+    assert "| Same budget: top-1 (% ± 95 % interval) |" in text
+    macs = [row.cost.macs if row.cost else None for row in read_study(study)[0].ablation.rows]
+    line = next(line for line in text.partition("What a path is worth")[2].splitlines() if line.startswith("| Multiply-adds"))
+    assert [int(cell.replace(" ", "")) for cell in line.split("|")[2:-1]] == macs
+
+
+def test_it_is_drawn_again_from_its_json(report: Path, tmp_path: Path) -> None:
+    assert call("report", "--from", str(report), "-o", str(tmp_path / "again")).code == 0
+    for path in report.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_command_in_it_asks_for_that_study(report: Path) -> None:
+    text = (report / "report.md").read_text(encoding="utf-8")
+    (plain, matched) = [shlex.split(line) for line in text.splitlines() if line.startswith("mpvit ablate paths=1,2,3,4 ")]
+    assert " ".join(plain[3:-2]) == (
+        "--config one-path.toml --train digits --recipe small --size 32 --seeds 3 --epochs 5 --set batch=32"
+    )
+    assert matched[-6:-2] == ["--match", "macs", "--knob", "width"]
+
+
+def test_a_study_is_replaced_by_the_same_asked_again_alone(study: Path) -> None:
+    assert [each.ablation.study.match for each in read_study(study)] == ["none", "macs"]
+    keep(trained(study))
+    assert sorted(each.ablation.study.match for each in read_study(study)) == ["macs", "none"]
+
+
+def test_the_figure_has_each_network_once_with_its_interval(study: Path) -> None:
+    plain, matched = (each.ablation for each in read_study(study))
+    (axes,) = cost_accuracy_figure(plain, "digits").axes
+    bars = {container.get_label(): container for container in axes.containers}
+    assert sorted(map(str, bars)) == ["1 (baseline)", "2", "3", "4"]
+    (line, _, (segments,)) = bars["2"]
+    low, high = ttest_interval(SHARES["2"])
+    assert sorted(segments.get_segments()[0][:, 1]) == pytest.approx([100 * low, 100 * high])
+    assert plain.rows[1].cost
+    assert list(line.get_xdata()) == [plain.rows[1].cost.macs / 1e6]
+    (axes,) = cost_accuracy_figure(matched, "digits").axes
+    assert axes.get_xlabel() == "paths"  # their multiply-adds are the same
+
+
+def ttest_interval(shares: tuple[float, ...]) -> tuple[float, float]:
+    from scipy.stats import ttest_1samp
+
+    low, high = ttest_1samp(shares, 0).confidence_interval(0.95)
+    return float(low), float(high)
+
+
+@pytest.mark.slow
+def test_what_paths_see_is_what_mpvit_paths_says(tmp_path: Path) -> None:
+    done = call("report", "--variant", "tiny", "--weights", str(WEIGHTS), "-o", str(tmp_path))
+    assert done.code == 0, done.err
+    saved = {
+        row["view"]: row for row in json.loads((tmp_path / "report.json").read_text())["results"] if row["table"] == "sights"
+    }
+    for view in ("fields", "contribution", "similarity", "attention"):
+        alone = call("paths", "--view", view, "--format", "json")
+        results: list[dict[str, Any]] = json.loads(alone.out)["results"]
+        assert saved[view]["results"] == results
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<figure>") == 3 + 4
+    assert "digits, held out: 360 of 32×32 pixels" in page
+    assert call("report", "--from", str(tmp_path), "-o", str(tmp_path / "again")).code == 0
+    assert (tmp_path / "again" / "report.html").read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--study", "nowhere"), 2, "cannot read 'nowhere/ablations.json': No such file"),
+        (("--study", "cut"), 2, "'cut/ablations.json' is damaged"),
+        (("--study", "other"), 2, "'other/ablations.json' is damaged: Expected `array`"),
+        (("--data", "digits"), 2, "--data digits: must go with --weights"),
+        (("--weights", "nowhere.safetensors"), 1, "nowhere.safetensors"),
+        (("--weights", "text.safetensors"), 1, "text.safetensors"),
+        (("--weights", str(WEIGHTS.resolve()), "--data", "nowhere"), 2, "data 'nowhere': is no folder"),
+        (("--study", "cut", "--from", "report"), 2, "--study with --from"),
+        (("--weights", "x", "--from", "report"), 2, "--weights with --from"),
+    ],
+)
+def test_wrong_input_ends_in_one_line_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], code: int, said: str
+) -> None:
+    for name, text in {"cut": "[{", "other": '{"a": 1}'}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / FILE).write_text(text)
+    (tmp_path / "text.safetensors").write_text("no weights")
+    monkeypatch.chdir(tmp_path)
+    networks = () if "--from" in words else ("--variant", "tiny")
+    done = call("report", *networks, *words, "-o", "page")
+    assert (done.code, done.err.count("Error: ")) == (code, 1)
+    assert said in done.err
+    assert not (tmp_path / "page").exists()
