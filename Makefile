@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: report test slow check bench digits record record-counts record-times mutants clean
+.PHONY: report test slow check bench digits record record-counts record-study record-times mutants clean
 
 report: $(READY)  ## count all four variants, print the table, and write it, what attention costs and the whole page to out/
 	mkdir -p out
@@ -39,7 +39,7 @@ digits: $(READY)  ## train the network that comes along anew, into out/, and put
 	$(BIN)/mpvit train digits -o out/digits-nano --threads 1
 	cp out/digits-nano/weights.safetensors src/mpvit/data/digits-nano.safetensors
 
-record: record-counts record-times  ## make all of reports/ again; the only command that writes there
+record: record-counts record-study record-times  ## make all of reports/ again; the only command that writes there
 
 record-counts: $(READY)  ## what is counted: some ten seconds
 	$(BIN)/mpvit flops --check -o reports/flops.md
@@ -55,7 +55,16 @@ record-times: $(READY)  ## what is measured: some fifteen minutes, on a machine 
 	$(BIN)/mpvit compare-attn --measure --budget 100 --threads 1 --kind softmax,sdpa,factorized,factorized_crpe,efficient,linear,cross_covariance,hydra --plot reports/attention_measured.svg -o reports/attention_measured.json
 	$(BIN)/mpvit bench --variant all --mode eager,fused --batch 1,8 --min-time 1 --budget 90 --plot reports/bench.svg -o reports/bench.json
 	$(BIN)/mpvit bench --variant all --mode eager,fused --batch 1,8 --dtype bfloat16 --min-time 1 --budget 150 -o reports/bench_bfloat16.json
-	$(BIN)/mpvit report --variant all --measure -o reports/report
+	$(BIN)/mpvit report --variant all --measure --study reports/scales --weights src/mpvit/data/digits-nano.safetensors -o reports/report
+
+STUDY := $(BIN)/mpvit ablate paths=1,2,3,4 --config reports/scales/scales-nano.toml --train scales --size 64 --recipe small \
+  --epochs 4 --set batch=32 --set warmup=1 --set shift=0 --seeds 5 --jobs 2 -o out/scales
+
+record-study: $(READY)  ## what paths are worth on scales, and what those of digits-nano see: some two hours on two cores
+	$(STUDY)
+	$(STUDY) --match macs
+	cp out/scales/ablations.json out/scales/*.md out/scales/*.svg reports/scales/
+	$(BIN)/mpvit report --from reports/report --study reports/scales --weights src/mpvit/data/digits-nano.safetensors
 
 mutants: $(READY)  ## changes of the code that no test sees: for hours, not in the gate; reports/mutation.md has what was found
 	$(BIN)/python -m pip install --quiet mutmut==3.8.1

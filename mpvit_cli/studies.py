@@ -60,14 +60,14 @@ def parse_training(
 ) -> "Training":
     """Return how the networks are trained."""
     require("accelerate", "kornia", "torchmetrics")
-    from mpvit.training.data import default_recipe
-    from mpvit.training.recipe import changed, get_recipe
+    from mpvit.training.data import recipe_for
+    from mpvit.training.recipe import changed
     from mpvit.training.study import Training
 
-    name = recipe or default_recipe(data)
+    name, usual = recipe_for(data, recipe)
     changes = options.parse_settings(setting) | ({"epochs": epochs} if epochs is not None else {})
     folder = output or Path(FOLDER)
-    return Training(folder=folder, recipe_name=name, recipe=changed(get_recipe(name), changes), seeds=seeds, jobs=jobs)
+    return Training(folder=folder, recipe_name=name, recipe=changed(usual, changes), seeds=seeds, jobs=jobs)
 
 
 def open_study(terminal: Terminal, data: str, threads: int | None) -> "Data":

@@ -63,7 +63,7 @@ def report(
     """Write one page about networks: what they cost, why tools disagree, attention, paths and layers.
 
     The folder gets report.html, which needs nothing else, report.md with its figures, and report.json with every number.
-    A report is drawn from its JSON alone: --from counts and measures nothing again.
+    A report is drawn from its JSON alone: --from counts and measures nothing again, and --study and --weights add to it.
 
     Examples:
       mpvit report --variant all -o report
@@ -79,20 +79,21 @@ def report(
     terminal: Terminal = ctx.obj
     folder = output or source or Path(FOLDER)
     interrupted = False
+    if data and not weights:
+        raise UsageError(f"--data {data}: must go with --weights", hint="the pictures that the network is shown")
+    studies = tuple(found for each in study or () for found in read_study(each))
     if source:
         _check_alone(ctx)
         found = read_report(source)
         check_folder(folder)
+        sights = _sights(terminal, weights, data)
     else:
         check_folder(folder)
-        if data and not weights:
-            raise UsageError(f"--data {data}: must go with --weights", hint="the pictures that the network is shown")
-        studies = tuple(found for each in study or () for found in read_study(each))
         models = options.parse_models(variant, config)
         pixels = options.parse_size(size)
         sights = _sights(terminal, weights, data)
         found, interrupted = _collect(terminal, models, pixels, measure=measure)
-        found = replace(found, studies=studies, sights=sights)
+    found = replace(found, studies=studies or found.studies, sights=sights or found.sights)
     for path in write_report(found, folder):
         terminal.note(f"wrote {path}")
     if interrupted:
@@ -101,7 +102,7 @@ def report(
 
 def _check_alone(ctx: typer.Context) -> None:
     """Raise ``UsageError`` for an option that asks for other numbers than those of ``--from``."""
-    for name in ("variant", "config", "size", "measure", "study", "weights", "data"):
+    for name in ("variant", "config", "size", "measure"):
         if options.given(ctx, name):
             raise UsageError(f"--{name} with --from: must be one of them", hint="--from draws the numbers that are there")
 

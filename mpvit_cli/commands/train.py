@@ -10,8 +10,8 @@ import typer
 from mpvit.config import ModelConfig
 from mpvit.errors import UsageError
 from mpvit.training import require
-from mpvit.training.data import default_network, default_recipe
-from mpvit.training.recipe import BATCH_OF_RATE, DTYPES, Recipe, changed, get_recipe
+from mpvit.training.data import default_network, recipe_for
+from mpvit.training.recipe import BATCH_OF_RATE, DTYPES, Recipe, changed
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
@@ -182,10 +182,10 @@ def _chosen(
 ) -> tuple[tuple[str, ModelConfig], tuple[str, Recipe]]:
     """Return the network and the recipe that are asked for, each with its name."""
     network = options.parse_model(ctx, variant or default_network(data, "tiny"), config)
-    recipe_name = recipe or default_recipe(data)
+    recipe_name, usual = recipe_for(data, recipe)
     changes = options.parse_settings(setting)
     rate = named.pop("lr")
-    how = changed(get_recipe(recipe_name), changes | {key: value for key, value in named.items() if value is not None})
+    how = changed(usual, changes | {key: value for key, value in named.items() if value is not None})
     if rate is not None:
         found = options.number(rate)
         how = changed(how, {"rate": found * BATCH_OF_RATE / how.batch})

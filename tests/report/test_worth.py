@@ -91,6 +91,13 @@ def test_it_is_drawn_again_from_its_json(report: Path, tmp_path: Path) -> None:
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
 
+def test_a_study_is_added_to_a_report_that_is_there(report: Path, study: Path, tmp_path: Path) -> None:
+    assert call("report", "--variant", "tiny", "-o", str(tmp_path / "bare")).code == 0
+    bare = (tmp_path / "bare" / "report.md").read_bytes()
+    assert call("report", "--from", str(tmp_path / "bare"), "--study", str(study)).code == 0
+    assert (tmp_path / "bare" / "report.md").read_bytes() == (report / "report.md").read_bytes() != bare
+
+
 def test_the_command_in_it_asks_for_that_study(report: Path) -> None:
     text = (report / "report.md").read_text(encoding="utf-8")
     (plain, matched) = [shlex.split(line) for line in text.splitlines() if line.startswith("mpvit ablate paths=1,2,3,4 ")]
@@ -155,8 +162,8 @@ def test_what_paths_see_is_what_mpvit_paths_says(tmp_path: Path) -> None:
         (("--weights", "nowhere.safetensors"), 1, "nowhere.safetensors"),
         (("--weights", "text.safetensors"), 1, "text.safetensors"),
         (("--weights", str(WEIGHTS.resolve()), "--data", "nowhere"), 2, "data 'nowhere': is no folder"),
-        (("--study", "cut", "--from", "report"), 2, "--study with --from"),
-        (("--weights", "x", "--from", "report"), 2, "--weights with --from"),
+        (("--study", "cut", "--from", "report"), 2, "'cut/ablations.json' is damaged"),
+        (("--from", "report"), 2, "cannot read 'report/report.json'"),
     ],
 )
 def test_wrong_input_ends_in_one_line_and_writes_nothing(

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from mpvit.errors import ImageError, MpvitError, UsageError
-from mpvit.training.data import Data, Part, damaged, default_network, default_recipe, open_data
+from mpvit.training.data import Data, Part, damaged, default_network, open_data, recipe_for
 
 
 def names(part: Part) -> list[str]:
@@ -153,16 +153,17 @@ def test_what_names_no_data_is_refused(text: str, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("data", "network", "recipe"),
+    ("data", "network", "recipe", "size"),
     [
-        ("digits", "digits-nano", "small"),
-        ("scales", "digits-nano", "small"),
-        ("photos", "tiny", "deit"),
-        ("hf:x", "tiny", "deit"),
+        ("digits", "digits-nano", "small", 32),
+        ("scales", "digits-nano", "small", 64),
+        ("photos", "tiny", "deit", 224),
+        ("hf:x", "tiny", "deit", 224),
     ],
 )
-def test_small_pictures_have_a_small_network_and_recipe(data: str, network: str, recipe: str) -> None:
-    assert (default_network(data, "tiny"), default_recipe(data)) == (network, recipe)
+def test_small_pictures_have_a_small_network_and_recipe(data: str, network: str, recipe: str, size: int) -> None:
+    name, found = recipe_for(data, None)
+    assert (default_network(data, "tiny"), name, found.size) == (network, recipe, size)
 
 
 def test_scales_are_drawn_from_their_number_alone() -> None:

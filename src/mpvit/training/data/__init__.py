@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mpvit.errors import ImageError, MpvitError, UsageError
 from mpvit.training import seed_of
+from mpvit.training.recipe import Recipe, get_recipe
 from mpvit.variants import SHIPPED
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 DIGITS = "digits"
 SCALES = "scales"
 STORED = "hf:"
+
+SCALES_SIDE = 64
+"""Of its pictures, in pixels."""
 
 BUILT_IN = (DIGITS, SCALES)
 """Data that is no files: small pictures, which need no large network."""
@@ -161,9 +165,16 @@ def default_network(data: str | None, larger: str) -> str:
     return next(iter(SHIPPED)) if data in BUILT_IN else larger
 
 
-def default_recipe(data: str) -> str:
-    """Return the name of the recipe that ``data`` is learned by where none is named."""
-    return "small" if data in BUILT_IN else "deit"
+def recipe_for(data: str, name: str | None) -> tuple[str, Recipe]:
+    """Return the recipe called ``name`` or, where that is None, the one that ``data`` is learned by; with its name.
+
+    Raises ``UsageError`` for a name that there is not.
+    """
+    name = name or ("small" if data in BUILT_IN else "deit")
+    recipe = get_recipe(name)
+    if data == SCALES and name == "small":  # its textures are a few pixels wide
+        recipe = replace(recipe, size=SCALES_SIDE)
+    return name, recipe
 
 
 def require_classes(where: str, classes: Sequence[str]) -> None:

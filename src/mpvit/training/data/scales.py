@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 
 from mpvit.training import seed_of
 from mpvit.training.data import SCALES, Data, Part
+from mpvit.training.data import SCALES_SIDE as SIDE
 
-SIDE = 64
 TRAINED, HELD_OUT = 16_000, 2_000
 
 OUTLINES = {"triangle": 3, "square": 4, "pentagon": 5, "circle": 40}
