@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import json
 import os
 import pty
 import re
@@ -12,8 +13,10 @@ import termios
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest.mock import patch
+
+import pytest
 
 from mpvit_cli.main import main
 
@@ -76,6 +79,13 @@ def run_on_terminal(*arguments: str, columns: int, variables: Variables | None =
         written = _read_to_end(ours)
     os.close(ours)
     return Outcome(process.returncode, written.decode().replace("\r\n", "\n"))
+
+
+def rows(done: Outcome, code: int = 0) -> list[dict[str, Any]]:
+    """The results of an answer in JSON, which must hold nothing that is no JSON."""
+    assert done.code == code, done.err
+    found: list[dict[str, Any]] = json.loads(done.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["results"]
+    return found
 
 
 def shown(text: str) -> list[str]:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commandline import COMMAND, Outcome, call, environment
+from commandline import COMMAND, call, environment, rows
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import SMALL_NETWORK, paint
@@ -58,12 +58,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def rows(done: Outcome) -> list[dict[str, object]]:
-    assert done.code == 0, done.err
-    found: list[dict[str, object]] = json.loads(done.out)["results"]
-    return found
-
-
 def test_a_study_trains_every_row_from_every_seed_and_keeps_it(here: Path) -> None:
     found = rows(call(*WORDS, *MORE, "-o", "study", "--format", "json"))
     assert [row["values"] for row in found] == [{"paths": "2"}, {"paths": "1"}, {"paths": "2"}, {"paths": "3"}]
@@ -75,7 +69,7 @@ def test_a_study_trains_every_row_from_every_seed_and_keeps_it(here: Path) -> No
     for run in runs:
         assert len((here / "study" / run / "log.jsonl").read_text().splitlines()) == 1
     last = json.loads((here / "study" / "paths=3" / "seed-1" / "log.jsonl").read_text().splitlines()[-1])
-    assert found[3]["accuracies"][1] == last["held_out_correct"] / 8  # type: ignore[index]  # a list
+    assert found[3]["accuracies"][1] == last["held_out_correct"] / 8
     assert {"rows.json", "rows.md", "study.json", "cost_accuracy.svg"} <= {path.name for path in (here / "study").iterdir()}
     before = {path: path.stat().st_mtime_ns for path in (here / "study").rglob("last.ckpt")}
     assert rows(call(*WORDS, *MORE, "-o", "study", "--format", "json")) == found

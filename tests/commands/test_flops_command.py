@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import Outcome, call, run
+from commandline import Outcome, call, rows, run
 from published import PUBLISHED, grouped
 
 from mpvit import VARIANTS, build_model, load_config
@@ -21,13 +21,6 @@ from mpvit.render import FORMATS
 
 def flops(*arguments: str) -> Outcome:
     return call("flops", *arguments)
-
-
-def rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """The results of a JSON answer, which must hold nothing that is no JSON."""
-    content = json.loads(outcome.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    found: list[dict[str, Any]] = content["results"]
-    return found
 
 
 def totals(found: list[dict[str, Any]]) -> dict[str, tuple[int, int, int]]:
@@ -140,9 +133,8 @@ def test_every_counter_says_its_convention_and_what_it_passes_over() -> None:
 
 def test_a_counter_that_fails_says_why_and_the_others_still_count() -> None:
     arguments = ["--variant", "tiny", "--size", "100000", "--counter", "analytic", "--counter", "fvcore"]
-    code, out, _ = outcome = flops(*arguments, "--format", "json")
-    analytic, fvcore = rows(outcome)
-    assert code == 1
+    outcome = flops(*arguments, "--format", "json")
+    analytic, fvcore = rows(outcome, code=1)
     assert analytic["macs"] > 10**14
     assert (fvcore["params"], fvcore["macs"], fvcore["flops"]) == (None, None, None)
     assert "GB are free" in fvcore["error"]

@@ -4,23 +4,16 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from commandline import Outcome, call
+from commandline import call, rows
 from pictures import damage, photograph
 from PIL import Image
 
 from mpvit import build_model, save_weights
 from mpvit.config import ModelConfig, StageConfig
 from mpvit.training.data import open_data
-
-
-def rows(done: Outcome) -> list[dict[str, Any]]:
-    assert done.code == 0, done.err
-    found: list[dict[str, Any]] = json.loads(done.out)["results"]
-    return found
 
 
 @pytest.fixture

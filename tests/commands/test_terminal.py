@@ -143,10 +143,10 @@ def test_a_terminal_that_has_no_more_than_ascii(arguments: list[str]) -> None:
 # ── pipes and interrupts ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_reader_may_leave_early(form: str) -> None:
+@pytest.mark.parametrize("words", [*(f"flops --by layer --format {form}" for form in FORMATS), "layers --format json"])
+def test_a_reader_may_leave_early(words: str) -> None:
     """The answer is longer than a pipe holds, so that the command is still writing when its reader goes."""
-    arguments = [COMMAND, "-q", "flops", "--by", "layer", "--format", form]
+    arguments = [COMMAND, "-q", *words.split()]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
         assert process.stdout
         assert process.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commandline import COMMAND, Outcome, call, environment, run_on_terminal, shown
+from commandline import COMMAND, Outcome, call, environment, rows, run_on_terminal, shown
 from pictures import SMALL, SMALL_NETWORK, damage, photograph
 from PIL import Image
 from safetensors.torch import load_file
@@ -44,12 +44,6 @@ def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     shutil.copytree(trained, folder)
     monkeypatch.chdir(folder)
     return folder
-
-
-def rows(done: Outcome) -> list[dict[str, object]]:
-    assert done.code == 0, done.err
-    found: list[dict[str, object]] = json.loads(done.out)["results"]
-    return found
 
 
 def error_of(done: Outcome) -> str:

@@ -4,13 +4,12 @@ import csv
 import io
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from commandline import COMMAND, Outcome, call, environment, run, run_on_terminal, shown
+from commandline import Outcome, call, run, run_on_terminal, shown
 from hypothesis import given, settings
 from models import MODELS
 from published import PUBLISHED, grouped
@@ -409,14 +408,3 @@ def test_one_line_and_the_right_code(
     assert said in error
     assert len(hints) <= 1
     assert all(hint.startswith("Hint: ") for hint in hints)
-
-
-def test_a_reader_may_leave_early() -> None:
-    arguments = [COMMAND, "-q", "layers", "--format", "json"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()) as process:
-        assert process.stdout
-        assert process.stderr
-        assert process.stdout.read(10)
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 0

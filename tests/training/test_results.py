@@ -1,5 +1,7 @@
 """Intervals against SciPy's, evaluations against scikit-learn's metrics."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from mpvit.errors import MpvitError
 from mpvit.model.card import Preprocessing
+from mpvit.plots.training import confusion_figure
 from mpvit.training.data import open_data
 from mpvit.training.evaluation import evaluate
 from mpvit.training.processes import accelerator_of
@@ -53,6 +56,33 @@ def test_an_evaluation_is_what_scikit_learn_says() -> None:
     assert by_class["3"].images == (targets == 3).sum()
     assert by_class["3"].correct == ((targets == 3) & (named == 3)).sum()
     assert by_class["3"].predicted == (named == 3).sum()
+
+
+@pytest.mark.parametrize(
+    ("classes", "turned"), [(tuple("0123456789"), 0), (tuple(f"{n:03}" for n in range(30)), 0), (("triangle", "no"), 45)]
+)
+def test_names_of_classes_are_upright_where_they_fit(classes: tuple[str, ...], turned: int) -> None:
+    count = len(classes)
+    every = tuple(tuple(int(down == across) for across in range(count)) for down in range(count))
+    figure = confusion_figure(
+        Evaluation(
+            data="digits",
+            part="all",
+            model="",
+            weights="",
+            classes=classes,
+            confusion=every,
+            correct5=count,
+            loss=0.0,
+            calibration_error=0.0,
+            seconds=1.0,
+        )
+    )
+    figure.draw_without_rendering()
+    names = figure.axes[0].get_xticklabels()
+    assert [name.get_rotation() for name in names] == [turned] * count
+    boxes = [name.get_window_extent() for name in names]
+    assert turned or all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
 def calibration(shares: np.ndarray, targets: np.ndarray) -> float:

@@ -12,6 +12,9 @@ _LETTERS = 8
 _NAMED = 30
 """Classes whose names and numbers still fit a figure."""
 
+_SHORT = 3
+"""Letters of a name that fits under its column of so many."""
+
 
 def curves_figure(epochs: Sequence[Epoch], title: str) -> Figure:
     """Return two panels over the epochs: losses, and the share of errors on pictures held out with its interval."""
@@ -57,7 +60,8 @@ def confusion_figure(found: Evaluation) -> Figure:
     shares = [[number / max(sum(row), 1) for number in row] for row in found.confusion]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if count <= _NAMED:
-        axes.set_xticks(range(count), found.classes, rotation=45, ha="right", rotation_mode="anchor")
+        angle, end = (45, "right") if max(map(len, found.classes)) > _SHORT else (0, "center")
+        axes.set_xticks(range(count), found.classes, rotation=angle, ha=end, rotation_mode="anchor")
         axes.set_yticks(range(count), found.classes)
         for down, row in enumerate(found.confusion):
             for across, number in enumerate(row):
