@@ -57,12 +57,9 @@ record-times: $(READY)  ## what is measured: some fifteen minutes, on a machine 
 	$(BIN)/mpvit bench --variant all --mode eager,fused --batch 1,8 --dtype bfloat16 --min-time 1 --budget 150 -o reports/bench_bfloat16.json
 	$(BIN)/mpvit report --variant all --measure --study reports/scales --weights src/mpvit/data/digits-nano.safetensors -o reports/report
 
-STUDY := $(BIN)/mpvit ablate paths=1,2,3,4 --config reports/scales/scales-nano.toml --train scales --size 64 --recipe small \
-  --epochs 4 --set batch=32 --set warmup=1 --set shift=0 --seeds 5 --jobs 2 -o out/scales
-
 record-study: $(READY)  ## what paths are worth on scales, and what those of digits-nano see: some two hours on two cores
-	$(STUDY)
-	$(STUDY) --match macs
+	$(BIN)/mpvit ablate paths=1,2,3,4 --config reports/scales/scales-nano.toml --train scales --epochs 4 --set batch=32 --set warmup=1 --set shift=0 --seeds 5 --jobs 2 -o out/scales
+	$(BIN)/mpvit ablate paths=1,2,3,4 --config reports/scales/scales-nano.toml --train scales --epochs 4 --set batch=32 --set warmup=1 --set shift=0 --seeds 5 --jobs 2 --match macs -o out/scales
 	cp out/scales/ablations.json out/scales/*.md out/scales/*.svg reports/scales/
 	$(BIN)/mpvit report --from reports/report --study reports/scales --weights src/mpvit/data/digits-nano.safetensors
 
