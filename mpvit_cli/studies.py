@@ -56,10 +56,12 @@ def parse_training(
     setting: Sequence[str] | None,
     seeds: int,
     jobs: int,
+    device: str,
     output: Path | None,
 ) -> "Training":
     """Return how the networks are trained."""
     require("accelerate", "kornia", "torchmetrics")
+    options.parse_training_device(device)
     from mpvit.training.data import recipe_for
     from mpvit.training.recipe import changed
     from mpvit.training.study import Training
@@ -67,7 +69,8 @@ def parse_training(
     name, usual = recipe_for(data, recipe)
     changes = options.parse_settings(setting) | ({"epochs": epochs} if epochs is not None else {})
     folder = output or Path(FOLDER)
-    return Training(folder=folder, recipe_name=name, recipe=changed(usual, changes), seeds=seeds, jobs=jobs)
+    how = changed(usual, changes)
+    return Training(folder=folder, recipe_name=name, recipe=how, seeds=seeds, jobs=jobs, device=device)
 
 
 def open_study(terminal: Terminal, data: str, threads: int | None) -> "Data":

@@ -114,8 +114,10 @@ def ablate(
         raise UsageError(f"--knob {knob}: must go with --match", hint="--match macs or --match params")
     if train and measure:
         raise UsageError("--train with --measure: must be one of them", hint="a study keeps what it trains, not its times")
+    if train and options.given(ctx, "dtype"):
+        raise UsageError(f"--dtype {dtype} with --train: must be a setting of the recipe", hint=f"--set dtype={dtype}")
     name, network = options.parse_model(ctx, variant or default_network(train, DEFAULT_VARIANT), config)
-    training = studies.parse_training(train, recipe, epochs, setting, seeds, jobs, output) if train else None
+    training = studies.parse_training(train, recipe, epochs, setting, seeds, jobs, device, output) if train else None
     pixels = options.parse_size(size if training is None or options.given(ctx, "size") else str(training.recipe.size))
     study = Study(
         model=name,

@@ -138,7 +138,7 @@ def search(
     options.check_plot(plot)
     kept = top if top is not None else 5 if train else 20
     _check_pick(pick, save, kept)
-    training = _training(train, recipe, epochs, setting, seeds, jobs, output)
+    training = _training(train, recipe, epochs, setting, seeds, jobs, device, output)
     if training and not options.given(ctx, "size"):
         size = str(training.recipe.size)
     data = studies.open_study(terminal, train, threads) if train else None
@@ -195,12 +195,13 @@ def _training(
     setting: list[str] | None,
     seeds: int,
     jobs: int,
+    device: str,
     output: Path | None,
 ) -> "Training | None":
     """Return how the candidates are trained, with a small budget unless ``epochs`` says otherwise."""
     if data is None:
         return None
-    found = studies.parse_training(data, recipe, epochs, setting, seeds, jobs, output)
+    found = studies.parse_training(data, recipe, epochs, setting, seeds, jobs, device, output)
     if epochs is not None or any(word.startswith("epochs=") for word in setting or ()):
         return found
     return replace(found, recipe=replace(found.recipe, epochs=max(found.recipe.epochs // _PART, 1)))

@@ -113,6 +113,8 @@ BAD = {
     "--train fruit --jobs 0": "jobs = 0",
     "--train fruit --epochs 0": "epochs = 0",
     "--train fruit --measure": "--train with --measure",
+    "--train fruit --device tpu": "--device 'tpu'",
+    "--train fruit --dtype bfloat16": "--set dtype=bfloat16",
     "--train fruit --match latency": "--match latency with --train",
     "--train fruit --size 32x64": "only squares are trained on",
     "--train fruit --set mixup": "NAME=VALUE",

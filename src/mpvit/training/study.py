@@ -43,6 +43,7 @@ class Training:
         seeds: how many, counted on from there.
         jobs: runs at a time, each in a process of its own; with 1 in this one.
         workers: processes that read pictures, of each run.
+        device: cpu or cuda, of each run.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Training:
     seeds: int = 3
     jobs: int = 1
     workers: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         """Check every field once."""
@@ -80,12 +82,13 @@ class Learned(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One run: where it is, and what it trains on what and how."""
+    """One run: where it is, what it trains on what and how, and what it takes of the machine."""
 
     folder: Path
     settings: Settings
     workers: int
     threads: int
+    device: str
 
 
 class Done(NamedTuple):
@@ -127,7 +130,7 @@ def _job(place: str, seed: int, entry: Entry, data: Data, training: Training) ->
     recipe = replace(training.recipe, seed=seed, size=height)
     settings = Settings.of(data, (entry.model, entry.config), (training.recipe_name, recipe), versions={})
     threads = max(torch.get_num_threads() // training.jobs, 1)
-    return Job(training.folder / place / f"seed-{seed}", settings, training.workers, threads)
+    return Job(training.folder / place / f"seed-{seed}", settings, training.workers, threads, training.device)
 
 
 def _keep(training: Training, data: Data, networks: Mapping[str, dict[str, Any]]) -> None:
@@ -232,6 +235,6 @@ def learn(job: Job, watch: Callable[[int], None] | None = None) -> Done:
         raise UsageError(f"{str(job.folder)!r} holds a run with other settings", hint="name another -o")
     data = open_data(job.settings.data).without(job.settings.damaged)
     run.require(data)
-    history: list[Epoch] = train(run, data, accelerator_for(run.settings.recipe, "cpu"), Machine(job.workers), seen)
+    history: list[Epoch] = train(run, data, accelerator_for(run.settings.recipe, job.device), Machine(job.workers), seen)
     pictures = min(job.settings.recipe.batch * history[0].step, data.train.pictures)
     return Done(history[-1].held_out_correct, sum(pictures / epoch.images_per_s for epoch in history))
