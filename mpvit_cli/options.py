@@ -188,6 +188,12 @@ def given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def chosen(ctx: typer.Context, name: str) -> bool:
+    """Tell whether an option stands on the command line or in the environment: whether its value is no default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")
+
+
 def parse_model(ctx: typer.Context, variant: str | None, config: Path | None) -> tuple[str, ModelConfig]:
     """Return the one network asked for with its name; raise ``UsageError`` for both a variant and a file."""
     if config and given(ctx, "variant"):

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mpvit import VARIANTS, ModelConfig, StageConfig
 from mpvit.counting.isolation import isolated
-from mpvit.dense import TASKS, Task, build, cut, get_task, network
+from mpvit.dense import TASKS, Task, build, cut, get_tasks, network
 from mpvit.dense.published import CONVENTION, PUBLISHED, PublishedTask
 from mpvit.errors import UsageError
 from mpvit.operations import Cost, walk
@@ -31,7 +31,7 @@ FIVE_MAPS_OF_97_BY_65 = [(13, 9), (7, 5), (4, 3), (2, 2), (1, 1)]
 def task_of(name: str, **numbers: int) -> Task:
     """The task with few regions, which cost the same each."""
     few = {"proposals": 5, "detections": 2} if TASKS[name].proposals else {}
-    return get_task(name, **(few | numbers))
+    return get_tasks([name], **(few | numbers))[0]
 
 
 def inputs(config: ModelConfig, task: Task, shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
@@ -272,17 +272,22 @@ def _in_our_order(theirs: nn.Module) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "complaint", "hint"),
     [
-        ({"name": "retinanets"}, "unknown task 'retinanets'", "did you mean 'retinanet'?"),
-        ({"name": "upernet", "classes": 0}, "classes = 0: must be a whole number of at least 1", ""),
-        ({"name": "mask-rcnn", "proposals": -1}, "proposals = -1: must be a whole number of at least 1", ""),
-        ({"name": "mask-rcnn", "detections": 10**7}, "detections = 10000000: must be", ""),
-        ({"name": "retinanet", "proposals": 300}, "proposals = 300: retinanet has no proposals", "mask-rcnn has"),
+        ({"names": ["retinanets"]}, "unknown task 'retinanets'", "did you mean 'retinanet'?"),
+        ({"names": ["upernet"], "classes": 0}, "classes = 0: must be a whole number of at least 1", ""),
+        ({"names": ["mask-rcnn"], "proposals": -1}, "proposals = -1: must be a whole number of at least 1", ""),
+        ({"names": ["retinanet", "mask-rcnn"], "detections": 10**7}, "detections = 10000000: must be", ""),
+        ({"names": ["retinanet"], "proposals": 300}, "proposals = 300: retinanet has no proposals", "mask-rcnn has"),
     ],
 )
 def test_a_wrong_task_names_the_value(arguments: dict[str, Any], complaint: str, hint: str) -> None:
     with pytest.raises(UsageError, match=complaint) as caught:
-        get_task(**arguments)
+        get_tasks(**arguments)
     assert hint in caught.value.hint
+
+
+def test_a_number_is_for_the_tasks_that_have_it() -> None:
+    tasks = get_tasks(["upernet", "mask-rcnn"], proposals=300, classes=9)
+    assert [(task.proposals, task.classes) for task in tasks] == [(0, 9), (300, 9)]
 
 
 def test_a_backbone_of_other_stages_is_refused() -> None:

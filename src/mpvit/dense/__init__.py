@@ -92,21 +92,22 @@ TASKS: dict[str, Task] = {
 ADE20K's 150."""
 
 
-def get_task(name: str, *, classes: int | None = None, proposals: int | None = None, detections: int | None = None) -> Task:
-    """Return the task ``name`` with the numbers that are given instead of its own.
+def get_tasks(names: Sequence[str], **numbers: int | None) -> list[Task]:
+    """Return the tasks of these names with ``numbers`` instead of their own: classes, proposals or detections.
 
-    Raises ``UsageError`` for an unknown name, a number below 1, or one that the task does not have.
+    A number of what only some of them have is theirs; None stands for their own. Raises ``UsageError`` for an unknown name, a
+    number below 1, or one of what none of them has.
     """
-    if name not in TASKS:
-        raise unknown_name("task", name, TASKS)
-    task = TASKS[name]
-    given = {"classes": classes, "proposals": proposals, "detections": detections}
-    asked: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
-    for field, value in asked.items():
-        if not getattr(task, field):
-            having = ", ".join(each.name for each in TASKS.values() if getattr(each, field))
-            raise UsageError(f"{field} = {value}: {name} has no {field}", hint=f"{having} has")
-    return replace(task, **asked)
+    for name in names:
+        if name not in TASKS:
+            raise unknown_name("task", name, TASKS)
+    tasks = [TASKS[name] for name in names]
+    given: dict[str, Any] = {field: value for field, value in numbers.items() if value is not None}
+    for field, value in given.items():
+        if not any(getattr(task, field) for task in tasks):
+            having = ", ".join(task.name for task in TASKS.values() if getattr(task, field))
+            raise UsageError(f"{field} = {value}: {', '.join(names)} has no {field}", hint=f"{having} has")
+    return [replace(task, **{field: value for field, value in given.items() if getattr(task, field)}) for task in tasks]
 
 
 def network(config: ModelConfig, task: Task, batch: int, height: int, width: int) -> Block:

@@ -36,10 +36,18 @@ class PublishedTask:
             return config
         return replace(config, stages=tuple(replace(stage, mlp_ratio=self.mlp_ratio) for stage in config.stages))
 
+    def agreement(self, params: int, macs: int) -> tuple[bool, bool]:
+        """Tell whether parameters and multiply-adds round to the printed figures."""
+        return _rounded(params, 10**6) == self.params_millions, _rounded(macs, 10**9) == self.macs_billions
+
     @property
     def name(self) -> str:
         """The backbone's name, with what it has other than the variant."""
-        return self.variant if self.mlp_ratio is None else f"{self.variant}, MLP ratio {self.mlp_ratio}"
+        return self.variant if self.mlp_ratio is None else f"{self.variant} (MLP ratio {self.mlp_ratio})"
+
+
+def _rounded(number: int, unit: int) -> int:
+    return (number + unit // 2) // unit
 
 
 PUBLISHED: tuple[PublishedTask, ...] = (
