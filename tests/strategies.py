@@ -29,9 +29,9 @@ def stages(draw: st.DrawFn, *, even: bool = False) -> StageConfig:
 
 
 @st.composite
-def configs(draw: st.DrawFn, *, most_stages: int = 2) -> ModelConfig:
+def configs(draw: st.DrawFn, *, fewest_stages: int = 1, most_stages: int = 2) -> ModelConfig:
     return ModelConfig(
-        stages=(draw(stages(even=True)), *draw(st.lists(stages(), max_size=most_stages - 1))),
+        stages=(draw(stages(even=True)), *draw(st.lists(stages(), min_size=fewest_stages - 1, max_size=most_stages - 1))),
         in_channels=draw(st.integers(1, 4)),
         num_classes=draw(st.sampled_from([0, 1, 7])),
         drop_path=draw(st.sampled_from([0.0, 0.3])),

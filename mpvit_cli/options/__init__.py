@@ -30,6 +30,7 @@ from mpvit_cli.options.pictures import Weights as Weights
 from mpvit_cli.options.pictures import weights as weights
 from mpvit_cli.options.reading import ALL as ALL
 from mpvit_cli.options.reading import LONGEST as LONGEST
+from mpvit_cli.options.reading import chosen as chosen
 from mpvit_cli.options.reading import complete as complete
 from mpvit_cli.options.reading import given as given
 from mpvit_cli.options.reading import is_digits as is_digits

@@ -91,3 +91,9 @@ def given(ctx: typer.Context, name: str) -> bool:
     """Tell whether an option stands on the command line: a default and the environment give way to another option."""
     source = ctx.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
+
+
+def chosen(ctx: typer.Context, name: str) -> bool:
+    """Tell whether an option stands on the command line or in the environment: whether its value is no default."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name in ("COMMANDLINE", "ENVIRONMENT")

@@ -33,20 +33,30 @@ def network(config: ModelConfig, batch: int, height: int, width: int) -> Block:
 
     Raises ``UsageError`` for a batch or size below 1.
     """
+    body = backbone(config, batch, height, width)
+    shape = pyramid_shapes(body)[-1]
+    children = {**body.children, "pool": global_pool(shape)}
+    if config.num_classes:
+        children["head"] = linear((batch, shape[1]), config.num_classes)
+    return Block(children, module="MPViT")
+
+
+def backbone(config: ModelConfig, batch: int, height: int, width: int) -> Block:
+    """Return the tree of the stem and the stages alone, whose maps are ``pyramid_shapes``; as ``network``."""
     require_lengths(batch, height, width)
-    first = config.stages[0].dim
-    stem = _stem((batch, config.in_channels, height, width), first)
+    stem = _stem((batch, config.in_channels, height, width), config.stages[0].dim)
     shape = output_shape(stem)
     stages: dict[str, Node] = {}
     for index, stage in enumerate(config.stages):
         _require_tokens(config, index, shape)
         stages[str(index)] = block = _stage(stage, shape, config.next_dim(index), stride=config.stride(index))
         shape = output_shape(block)
-    pool = global_pool(shape)
-    children: dict[str, Node] = {"stem": stem, "stages": Block(stages), "pool": pool}
-    if config.num_classes:
-        children["head"] = linear((batch, shape[1]), config.num_classes)
-    return Block(children, module="MPViT")
+    return Block({"stem": stem, "stages": Block(stages)})
+
+
+def pyramid_shapes(body: Block) -> tuple[Shape, ...]:
+    """Return the shape of each stage's map, finest first: what the network's ``forward_features`` gives."""
+    return tuple(output_shape(stage) for stage in body.block("stages").children.values())
 
 
 def require_lengths(batch: int, height: int, width: int) -> None:
@@ -72,7 +82,9 @@ def parts(tree: Block, by: str) -> dict[str, Node]:
             result[f"{name} local"] = stage.children["local"]
         fusion = {part: child for part, child in stage.children.items() if part not in ("paths", "local")}
         result[f"{name} fusion"] = Block(fusion)
-    result["head"] = Block({name: tree.children[name] for name in ("pool", "head") if name in tree.children})
+    head = {name: child for name, child in tree.children.items() if name in ("pool", "head")}
+    if head:
+        result["head"] = Block(head)
     return result
 
 

@@ -17,6 +17,7 @@ from .report import Measured, document
 BENCHMARKS: dict[str, Callable[[], Benchmark]] = {
     "closed_form": closed_form.variants,
     "image_size": closed_form.sizes,
+    "tasks": closed_form.tasks,
     "ablation_grid": closed_form.grid,
     "search": closed_form.search,
     "against_fvcore": processes.against_fvcore,

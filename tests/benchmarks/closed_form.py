@@ -6,6 +6,8 @@ from mpvit import VARIANTS
 from mpvit.ablation.study import Study as AblationStudy
 from mpvit.ablation.study import ablate
 from mpvit.cost import network
+from mpvit.dense import TASKS
+from mpvit.dense import network as task_network
 from mpvit.operations.conventions import Tally, tally
 from mpvit.search.criteria import Limits
 from mpvit.search.examine import examine
@@ -18,6 +20,9 @@ from .plan import Benchmark, Ratio
 
 LIMIT_S = 1e-3
 """One count in at most a millisecond."""
+
+TASK_LIMIT_S = 2e-3
+"""A detector or segmenter in at most two."""
 
 GRID_LIMIT_S = 2.0
 """An ablation of 200 rows, training memory and parts included, in at most two seconds."""
@@ -46,6 +51,12 @@ def sizes() -> Benchmark:
     return Benchmark(cases, (Ratio(large, small, at_most=1.5),), min_samples=20, min_time_s=1)
 
 
+def tasks() -> Benchmark:
+    """Each detector and segmenter on the largest variant at its own size against the limit."""
+    cases = {f"count {name} on base": partial(_count_task, name) for name in TASKS}
+    return Benchmark(cases, tuple(Ratio(name, TASK_LIMIT_S, at_most=1) for name in cases), min_samples=20, min_time_s=1)
+
+
 def grid() -> Benchmark:
     """A grid of 200 edits of xsmall against the limit."""
     case = "ablate xsmall, 200 rows"
@@ -59,6 +70,11 @@ def search() -> Benchmark:
     study = Study(space=space, limits=Limits(macs=10**12, params=10**12))
     case = f"search {grouped(study.networks)} networks"
     return Benchmark({case: partial(_search, study)}, (Ratio(case, SEARCH_LIMIT_S, at_most=1),), min_samples=5)
+
+
+def _count_task(name: str) -> Tally:
+    task = TASKS[name]
+    return tally(task_network(VARIANTS["base"].config, task, 1, *task.size), "published-dense")
 
 
 def _search(study: Study) -> None:

@@ -38,6 +38,8 @@ CLOSED_FORM = [
     *[["flops", "--format", form] for form in FORMATS],
     ["flops", "--check", "--by", "layer"],
     ["flops", "--variant", "xsmal"],
+    ["flops", "--task", "all", "--check"],
+    ["flops", "--task", "all", "--by", "part", "--format", "json"],
     ["compare-attn", "--tokens", "3136"],
     ["memory", "--budget", "24GiB"],
     ["memory", "--variant", "tiny", "--dtype", "bfloat16", "--format", "json"],

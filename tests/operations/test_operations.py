@@ -8,6 +8,7 @@ from mpvit.operations import (
     Cost,
     Operation,
     activation,
+    adaptive_pool,
     called,
     cat,
     conv,
@@ -19,6 +20,8 @@ from mpvit.operations import (
     norm,
     reduction,
     registered,
+    transposed_conv,
+    upsample,
     walk,
 )
 from mpvit.operations.conventions import CONVENTIONS, multiply_adds, tally
@@ -66,6 +69,17 @@ def test_a_convolution_is_torchs(kernel: int, height: int, width: int, stride: i
     assert operation.elements_written == operation.activations == output.numel()
 
 
+def test_a_transposed_convolution_is_torchs() -> None:
+    layer = nn.ConvTranspose2d(6, 5, 3, 3)
+    operation = transposed_conv((2, 6, 4, 7), 5, 3)
+    output = layer(torch.zeros(2, 6, 4, 7))
+    assert operation.output_shape == tuple(output.shape)
+    assert operation.params == sum(p.numel() for p in layer.parameters())
+    assert operation.macs == output.numel() * 6  # its windows do not overlap: each output element sums over the channels
+    assert operation.elements_read == 2 * 6 * 4 * 7 + operation.params
+    assert operation.module == type(layer).__name__
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_linear_layer_is_torchs(*, bias: bool) -> None:
     layer = nn.Linear(5, 7, bias=bias)
@@ -77,7 +91,10 @@ def test_a_linear_layer_is_torchs(*, bias: bool) -> None:
     assert operation.elements_written == operation.activations == 2 * 3 * 7
 
 
-@pytest.mark.parametrize(("kind", "layer"), [("batch_norm", nn.BatchNorm2d(4)), ("layer_norm", nn.LayerNorm(4))])
+NORMS = [("batch_norm", nn.BatchNorm2d(4)), ("layer_norm", nn.LayerNorm(4)), ("group_norm", nn.GroupNorm(2, 4))]
+
+
+@pytest.mark.parametrize(("kind", "layer"), NORMS)
 def test_a_norm_reads_what_torchs_holds(kind: str, layer: nn.Module) -> None:
     operation = norm(kind, (2, 5, 5, 4), 4)
     held = [*layer.parameters(), *(buffer for buffer in layer.buffers() if buffer.ndim)]
@@ -109,7 +126,11 @@ def test_what_else_is_read_and_written() -> None:
     assert (pool.elements_read, pool.output_shape) == (200, tuple(nn.AdaptiveAvgPool2d(1)(torch.zeros(shape)).shape))
     amax = reduction("amax", shape, (2, 1, 1, 1))
     assert (amax.elements_read, amax.elements_written, amax.macs) == (200, 2, 0)
-    for kind, layer in (("gelu", nn.GELU()), ("hardswish", nn.Hardswish())):
+    assert adaptive_pool(shape, 3).output_shape == tuple(nn.AdaptiveAvgPool2d(3)(torch.zeros(shape)).shape)
+    for mode in ("nearest", "bilinear"):
+        resized = upsample(mode, shape, (7, 11))
+        assert resized.output_shape == tuple(nn.functional.interpolate(torch.zeros(shape), size=(7, 11), mode=mode).shape)
+    for kind, layer in (("gelu", nn.GELU()), ("hardswish", nn.Hardswish()), ("relu", nn.ReLU())):
         operation = activation(kind, shape)
         assert (operation.kind, operation.module, operation.output_shape) == (kind, type(layer).__name__, shape)
     assert function(conv(shape, 4, 1)) == conv(shape, 4, 1)._replace(module="")
@@ -126,6 +147,11 @@ IMAGE, TOKENS = (2, 4, 5, 5), (2, 25, 4)
         (norm("batch_norm", IMAGE, 4), 2 * 200, 2 * 200, 0),
         (norm("layer_norm", TOKENS, 4), 5 * 200, 5 * 200, 0),
         (global_pool(IMAGE), 200, 200, 0),
+        (adaptive_pool(IMAGE, 3), 200, 200, 0),
+        (transposed_conv(IMAGE, 8, 2), 4 * 2 * 8 * 25 * 4, 4 * 2 * 8 * 25 * 4, 4 * 2 * 8 * 25 * 4),
+        (norm("group_norm", IMAGE, 4), 5 * 200, 5 * 200, 0),
+        (upsample("nearest", IMAGE, (2, 3)), 2 * 4 * 6, 2 * 4 * 6, 0),
+        (upsample("bilinear", IMAGE, (2, 3)), 4 * 2 * 4 * 6, 4 * 2 * 4 * 6, 0),
         (elementwise("softmax", TOKENS), 0, 0, 0),
         # 2 x 123 456 FLOPs print as 2.469e+05, four digits, of which fvcore takes half
         (einsum("ik,kj->ij", (1, 123_456), (123_456, 1)), 123_450, 123_456, 123_456),
@@ -139,6 +165,14 @@ IMAGE, TOKENS = (2, 4, 5, 5), (2, 25, 4)
 def test_conventions(operation: Operation, fvcore: int, exact: int, only_matmul: int) -> None:
     tree = Block({"it": operation})
     assert [tally(tree, name).cost.macs for name in ("fvcore", "exact", "matmul")] == [fvcore, exact, only_matmul]
+
+
+def test_published_figures_of_dense_prediction_leave_einsum_pools_and_upsampling_out() -> None:
+    counted = [conv(IMAGE, 8, 1), linear(TOKENS, 8), norm("batch_norm", IMAGE, 4), norm("layer_norm", TOKENS, 4)]
+    others = [einsum("ik,kj->ij", (2, 3), (3, 4)), global_pool(IMAGE), upsample("nearest", IMAGE, (9, 9))]
+    tree = Block({str(i): operation for i, operation in enumerate([*counted, *others])})
+    assert tally(tree, "published-dense").cost.macs == 1600 + 1600 + 400 + 1000
+    assert tally(tree, "published-dense").not_counted == {"matmul": 1, "pool": 1, "upsample_nearest2d": 1}
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)

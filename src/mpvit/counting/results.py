@@ -57,6 +57,11 @@ class Count:
     error: str = ""
 
     @property
+    def label(self) -> str:
+        """What was counted, in few words."""
+        return self.model
+
+    @property
     def flops(self) -> int | None:
         """Floating-point operations: two for each MAC."""
         return None if self.macs is None else FLOPS_PER_MAC * self.macs

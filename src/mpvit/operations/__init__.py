@@ -145,6 +145,19 @@ def conv(input_shape: Shape, out: int, kernel: int, *, stride: int = 1, groups: 
     return Operation("conv", input_shape, output_shape, params, prod(output_shape) * taps, weights=weights, module="Conv2d")
 
 
+def transposed_conv(input_shape: Shape, out: int, kernel: int) -> Operation:
+    """Transposed convolution whose stride is its kernel, with bias, (B, C, H, W) -> (B, out, kernel·H, kernel·W).
+
+    Each input element is multiplied with kernel²·out weights.
+    """
+    batch, channels, height, width = input_shape
+    output_shape = (batch, out, kernel * height, kernel * width)
+    weights: tuple[Shape, ...] = ((channels, out, kernel, kernel), (out,))
+    macs = prod(input_shape) * out * kernel * kernel
+    params = sum(map(prod, weights))
+    return Operation("conv", input_shape, output_shape, params, macs, weights=weights, module="ConvTranspose2d")
+
+
 def linear(input_shape: Shape, out: int, *, bias: bool = True) -> Operation:
     """Linear layer on the last axis, (..., C) -> (..., out); C MACs an output element, a bias adds none."""
     *leading, channels = input_shape
@@ -165,20 +178,20 @@ def einsum(equation: str, left: Shape, right: Shape) -> Operation:
 
 
 def norm(kind: str, shape: Shape, channels: int) -> Operation:
-    """``batch_norm`` or ``layer_norm`` with one weight and one bias a channel; the former reads its statistics too."""
+    """``batch_norm``, ``layer_norm`` or ``group_norm`` with a weight and a bias a channel; the first reads statistics too."""
     module, tensors = _NORMS[kind]
     return Operation(kind, shape, shape, 2 * channels, weights=((channels,),) * tensors, module=module)
 
 
-_NORMS = {"batch_norm": ("BatchNorm2d", 4), "layer_norm": ("LayerNorm", 2)}
+_NORMS = {"batch_norm": ("BatchNorm2d", 4), "layer_norm": ("LayerNorm", 2), "group_norm": ("GroupNorm", 2)}
 
 
 def activation(kind: str, shape: Shape) -> Operation:
-    """``gelu`` or ``hardswish``, as a module."""
+    """``gelu``, ``hardswish`` or ``relu``, as a module."""
     return Operation(kind, shape, shape, module=_ACTIVATIONS[kind])
 
 
-_ACTIVATIONS = {"gelu": "GELU", "hardswish": "Hardswish"}
+_ACTIVATIONS = {"gelu": "GELU", "hardswish": "Hardswish", "relu": "ReLU"}
 
 
 def elementwise(kind: str, shape: Shape, *others: Shape) -> Operation:
@@ -203,7 +216,17 @@ def function(operation: Operation) -> Operation:
 
 def global_pool(input_shape: Shape) -> Operation:
     """Adaptive average pooling to one position, (B, C, H, W) -> (B, C, 1, 1)."""
-    return Operation("pool", input_shape, (*input_shape[:2], 1, 1))
+    return adaptive_pool(input_shape, 1)
+
+
+def adaptive_pool(input_shape: Shape, side: int) -> Operation:
+    """Adaptive average pooling, (B, C, H, W) -> (B, C, side, side)."""
+    return Operation("pool", input_shape, (*input_shape[:2], side, side))
+
+
+def upsample(mode: str, input_shape: Shape, grid: Sequence[int]) -> Operation:
+    """Interpolation, ``nearest`` or ``bilinear``, to a grid of (height, width), (B, C, H, W) -> (B, C, height, width)."""
+    return Operation(f"upsample_{mode}2d", input_shape, (*input_shape[:2], *grid))
 
 
 # ── shared modules ──────────────────────────────────────────────────────────────────────────────────────────────────

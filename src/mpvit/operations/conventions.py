@@ -32,20 +32,29 @@ def _input_elements(operation: Operation) -> int:
 Convention = dict[str, Callable[[Operation], int]]
 """From an operation's kind to the MACs that one call of it is worth. Kinds that are absent are not counted."""
 
-_EXACT: Convention = {
-    **dict.fromkeys(MULTIPLYING, _multiply_adds),
+_NORMS: Convention = {
     "batch_norm": _per_output(2),  # one multiply, one add: at inference it is an affine map
     "layer_norm": _per_output(5),
+    "group_norm": _per_output(5),
+}
+
+_EXACT: Convention = {
+    **dict.fromkeys(MULTIPLYING, _multiply_adds),
+    **_NORMS,
     "pool": _input_elements,
+    "upsample_nearest2d": _per_output(1),
+    "upsample_bilinear2d": _per_output(4),
 }
 
 CONVENTIONS: dict[str, Convention] = {
     "fvcore": {**_EXACT, "matmul": _fvcore_rounded},
     "exact": _EXACT,
     "matmul": {"conv": _multiply_adds, "linear": _multiply_adds, "matmul": dispatched_macs, "sdpa": _multiply_adds},
+    "published-dense": {"conv": _multiply_adds, "linear": _multiply_adds, **_NORMS},
 }
 """``fvcore`` is the published one (its einsum rounding included), ``exact`` the same rules with exact einsum, ``matmul``
-convolutions, linear layers and matmuls alone, as torch's own counter has it."""
+convolutions, linear layers and matmuls alone, as torch's own counter has it. ``published-dense`` explains what is published
+of detectors and segmenters: convolutions, linear layers and norms, no einsum."""
 
 
 @dataclass(frozen=True, slots=True)

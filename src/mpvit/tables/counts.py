@@ -6,13 +6,15 @@ from mpvit.counting.results import TOTAL, Count
 from mpvit.tables import Compared, Document, Field, build
 from mpvit.units import times
 
+UNITS = "1 MAC (multiply-add) = 2 FLOPs; the paper and fvcore print MACs under the name FLOPs."
+
 _IDENTITY: tuple[Field[Count], ...] = (
     Field("Model", lambda c: c.model, numeric=False),
     Field("Input", lambda c: times(c.input_shape), numeric=False),
     Field("Counter", lambda c: c.counter, numeric=False),
     Field("Convention", lambda c: c.convention, numeric=False),
 )
-_FIGURES: tuple[Field[Count], ...] = (
+FIGURES: tuple[Field[Count], ...] = (
     Field("Params", lambda c: c.params),
     Field("MACs", lambda c: c.macs),
     Field("FLOPs = 2 MACs", lambda c: c.flops, optional=True),
@@ -22,7 +24,7 @@ _FIGURES: tuple[Field[Count], ...] = (
 
 def count_document(counts: Sequence[Count]) -> Document:
     """Return whole-network counts beside what is published and, for the live counters, what the closed form gives."""
-    fields = list(_varying(counts)) + list(_FIGURES)
+    fields = list(_varying(counts)) + list(FIGURES)
     fields.append(Field("Published MACs", _published_macs))
     if any(count.closed_form_macs is not None for count in counts):
         fields.append(Field("Closed form", _closed_form_macs, optional=True))
@@ -37,8 +39,8 @@ def parts_document(counted: Sequence[tuple[Count, Sequence[Count]]], by: str) ->
         fields: list[Field[Count]] = [Field(by.capitalize(), lambda c: c.part, numeric=False)]
         if by == "layer":
             fields += _LAYER
-        fields += [*_FIGURES[:2], _share_of(total), *_FIGURES[2:]]
-        tables.append(build(f"{total.model}: {_title([total])}", fields, [*parts, total], footer=True))
+        fields += [*FIGURES[:2], _share_of(total), *FIGURES[2:]]
+        tables.append(build(f"{total.label}: {_title([total])}", fields, [*parts, total], footer=True))
         results += [count.as_row() for count in (*parts, total)]
     totals = [total for total, _ in counted]
     return Document("flops", tuple(results), tuple(tables), tuple(_count_notes(totals)))
@@ -76,7 +78,7 @@ def _closed_form_macs(count: Count) -> Compared | None:
 
 
 def _count_notes(counts: Sequence[Count]) -> list[str]:
-    notes = ["1 MAC (multiply-add) = 2 FLOPs; the paper and fvcore print MACs under the name FLOPs."]
+    notes = [UNITS]
     if any(count.agrees is not None for count in counts if count.part == TOTAL):
         notes.append("✓ parameters, MACs and activations are the published integers; ✗ one differs.")
     notes += [f"{count.model}: {count.error}" for count in counts if count.error]

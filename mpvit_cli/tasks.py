@@ -1,0 +1,62 @@
+"""The options ``--task``, ``--classes``, ``--proposals`` and ``--detections``: a detector or segmenter on each network."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import typer
+
+from mpvit.dense import TASKS, Task, get_tasks
+from mpvit.errors import UsageError
+from mpvit_cli import options
+
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="NAME|all",
+        help=f"A detector or segmenter on each network, at its published size and classes: {', '.join(TASKS)} or all; "
+        "repeatable.",
+        autocompletion=options.complete([options.ALL, *TASKS]),
+        show_default=False,
+    ),
+]
+Classes = Annotated[
+    int | None,
+    typer.Option(parser=options.whole, metavar="K", help="Classes of --task, without background.", show_default=False),
+]
+Proposals = Annotated[
+    int | None,
+    typer.Option(
+        parser=options.whole,
+        metavar="N",
+        help="Boxes an image that the box head of --task mask-rcnn judges. (default: 1000)",
+        show_default=False,
+    ),
+]
+Detections = Annotated[
+    int | None,
+    typer.Option(
+        parser=options.whole,
+        metavar="N",
+        help="Boxes an image that the mask head of --task mask-rcnn is run on. (default: 100)",
+        show_default=False,
+    ),
+]
+
+
+def parse_tasks(names: Sequence[str] | None, numbers: Mapping[str, int | None]) -> list[Task]:
+    """Return the tasks asked for with ``numbers`` of classes, proposals and detections; none without ``--task``.
+
+    Raises ``UsageError`` for an unknown task, and for a number that it does not have or that stands alone.
+    """
+    if names:
+        return get_tasks(options.parse_names(names, TASKS, []), **numbers)
+    for name, number in numbers.items():
+        if number is not None:
+            raise without_task(f"--{name}")
+    return []
+
+
+def without_task(option: str) -> UsageError:
+    """Return the error for an option that is of tasks alone."""
+    return UsageError(f"{option} without --task: must go with it", hint=f"--task all or one of {', '.join(TASKS)}")

@@ -1,0 +1,43 @@
+"""The whole detector or segmenter in torch: the backbone and a head on its pyramid."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from mpvit.config import ModelConfig
+from mpvit.dense import Head, Task
+from mpvit.model.network import MPViT
+from mpvit.registry import resolve
+
+
+class DenseHead(nn.Module):
+    """The head of a task, with torch's own initialisation."""
+
+    def __init__(self, channels: Sequence[int], task: Task) -> None:
+        """Take maps of ``channels``, finest first."""
+        super().__init__()
+        self.task = task
+        self.kind: Head = resolve(task.head)
+        for name, module in self.kind.modules(channels, task).items():
+            self.add_module(name, module)
+
+    def forward(self, pyramid: Sequence[Tensor], size: tuple[int, int], *regions: Tensor) -> Any:  # noqa: ANN401 - the head's
+        """Map each (B, C, H, W) -> what the head's own ``forward`` says; ``size`` is the image's (height, width)."""
+        return self.kind.forward(dict(self.named_children()), pyramid, size, *regions)
+
+
+class DenseNetwork(nn.Module):
+    """A backbone without classifier, and a head on its maps at strides 4, 8, 16 and 32."""
+
+    def __init__(self, config: ModelConfig, task: Task) -> None:
+        """Build and initialise both."""
+        super().__init__()
+        self.backbone = MPViT(replace(config, num_classes=0))
+        self.head = DenseHead([config.next_dim(stage) for stage in range(len(config.stages))], task)
+
+    def forward(self, image: Tensor, *regions: Tensor) -> Any:  # noqa: ANN401 - the head's
+        """Map (B, in_channels, H, W) -> raw outputs; ``regions`` are features that the head takes beside the pyramid."""
+        height, width = image.shape[2:]
+        return self.head(self.backbone.forward_features(image), (height, width), *regions)

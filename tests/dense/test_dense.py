@@ -1,0 +1,299 @@
+"""Detectors and segmenters: the closed form against the built network, live tools, the published figures, their papers."""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import configs
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mpvit import VARIANTS, ModelConfig, StageConfig
+from mpvit.counting.isolation import isolated
+from mpvit.dense import TASKS, Task, build, cut, get_tasks, network
+from mpvit.dense.published import CONVENTION, PUBLISHED, PublishedTask
+from mpvit.errors import UsageError
+from mpvit.operations import Cost, walk
+from mpvit.operations.conventions import CONVENTIONS, tally
+from mpvit.registry import resolve
+
+SMALL = ModelConfig(tuple(StageConfig(paths, 1, dim, 2, 2) for paths, dim in ((2, 8), (1, 12), (2, 4), (1, 6))))
+LEAVES = {nn.Conv2d: "conv", nn.ConvTranspose2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm"}
+LEAVES |= {nn.GroupNorm: "group_norm"}
+
+FIVE_MAPS_OF_97_BY_65 = [(13, 9), (7, 5), (4, 3), (2, 2), (1, 1)]
+
+
+def task_of(name: str, **numbers: int) -> Task:
+    """The task with few regions, which cost the same each."""
+    few = {"proposals": 5, "detections": 2} if TASKS[name].proposals else {}
+    return get_tasks([name], **(few | numbers))[0]
+
+
+def inputs(config: ModelConfig, task: Task, shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
+    batch, height, width = shape
+    regions = resolve(task.head).regions(batch, task)
+    return tuple(torch.zeros(each) for each in ((batch, config.in_channels, height, width), *regions))
+
+
+# ── the closed form, the network and two tools ──────────────────────────────────────────────────────────────────────
+
+
+def assert_torch_counts_the_same(config: ModelConfig, task: Task, shape: tuple[int, int, int]) -> None:
+    closed = tally(network(config, task, *shape), "matmul")
+    with torch.device("meta"), torch.no_grad():
+        built, given_to = build(config, task).eval(), inputs(config, task, shape)
+        with FlopCounterMode(display=False) as counter:
+            built(*given_to)
+    assert closed.cost.macs == counter.get_total_flops() // 2
+    assert closed.cost.params == sum(parameter.numel() for parameter in built.parameters())
+
+
+def assert_fvcore_counts_the_same(config: ModelConfig, task: Task, shape: tuple[int, int, int]) -> None:
+    closed = tally(network(config, task, *shape), "fvcore")
+    with isolated("fvcore"), torch.no_grad():
+        from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis, parameter_count
+
+        built, given_to = build(config, task).eval(), inputs(config, task, shape)
+        counted = FlopCountAnalysis(built, given_to)
+        kinds = counted.by_operator()
+        found = Cost(parameter_count(built)[""], int(counted.total()), int(ActivationCountAnalysis(built, given_to).total()))
+    assert found == closed.cost
+    ours = {"einsum": "matmul", "adaptive_avg_pool2d": "pool"}
+    assert {ours.get(kind, kind): macs for kind, macs in kinds.items()} == {k: m for k, m in closed.by_kind.items() if m}
+
+
+SIZES = [(97, 65), (31, 130), (1, 3)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", TASKS)
+def test_torch_counts_what_the_closed_form_does(name: str, size: tuple[int, int]) -> None:
+    assert_torch_counts_the_same(SMALL, task_of(name, classes=7), (2, *size))
+    assert_torch_counts_the_same(VARIANTS["tiny"].config, TASKS[name], (1, *size))
+
+
+@pytest.mark.parametrize("size", [SIZES[0], *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:])])
+@pytest.mark.parametrize("name", TASKS)
+def test_fvcore_counts_what_the_closed_form_does(name: str, size: tuple[int, int]) -> None:
+    assert_fvcore_counts_the_same(SMALL, task_of(name, classes=7), (2, *size))
+
+
+@pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.task} {row.variant}")
+def test_torch_counts_the_published_networks(published: PublishedTask) -> None:
+    task = TASKS[published.task]
+    assert_torch_counts_the_same(published.config, task, (1, *task.size))
+
+
+shapes = st.tuples(st.integers(1, 2), st.integers(1, 80), st.integers(1, 80))
+
+
+@settings(max_examples=3)
+@given(configs(fewest_stages=4, most_stages=4), shapes, st.integers(1, 30))
+def test_torch_counts_the_same_of_random_networks(config: ModelConfig, shape: tuple[int, int, int], classes: int) -> None:
+    for name in TASKS:
+        assert_torch_counts_the_same(config, task_of(name, classes=classes), shape)
+
+
+@pytest.mark.slow
+@settings(max_examples=50)
+@given(configs(fewest_stages=4, most_stages=4), shapes, st.integers(1, 30))
+def test_both_tools_count_the_same_of_dozens_of_random_networks(
+    config: ModelConfig, shape: tuple[int, int, int], classes: int
+) -> None:
+    for name in TASKS:
+        assert_torch_counts_the_same(config, task_of(name, classes=classes), shape)
+        assert_fvcore_counts_the_same(config, task_of(name, classes=classes), shape)
+
+
+Seen = tuple[str, tuple[int, ...], tuple[int, ...]]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_layer_of_a_head_is_the_module_of_its_name(name: str) -> None:
+    """With its shapes and its calls; the auxiliary head of UperNet is there and has none."""
+    task, shape = task_of(name, classes=3), (2, 97, 65)
+    seen: dict[str, list[Seen]] = defaultdict(list)
+    with torch.device("meta"), torch.inference_mode():
+        built = build(SMALL, task).eval()
+        for path, module in built.head.named_modules(prefix="head"):
+            if kind := LEAVES.get(type(module)):
+
+                def note(_: nn.Module, args: Any, output: Tensor, *, path: str = path, kind: str = kind) -> None:  # noqa: ANN401
+                    seen[path].append((kind, tuple(args[0].shape), tuple(output.shape)))
+
+                module.register_forward_hook(note)
+        built(*inputs(SMALL, task, shape))
+    predicted: dict[str, list[Seen]] = defaultdict(list)
+    params: Counter[str] = Counter()
+    for _, module_path, operation in walk(network(SMALL, task, *shape).block("head"), "head", "head"):
+        params[module_path] += operation.params
+        if operation.kind in LEAVES.values() and operation.calls:
+            predicted[module_path] += [(operation.kind, operation.input_shape, operation.output_shape)] * operation.calls
+    assert predicted == seen
+    own = {path: sum(p.numel() for p in built.get_submodule(path).parameters(recurse=False)) for path in params if params[path]}
+    assert +params == own
+
+
+@pytest.mark.parametrize("by", ["part", "stage", "path"])
+@pytest.mark.parametrize("name", TASKS)
+def test_parts_sum_to_the_whole(name: str, by: str) -> None:
+    tree = network(VARIANTS["tiny"].config, TASKS[name], 1, 97, 65)
+    for convention in CONVENTIONS:
+        pieces = [tally(part, convention).cost for part in cut(tree, by).values()]
+        assert sum(pieces, Cost()) == tally(tree, convention).cost
+
+
+# ── what is published ───────────────────────────────────────────────────────────────────────────────────────────────
+
+TABLES = {  # millions of parameters, billions of "FLOPs"; tables 2 to 4 of the paper
+    ("retinanet", "tiny"): (17, 196),
+    ("retinanet", "xsmall"): (20, 211),
+    ("retinanet", "small"): (32, 248),
+    ("retinanet", "base"): (85, 482),
+    ("mask-rcnn", "tiny"): (28, 216),
+    ("mask-rcnn", "xsmall"): (30, 231),
+    ("mask-rcnn", "small"): (43, 268),
+    ("mask-rcnn", "base"): (95, 503),
+    ("upernet", "small"): (52, 943),
+    ("upernet", "base"): (105, 1185),
+}
+
+
+@pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.task} {row.variant}")
+def test_the_published_figures_come_out(published: PublishedTask) -> None:
+    task = TASKS[published.task]
+    params, billions = TABLES[published.task, published.variant]
+    cost = tally(network(published.config, task, 1, *task.size), CONVENTION).cost
+    assert (published.params_millions, published.macs_billions) == (params, billions)
+    assert round(cost.params / 1e6) == params
+    assert (round(cost.macs / 1e9) == billions) is published.explained
+
+
+def test_one_figure_is_not_explained_by_any_convention() -> None:
+    (row,) = (row for row in PUBLISHED if not row.explained)
+    assert (row.task, row.variant, len(PUBLISHED)) == ("upernet", "base", len(TABLES))
+    task = TASKS["upernet"]
+    tree = network(row.config, task, 1, *task.size)
+    assert all(round(tally(tree, convention).cost.macs / 1e9) > row.macs_billions for convention in CONVENTIONS)
+
+
+@pytest.mark.parametrize(("name", "params", "billions"), [("retinanet", 15.10, 184.35), ("mask-rcnn", 25.71, 203.61)])
+def test_tiny_as_classified_is_another_network_than_the_published_detectors(name: str, params: float, billions: float) -> None:
+    task = TASKS[name]
+    cost = tally(network(VARIANTS["tiny"].config, task, 1, *task.size), CONVENTION).cost
+    assert (cost.params / 1e6, cost.macs / 1e9) == pytest.approx((params, billions), abs=0.005)
+    published = TABLES[name, "tiny"]
+    assert round(cost.params / 1e6) != published[0]
+    assert round(cost.macs / 1e9) != published[1]
+
+
+# ── what the networks give ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def answer(name: str, classes: int, *, regions: bool = True, training: bool = False) -> Any:  # noqa: ANN401
+    task = task_of(name, classes=classes)
+    image, *features = inputs(SMALL, task, (2, 97, 65))
+    torch.manual_seed(0)
+    with torch.inference_mode():
+        return build(SMALL, task).train(training)(image, *(features if regions else ()))
+
+
+def test_a_detector_says_classes_and_boxes_of_every_level() -> None:
+    found = answer("retinanet", 7)
+    assert [tuple(x.shape) for x in found.classes] == [(2, 9 * 7, *grid) for grid in FIVE_MAPS_OF_97_BY_65]
+    assert [tuple(x.shape) for x in found.boxes] == [(2, 36, *grid) for grid in FIVE_MAPS_OF_97_BY_65]
+
+
+def test_mask_rcnn_proposes_and_judges_given_regions() -> None:
+    found, grids = answer("mask-rcnn", 7), [(25, 17), *FIVE_MAPS_OF_97_BY_65[:4]]
+    assert [tuple(x.shape) for x in found.maps] == [(2, 256, *grid) for grid in grids]
+    assert [tuple(x.shape) for x in found.objectness] == [(2, 3, *grid) for grid in grids]
+    assert [tuple(x.shape) for x in found.offsets] == [(2, 12, *grid) for grid in grids]
+    assert [tuple(x.shape) for x in (found.classes, found.boxes)] == [(10, 8), (10, 28)]
+    assert tuple(found.masks.shape) == (4, 7, 28, 28)
+    proposals = answer("mask-rcnn", 7, regions=False)
+    assert proposals._fields == ("maps", "objectness", "offsets")
+    assert torch.equal(proposals.maps[4], proposals.maps[3][:, :, ::2, ::2])
+
+
+@pytest.mark.parametrize("name", ["upernet", "segformer", "semantic-fpn"])
+def test_a_segmenter_says_the_classes_of_every_pixel(name: str) -> None:
+    assert tuple(answer(name, 7).shape) == (2, 7, 97, 65)
+
+
+def test_upernets_auxiliary_head_speaks_in_training_alone() -> None:
+    assert [tuple(x.shape) for x in answer("upernet", 7, training=True)] == [(2, 7, 97, 65)] * 2
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_parameter_of_a_network_learns(name: str) -> None:
+    task = task_of(name, classes=2)
+    torch.manual_seed(0)
+    built = build(SMALL, task).train()
+    outputs = built(*(torch.randn_like(each) for each in inputs(SMALL, task, (2, 64, 64))))
+    leaves = torch.utils._pytree.tree_leaves(outputs)  # noqa: SLF001 - torch has no public way
+    sum(leaf.square().sum() for leaf in leaves).backward()
+    assert [path for path, p in built.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+
+
+def test_upernet_is_that_of_another_library() -> None:
+    """transformers has one too; with the same weights it says the same."""
+    from transformers import UperNetConfig
+    from transformers.models.upernet.modeling_upernet import UperNetHead
+
+    task = task_of("upernet", classes=5)
+    torch.manual_seed(0)
+    head = build(SMALL, task).head.eval()
+    channels = [12, 4, 6, 6]
+    config = UperNetConfig()
+    config.num_labels = 5
+    theirs = UperNetHead(config, channels).eval()  # type: ignore[no-untyped-call] # it has no types
+    ours = {path: p for path, p in head.state_dict().items() if not path.startswith("auxiliary")}
+    theirs.load_state_dict(dict(zip(_in_our_order(theirs), ours.values(), strict=True)))
+    pyramid = [torch.randn(1, c, side, side) for c, side in zip(channels, (25, 13, 7, 4), strict=True)]
+    with torch.inference_mode():
+        expected = nn.functional.interpolate(theirs(pyramid), size=(97, 98), mode="bilinear", align_corners=False)
+        assert torch.allclose(head(pyramid, (97, 98)), expected, atol=1e-5)
+
+
+def _in_our_order(theirs: nn.Module) -> list[str]:
+    order = ["psp_modules", "bottleneck", "lateral_convs", "fpn_convs", "fpn_bottleneck", "classifier"]
+    return sorted(theirs.state_dict(), key=lambda path: order.index(path.split(".")[0]))
+
+
+# ── what cannot be asked ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint", "hint"),
+    [
+        ({"names": ["retinanets"]}, "unknown task 'retinanets'", "did you mean 'retinanet'?"),
+        ({"names": ["upernet"], "classes": 0}, "classes = 0: must be a whole number of at least 1", ""),
+        ({"names": ["mask-rcnn"], "proposals": -1}, "proposals = -1: must be a whole number of at least 1", ""),
+        ({"names": ["retinanet", "mask-rcnn"], "detections": 10**7}, "detections = 10000000: must be", ""),
+        ({"names": ["retinanet"], "proposals": 300}, "proposals = 300: retinanet has no proposals", "mask-rcnn has"),
+    ],
+)
+def test_a_wrong_task_names_the_value(arguments: dict[str, Any], complaint: str, hint: str) -> None:
+    with pytest.raises(UsageError, match=complaint) as caught:
+        get_tasks(**arguments)
+    assert hint in caught.value.hint
+
+
+def test_a_number_is_for_the_tasks_that_have_it() -> None:
+    tasks = get_tasks(["upernet", "mask-rcnn"], proposals=300, classes=9)
+    assert [(task.proposals, task.classes) for task in tasks] == [(0, 9), (300, 9)]
+
+
+def test_a_backbone_of_other_stages_is_refused() -> None:
+    short = replace(SMALL, stages=SMALL.stages[:2])
+    for make in (lambda: network(short, TASKS["upernet"], 1, 64, 64), lambda: build(short, TASKS["upernet"])):
+        with pytest.raises(UsageError, match="upernet on a network of 2 stages: it takes the maps of 4"):
+            make()
+    with pytest.raises(UsageError, match="height = 0"):
+        network(SMALL, TASKS["upernet"], 1, 0, 64)
