@@ -9,7 +9,9 @@ from mpvit.ablation.study import ablate
 from mpvit.attention import KINDS
 from mpvit.compare_attention.costs import attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
 from mpvit.config import FIRST_STAGE, ModelConfig
-from mpvit.counting import count
+from mpvit.counting import count, dense
+from mpvit.dense import TASKS
+from mpvit.dense.published import CONVENTION, PUBLISHED
 from mpvit.measurement.machine import environment
 from mpvit.operations import strided_length
 from mpvit.reconcile.explain import explain
@@ -17,12 +19,14 @@ from mpvit.reconcile.tools import TOOLS
 from mpvit.report.results import Report, featured
 from mpvit.trace.closed_form import trace_config
 from mpvit.trace.layer_tree import Layer, LayerTree, layer_tree
+from mpvit.variants import get_config
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mpvit.benchmark.results import NetworkTime
     from mpvit.benchmark.study import Study
+    from mpvit.counting.dense import TaskCount
 
 LAYOUT = "published"
 """Whose modules the tools are explained on: those of the checkpoints that people count."""
@@ -67,7 +71,19 @@ def collect(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> Report:
         sweep=tuple(sweep(list(KINDS), sizes, sweep_tokens(tokens))),
         met=tuple(met_tokens(shown)),
         layers=tuple(_cut(layer_tree(trace, name)) for name, trace in traces.items()),
+        tasks=tuple(_tasks(models)),
     )
+
+
+def _tasks(models: Mapping[str, ModelConfig]) -> "Iterator[TaskCount]":
+    """Yield what ``Report.tasks`` says of the networks."""
+    if not any(models.get(row.variant) == get_config(row.variant) for row in PUBLISHED):
+        return
+    subjects = dense.published(TASKS.values(), models)
+    yield from map(dense.count, subjects)
+    findings = dense.find(subjects)
+    yield from findings.as_classified
+    yield from (found for found in findings.unexplained if found.convention != CONVENTION)
 
 
 def first_tokens(size: tuple[int, int]) -> int:

@@ -9,6 +9,7 @@ from mpvit.ablation.study import Ablation
 from mpvit.benchmark.results import NetworkTime
 from mpvit.compare_attention.results import AttentionCost, StageTokens
 from mpvit.config import ModelConfig
+from mpvit.counting.dense import TaskCount
 from mpvit.counting.results import Count
 from mpvit.reconcile.explain import Explanation
 from mpvit.tables import Column
@@ -65,6 +66,8 @@ class Report:
         met: the tokens that each stage of ``featured`` meets.
         layers: each network's tree, down to the depth that the page shows.
         times: of each network in each mode; empty where nothing was measured.
+        tasks: detectors and segmenters on the published networks among them, under the published convention; those of a
+            backbone that was published otherwise; and those that no convention explains, under each.
         studies: ablations whose rows were trained.
         sights: what the paths of a trained network see.
     """
@@ -79,6 +82,7 @@ class Report:
     met: tuple[StageTokens, ...]
     layers: tuple[LayerTree, ...]
     times: tuple[NetworkTime, ...] = ()
+    tasks: tuple[TaskCount, ...] = ()
     studies: tuple[TrainedAblation, ...] = ()
     sights: tuple[Sight, ...] = ()
 

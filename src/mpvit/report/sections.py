@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from mpvit.compare_attention.costs import CROSSING
 from mpvit.config import FIRST_STAGE
+from mpvit.counting.dense import Findings
+from mpvit.dense.published import CONVENTION
 from mpvit.report.collect import BATCH, BUDGET_S, DEPTH, LAYOUT, MIN_TIME_S, MODES, PATHS, THREADS
 from mpvit.report.results import Report
 from mpvit.tables import Document
 from mpvit.tables.ablation import ablation_document
 from mpvit.tables.attention import attention_document, ratio_text
 from mpvit.tables.counts import count_document
+from mpvit.tables.dense import check_document
 from mpvit.tables.layers import layer_document
 from mpvit.tables.reconcile import reconcile_document
 from mpvit.units import grouped, times
@@ -51,7 +54,9 @@ class Section:
 
 def sections(report: Report) -> list[Section]:
     """Return the sections that a report has results for, in the order of the page."""
-    made = [_counts(report), _paths(report), _matched(report), _reconcile(report), _attention(report), _layers(report)]
+    made = [_counts(report), _paths(report), _matched(report), _reconcile(report)]
+    made += [_tasks(report)] if report.tasks else []
+    made += [_attention(report), _layers(report)]
     return [*made, _times(report)] if report.times else made
 
 
@@ -162,6 +167,28 @@ def _reconcile(report: Report) -> Section:
         figure_command=command_line("reconcile", report, {"layout": LAYOUT, "plot": "reconcile.svg"}, models=[report.featured]),
         draw=draw,
     )
+
+
+def _tasks(report: Report) -> Section:
+    under_the_rule = [count for count in report.tasks if count.printed and count.convention == CONVENTION]
+    findings = Findings(
+        tuple(count for count in report.tasks if count.printed is None),
+        tuple(count for count in report.tasks if count.printed and not count.printed.explained),
+    )
+    return Section(
+        name="dense",
+        title="Detectors and segmenters",
+        lead=(
+            "The paper's tables 2 to 4 print millions and billions. These are the integers behind them, each head at the size "
+            "that it was published at."
+        ),
+        command=command_line("flops --task all --check", report, {"size": None}, models=_published(report)),
+        document=check_document(under_the_rule, findings),
+    )
+
+
+def _published(report: Report) -> list[str]:
+    return [name for name in report.models if report.is_published(name)]
 
 
 def _attention(report: Report) -> Section:
