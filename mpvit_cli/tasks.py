@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mpvit.dense import TASKS, Task, get_tasks
+from mpvit import dense
+from mpvit.dense import TASKS, get_tasks
 from mpvit.errors import UsageError
 from mpvit_cli import options
 
@@ -17,6 +18,16 @@ Tasks = Annotated[
         help=f"A detector or segmenter on each network, at its published size and classes: {', '.join(TASKS)} or all; "
         "repeatable.",
         autocompletion=options.complete([options.ALL, *TASKS]),
+        show_default=False,
+    ),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help=f"A detector or segmenter on each network, as published: {', '.join(TASKS)}.",
+        autocompletion=options.complete(TASKS),
         show_default=False,
     ),
 ]
@@ -44,7 +55,7 @@ Detections = Annotated[
 ]
 
 
-def parse_tasks(names: Sequence[str] | None, numbers: Mapping[str, int | None]) -> list[Task]:
+def parse_tasks(names: Sequence[str] | None, numbers: Mapping[str, int | None]) -> list[dense.Task]:
     """Return the tasks asked for with ``numbers`` of classes, proposals and detections; none without ``--task``.
 
     Raises ``UsageError`` for an unknown task, and for a number that it does not have or that stands alone.

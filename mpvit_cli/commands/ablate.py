@@ -10,11 +10,13 @@ import typer
 from mpvit.ablation.edits import AXES
 from mpvit.ablation.knobs import KNOBS
 from mpvit.ablation.study import BUDGETS, Ablation, Study, each_row
+from mpvit.dense import get_tasks
+from mpvit.dense.published import CONVENTION
 from mpvit.errors import UsageError
 from mpvit.tables.ablation import ablation_document
 from mpvit.training.data import default_network
 from mpvit.variants import DEFAULT_VARIANT
-from mpvit_cli import options, studies
+from mpvit_cli import options, studies, tasks
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ def ablate(
     variant: options.Variant = None,
     config: options.Config = None,
     values: Values = None,
+    task: tasks.Task = None,
     match: Match = "none",
     knob: Knob = None,
     size: options.Size = "224",
@@ -105,20 +108,21 @@ def ablate(
     Examples:
       mpvit ablate paths --variant xsmall --values 1,2,3,4
 
+      mpvit ablate paths --task upernet --variant small
+
       mpvit ablate paths --train digits --seeds 3 --epochs 5 -o study
     """
     terminal: Terminal = ctx.obj
     check_format(form)
     options.check_plot(plot)
-    if knob is not None and match == "none":
-        raise UsageError(f"--knob {knob}: must go with --match", hint="--match macs or --match params")
-    if train and measure:
-        raise UsageError("--train with --measure: must be one of them", hint="a study keeps what it trains, not its times")
-    if train and options.given(ctx, "dtype"):
-        raise UsageError(f"--dtype {dtype} with --train: must be a setting of the recipe", hint=f"--set dtype={dtype}")
+    _require_together(ctx, match, knob, task, train, measure=measure)
     name, network = options.parse_model(ctx, variant or default_network(train, DEFAULT_VARIANT), config)
     training = studies.parse_training(train, recipe, epochs, setting, seeds, jobs, device, output) if train else None
     pixels = options.parse_size(size if training is None or options.given(ctx, "size") else str(training.recipe.size))
+    (of_task,) = get_tasks([task]) if task else (None,)
+    if of_task:
+        pixels = pixels if options.chosen(ctx, "size") else of_task.size
+        convention = convention if options.chosen(ctx, "convention") else CONVENTION
     study = Study(
         model=name,
         config=network,
@@ -128,6 +132,7 @@ def ablate(
         convention=convention,
         match=match,
         knob=knob or "width",
+        task=of_task,
     )
     total = 1 + len(study.grid)
     if plot:
@@ -155,6 +160,22 @@ def ablate(
         raise typer.Exit(130)
     if all(row.error for row in ablation.rows):
         raise typer.Exit(1)
+
+
+def _require_together(
+    ctx: typer.Context, match: str, knob: str | None, task: str | None, train: str | None, *, measure: bool
+) -> None:
+    """Raise ``UsageError`` for options that do not go together."""
+    if knob is not None and match == "none":
+        raise UsageError(f"--knob {knob}: must go with --match", hint="--match macs or --match params")
+    if train and measure:
+        raise UsageError("--train with --measure: must be one of them", hint="a study keeps what it trains, not its times")
+    if train and options.given(ctx, "dtype"):
+        raise UsageError("--dtype with --train: must be a setting of the recipe", hint="--set dtype=bfloat16")
+    if task and (train or measure):
+        raise UsageError(
+            f"--task with {'--train' if train else '--measure'}: must be one of them", hint="a task is counted alone"
+        )
 
 
 def _train(

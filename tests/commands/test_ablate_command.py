@@ -53,6 +53,27 @@ def test_matched_rows_say_how_near_they_are() -> None:
     assert row["knob"] == "width"
 
 
+def test_under_a_segmenter_an_edit_costs_what_it_does_in_the_backbone() -> None:
+    """The baseline is the published UperNet on small, 51.59 M and 942.94 G; the head costs the same in every row."""
+    asked = ("ablate", "paths", "--variant", "small", "--format", "json")
+    rows = json.loads(call(*asked, "--task", "upernet").out)["results"]
+    alone = json.loads(call(*asked, "--size", "512x2048", "--convention", "published-dense").out)["results"]
+    assert (rows[0]["params"] / 1e6, rows[0]["macs"] / 1e9) == pytest.approx((51.59, 942.94), abs=0.005)
+    for row, other in zip(rows, alone, strict=True):
+        assert row["values"] == other["values"]
+        assert (row["input_shape"], row["task"]) == ([1, 3, 512, 2048], "upernet")
+        for figure in ("params", "macs", "activations"):
+            assert row[f"delta_{figure}"] == other[f"delta_{figure}"]
+            assert row[f"{figure}_by_part"]["head"] == rows[0][f"{figure}_by_part"]["head"]
+        assert row["training_peak_bytes"] is None
+        assert "not counted" in row["training_error"]
+    matched = json.loads(call(*asked, "--task", "mask-rcnn", "--size", "640", "--match", "macs").out)["results"]
+    assert all(abs(row["macs"] / matched[0]["macs"] - 1) <= 0.01 for row in matched)
+    table = call("ablate", "paths", "--task", "retinanet", "--size", "64")
+    assert "retinanet on xsmall, input 1×3×64×64" in table.out
+    assert "Peak" not in table.out + table.err
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 def test_the_table_fits_the_window(columns: int) -> None:
     lines = shown(run_on_terminal("ablate", "paths", columns=columns).out)
@@ -131,6 +152,10 @@ def test_some_refused_rows_exit_with_0_and_all_with_1() -> None:
         (["local=maybe"], "must be one of on, off"),
         (["resolution=2x2x2"], "must be one side, or HEIGHTxWIDTH"),
         (["paths", "--knob", "width"], "must go with --match"),
+        (["paths", "--task", "upernets"], "unknown task 'upernets'"),
+        (["paths", "--task", "upernet", "--measure"], "--task with --measure"),
+        (["paths", "--task", "upernet", "--train", "digits"], "--task with --train"),
+        (["paths", "--task", "upernet", "--variant", "digits-nano"], "upernet on a network of 2 stages"),
         (["paths", "--match", "latency"], "must be measured"),
         (["width", "--match", "macs"], "would undo the axis"),
         (["paths", "--size", "0"], "--size '0'"),

@@ -58,13 +58,22 @@ def assert_fvcore_counts_the_same(config: ModelConfig, task: Task, shape: tuple[
     with isolated("fvcore"), torch.no_grad():
         from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis, parameter_count
 
-        built, given_to = build(config, task).eval(), inputs(config, task, shape)
-        counted = FlopCountAnalysis(built, given_to)
-        kinds = counted.by_operator()
-        found = Cost(parameter_count(built)[""], int(counted.total()), int(ActivationCountAnalysis(built, given_to).total()))
+        built, given_to = zeros(config, task), inputs(config, task, shape)
+        kinds = FlopCountAnalysis(built, given_to).by_operator()
+        activations = ActivationCountAnalysis(built, given_to).total()
+        found = Cost(parameter_count(built)[""], int(sum(kinds.values())), int(activations))
     assert found == closed.cost
     ours = {"einsum": "matmul", "adaptive_avg_pool2d": "pool"}
     assert {ours.get(kind, kind): macs for kind, macs in kinds.items()} == {k: m for k, m in closed.by_kind.items() if m}
+
+
+def zeros(config: ModelConfig, task: Task) -> nn.Module:
+    """The network without the time that drawing its numbers takes."""
+    with torch.device("meta"):
+        built = build(config, task).eval()
+    for tensor in built.to_empty(device="cpu").state_dict().values():
+        tensor.zero_()
+    return built
 
 
 SIZES = [(97, 65), (31, 130), (1, 3)]
@@ -74,7 +83,6 @@ SIZES = [(97, 65), (31, 130), (1, 3)]
 @pytest.mark.parametrize("name", TASKS)
 def test_torch_counts_what_the_closed_form_does(name: str, size: tuple[int, int]) -> None:
     assert_torch_counts_the_same(SMALL, task_of(name, classes=7), (2, *size))
-    assert_torch_counts_the_same(VARIANTS["tiny"].config, TASKS[name], (1, *size))
 
 
 @pytest.mark.parametrize("size", [SIZES[0], *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:])])
@@ -89,7 +97,7 @@ def test_torch_counts_the_published_networks(published: PublishedTask) -> None:
     assert_torch_counts_the_same(published.config, task, (1, *task.size))
 
 
-shapes = st.tuples(st.integers(1, 2), st.integers(1, 80), st.integers(1, 80))
+shapes = st.tuples(st.integers(1, 2), st.integers(1, 50), st.integers(1, 50))
 
 
 @settings(max_examples=3)
@@ -101,13 +109,14 @@ def test_torch_counts_the_same_of_random_networks(config: ModelConfig, shape: tu
 
 @pytest.mark.slow
 @settings(max_examples=50)
-@given(configs(fewest_stages=4, most_stages=4), shapes, st.integers(1, 30))
+@given(configs(fewest_stages=4, most_stages=4), shapes, st.integers(1, 30), st.sampled_from(list(TASKS)))
 def test_both_tools_count_the_same_of_dozens_of_random_networks(
-    config: ModelConfig, shape: tuple[int, int, int], classes: int
+    config: ModelConfig, shape: tuple[int, int, int], classes: int, traced: str
 ) -> None:
+    """Torch every task; fvcore, whose trace takes seconds, one of them."""
     for name in TASKS:
         assert_torch_counts_the_same(config, task_of(name, classes=classes), shape)
-        assert_fvcore_counts_the_same(config, task_of(name, classes=classes), shape)
+    assert_fvcore_counts_the_same(config, task_of(traced, classes=classes), shape)
 
 
 Seen = tuple[str, tuple[int, ...], tuple[int, ...]]

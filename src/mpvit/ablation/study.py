@@ -14,6 +14,8 @@ from mpvit.ablation.results import PARTS, Matched, NetworkCost, Row, by_part
 from mpvit.config import ModelConfig
 from mpvit.cost import network, parts
 from mpvit.counting import check_convention, input_shape
+from mpvit.dense import Task
+from mpvit.dense import network as task_network
 from mpvit.errors import UsageError, unknown_name
 from mpvit.operations import Block, Cost
 from mpvit.operations.conventions import tally
@@ -40,6 +42,7 @@ class Study:
         convention: what MACs are: a key of ``mpvit.operations.conventions.CONVENTIONS``.
         match: what every row is to have in common with the baseline: one of ``BUDGETS``.
         knob: what is turned for that: a key of ``mpvit.ablation.knobs.KNOBS``.
+        task: the detector or segmenter that each network is the backbone of; None for the network itself.
     """
 
     model: str
@@ -50,6 +53,7 @@ class Study:
     convention: str = "fvcore"
     match: str = "none"
     knob: str = "width"
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         """Check every field once, and fill in the axes' own values."""
@@ -125,6 +129,7 @@ class Ablation:
             **row.as_row(),
             "batch": self.study.batch,
             "convention": self.study.convention,
+            **_of_task(self.study.task),
             **{f"delta_{name}": getattr(delta, name, None) for name in NetworkCost.figures()},
             **{f"step_{name}": getattr(whole, name, None) for name in Cost.figures()},
             **by_part(step, "step_"),
@@ -175,8 +180,10 @@ def edited(study: Study, values: Mapping[str, str]) -> Subject:
 def counted_row(study: Study, values: Mapping[str, str], subject: Subject) -> Row:
     """Return what ``subject`` costs; raise ``UsageError`` where it cannot be counted."""
     config, size = subject
-    tree = network(config, study.batch, *size)
-    row = Row(values=values, config=config, size=size, parts=_parts(tree, study.convention))
+    tree = _tree(study, config, size)
+    row = Row(values=values, config=config, size=size, parts=_parts(tree, study))
+    if study.task:
+        return row
     try:
         memory = training_step(config, tree, input_shape(config, size, study.batch), setting=Setting(), name=study.model)
     except UsageError as error:
@@ -200,15 +207,29 @@ def matched_row(study: Study, values: Mapping[str, str], subject: Subject, budge
     return replace(row, matched=Matched(quantity, study.knob, amounts, off))
 
 
+def _of_task(task: Task | None) -> dict[str, Any]:
+    """Return what a flat row says of a study's task."""
+    if task is None:
+        return {}
+    return {"task": task.name, "training_error": "what autograd keeps of a detector or segmenter is not counted"}
+
+
 def _quantity(study: Study, size: tuple[int, int], quantity: str, config: ModelConfig) -> int:
-    return getattr(tally(network(config, study.batch, *size), study.convention).cost, quantity)
+    return getattr(tally(_tree(study, config, size), study.convention).cost, quantity)
 
 
-def _parts(tree: Block, convention: str) -> dict[str, Cost]:
-    """Return what each of ``PARTS`` costs, the stages together."""
+def _tree(study: Study, config: ModelConfig, size: tuple[int, int]) -> Block:
+    if study.task:
+        return task_network(config, study.task, study.batch, *size)
+    return network(config, study.batch, *size)
+
+
+def _parts(tree: Block, study: Study) -> dict[str, Cost]:
+    """Return what each of ``PARTS`` costs, the stages together; a task's head is the head."""
     costs = dict.fromkeys(PARTS, Cost())
-    for name, node in parts(tree, "path").items():
-        costs[_part(name)] += tally(node, convention).cost
+    pieces = parts(tree.block("backbone"), "path") | {"head": tree.block("head")} if study.task else parts(tree, "path")
+    for name, node in pieces.items():
+        costs[_part(name)] += tally(node, study.convention).cost
     return costs
 
 

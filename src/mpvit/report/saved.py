@@ -4,7 +4,8 @@ What a part of an ablation's network costs is a list there, its figures in the o
 """
 
 import json
-from dataclasses import MISSING, asdict, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,7 @@ _HINT = "--from takes a folder that mpvit report -o DIR has written"
 
 def to_json(report: Report) -> str:
     """Return the report as JSON, at full precision; ``from_json`` gives it back."""
-    rows = [
-        {"table": study, **asdict(result, dict_factory=_unnamed)} for study in _studies() for result in getattr(report, study)
-    ]
+    rows = [{"table": study, **_saved(result)} for study in _studies() for result in getattr(report, study)]
     content = {
         "schema_version": SCHEMA_VERSION,
         "command": COMMAND,
@@ -93,12 +92,18 @@ def _read(text: str) -> Any:  # noqa: ANN401 - whatever the text holds
     return json.loads(text, parse_constant=_refuse, object_hook=_named)
 
 
-def _unnamed(fields_of: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a result's fields as they are saved."""
-    found = dict(fields_of)
-    return (
-        found | {"parts": {part: list(cost.values()) for part, cost in found["parts"].items()}} if "parts" in found else found
-    )
+def _saved(value: Any) -> Any:  # noqa: ANN401 - a result, or what is in one
+    """Return a result as it is saved; a field that may be None and is, is left out."""
+    if is_dataclass(value):
+        read = {each.name: getattr(value, each.name) for each in fields(value)}
+        left_out = {each.name for each in fields(value) if each.default is None and read[each.name] is None}
+        found = {name: _saved(field) for name, field in read.items() if name not in left_out}
+        if "parts" in found:
+            found["parts"] = {part: list(cost.values()) for part, cost in found["parts"].items()}
+        return found
+    if isinstance(value, Mapping):
+        return {name: _saved(each) for name, each in value.items()}
+    return [_saved(each) for each in value] if isinstance(value, tuple | list) else value
 
 
 def _named(saved: dict[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,8 @@ def ablation_document(found: Ablation, *, unfinished: bool = False) -> Document:
     study = found.study
     rows = [found.baseline, *found.rows]
     asked = f"{' × '.join(study.axes)}{matched_text(study)}; MACs by convention {study.convention}"
-    title = f"{study.model}, input {times(study.input_shape)}: {asked}"
+    model = f"{study.task.name} on {study.model}" if study.task else study.model
+    title = f"{model}, input {times(study.input_shape)}: {asked}"
     tables = [build(title, list(_fields(found)), rows)]
     steps = [(row, step) for row in found.rows if (step := found.step(row))]
     if steps and found.baseline.accuracy is None:
@@ -66,6 +67,7 @@ def _fields(found: Ablation) -> Iterator[Field[Row]]:
     yield Field("Δ MACs %", lambda row: _percent(found, row), optional=matched)
     if not trained:
         yield _figure("Activations", "activations", optional=True)
+    if not trained and found.study.task is None:
         yield Field("Saved", lambda row: _bytes(row.saved_activation_bytes), optional=True)
         yield Field("Peak", lambda row: _bytes(row.training_peak_bytes), optional=True)
     if matched:
@@ -146,8 +148,9 @@ def _step_figure(figure: str, parts: Sequence[str]) -> Callable[[_Step], int]:
 
 def _notes(found: Ablation, *, unfinished: bool) -> Iterator[str]:
     accuracy = found.baseline.accuracy
+    first = "The first row is the baseline, unchanged; Δ is a row less the baseline."
     memory = "Saved: what autograd keeps of a training step, exactly; Peak: the step with AdamW in float32, a model within 4 %."
-    yield f"The first row is the baseline, unchanged; Δ is a row less the baseline.{'' if accuracy else f' {memory}'}"
+    yield first if accuracy or found.study.task else f"{first} {memory}"
     untrainable = {row.untrainable: None for row in (found.baseline, *found.rows) if row.untrainable}
     yield from (f"Not trainable: {reason}; take a larger batch or image." for reason in untrainable)
     refused = sum(bool(row.error) for row in found.rows)
