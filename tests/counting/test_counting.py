@@ -5,6 +5,7 @@ import random
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -26,6 +27,15 @@ TORCH = {"tiny": 1_635_527_496, "xsmall": 2_950_215_936}
 LIVE = [pytest.param(variant, marks=[] if variant == "tiny" else [pytest.mark.slow]) for variant in PUBLISHED]
 
 
+SMALL = ModelConfig((StageConfig(2, 1, 8, 2, 2),), num_classes=3)
+
+
+@cache
+def by_fvcore(variant: str) -> Count:
+    """Once for all tests: it takes seconds."""
+    return count(variant, counter="fvcore")
+
+
 def assert_published(found: Count, variant: str) -> None:
     assert (found.params, found.macs, found.activations) == PUBLISHED[variant]
     assert found.agrees is True
@@ -38,7 +48,7 @@ def test_published_integers(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", LIVE)
 def test_fvcore_counts_the_published_integers(variant: str) -> None:
-    assert_published(count(variant, counter="fvcore"), variant)
+    assert_published(by_fvcore(variant), variant)
 
 
 @pytest.mark.parametrize("variant", EXACT)
@@ -56,7 +66,7 @@ def test_torchs_own_figures(variant: str, counter: str) -> None:
 @pytest.mark.parametrize("variant", ["tiny", pytest.param("xsmall", marks=pytest.mark.slow)])
 def test_thop_is_shown_as_what_it_is(variant: str) -> None:
     """Convolutions, linear layers and 4 MACs for each element that a norm writes; no einsum."""
-    found, fvcore = count(variant, counter="thop"), count(variant, counter="fvcore").by_kind
+    found, fvcore = count(variant, counter="thop"), by_fvcore(variant).by_kind
     norms = {"batch_norm": 2 * fvcore["batch_norm"], "layer_norm": 4 * fvcore["layer_norm"] // 5}
     assert found.by_kind == {"conv": fvcore["conv"], "linear": fvcore["linear"], **norms}
     assert found.params == PUBLISHED[variant][0]  # right here, where a shared module is registered once
@@ -130,19 +140,18 @@ def global_state() -> list[object]:
 
 @pytest.mark.parametrize("counter", COUNTERS)
 def test_a_counter_leaves_no_trace(counter: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = ModelConfig((StageConfig(2, 1, 8, 2, 2),), num_classes=3)
     monkeypatch.setattr(warnings, "showwarning", lambda *_: pytest.fail("a warning was shown"))
     torch.manual_seed(1)
     before, out, err = global_state(), io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        first, second = (count(config, 32, counter=counter) for _ in range(2))
+        first, second = (count(SMALL, 32, counter=counter) for _ in range(2))
     assert first == second
     assert (out.getvalue(), err.getvalue()) == ("", "")
     assert global_state() == before
 
 
 def test_counters_do_not_touch_a_model_built_before() -> None:
-    model = build_model(ModelConfig((StageConfig(2, 1, 8, 2, 2),), num_classes=3))
+    model = build_model(SMALL)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for counter in COUNTERS:
         count(model.config, 32, counter=counter)
@@ -166,7 +175,7 @@ def test_check_names_what_differs() -> None:
     with pytest.raises(CheckError, match="1654163813"):
         check([good, replace(good, macs=1_654_163_813)])
     with pytest.raises(CheckError, match="closed form"):
-        check([good, replace(count("tiny", counter="torch"), macs=1)])
+        check([good, replace(count(SMALL, 32, counter="torch"), macs=1)])
     with pytest.raises(UsageError, match="nothing to hold"):
         require_published([count("tiny", 256)])
     require_published([good])
