@@ -44,18 +44,20 @@ def trained(folder: Path, match: str = "none") -> TrainedAblation:
     )
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    keep(trained(tmp_path))
-    keep(trained(tmp_path, "macs"))
-    return tmp_path
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    keep(trained(folder))
+    keep(trained(folder, "macs"))
+    return folder
 
 
-@pytest.fixture
-def report(study: Path, tmp_path: Path) -> Path:
-    done = call("report", "--variant", "tiny", "--study", str(study), "-o", str(tmp_path / "report"))
+@pytest.fixture(scope="module")
+def report(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    done = call("report", "--variant", "tiny", "--size", "64", "--study", str(study), "-o", str(folder))
     assert done.code == 0, done.err
-    return tmp_path / "report"
+    return folder
 
 
 def first_screen(report: Path) -> str:
@@ -86,16 +88,16 @@ def test_rows_as_they_are_and_matched_stand_in_one_table(report: Path, study: Pa
 
 
 def test_it_is_drawn_again_from_its_json(report: Path, tmp_path: Path) -> None:
-    assert call("report", "--from", str(report), "-o", str(tmp_path / "again")).code == 0
+    assert call("report", "--from", str(report), "-o", str(tmp_path)).code == 0
     for path in report.iterdir():
-        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_study_is_added_to_a_report_that_is_there(report: Path, study: Path, tmp_path: Path) -> None:
-    assert call("report", "--variant", "tiny", "-o", str(tmp_path / "bare")).code == 0
-    bare = (tmp_path / "bare" / "report.md").read_bytes()
-    assert call("report", "--from", str(tmp_path / "bare"), "--study", str(study)).code == 0
-    assert (tmp_path / "bare" / "report.md").read_bytes() == (report / "report.md").read_bytes() != bare
+    assert call("report", "--variant", "tiny", "--size", "64", "-o", str(tmp_path)).code == 0
+    assert (tmp_path / "report.md").read_bytes() != (report / "report.md").read_bytes()
+    assert call("report", "--from", str(tmp_path), "--study", str(study)).code == 0
+    assert (tmp_path / "report.md").read_bytes() == (report / "report.md").read_bytes()
 
 
 def test_the_command_in_it_asks_for_that_study(report: Path) -> None:
@@ -107,10 +109,10 @@ def test_the_command_in_it_asks_for_that_study(report: Path) -> None:
     assert matched[-6:-2] == ["--match", "macs", "--knob", "width"]
 
 
-def test_a_study_is_replaced_by_the_same_asked_again_alone(study: Path) -> None:
-    assert [each.ablation.study.match for each in read_study(study)] == ["none", "macs"]
-    keep(trained(study))
-    assert sorted(each.ablation.study.match for each in read_study(study)) == ["macs", "none"]
+def test_a_study_is_replaced_by_the_same_asked_again_alone(tmp_path: Path) -> None:
+    for match in ("none", "macs", "none"):
+        keep(trained(tmp_path, match))
+    assert [each.ablation.study.match for each in read_study(tmp_path)] == ["macs", "none"]
 
 
 def test_the_figure_has_each_network_once_with_its_interval(study: Path) -> None:
