@@ -44,6 +44,8 @@ record: record-counts record-study record-times  ## make all of reports/ again; 
 record-counts: $(READY)  ## what is counted: some ten seconds
 	$(BIN)/mpvit flops --check -o reports/flops.md
 	$(BIN)/mpvit flops --check -o reports/flops.json
+	$(BIN)/mpvit flops --task all --check -o reports/dense.md
+	$(BIN)/mpvit flops --task all --check -o reports/dense.json
 	$(BIN)/mpvit compare-attn -o reports/attention.md
 	$(BIN)/mpvit compare-attn -o reports/attention.json
 	$(BIN)/mpvit reconcile --variant all --layout published -o reports/reconcile.json

@@ -291,6 +291,9 @@ def test_the_bare_command_shows_its_help() -> None:
         ("mpvit flops --counter t", ["torch", "thop"]),
         ("mpvit flops --by l", ["layer"]),
         ("mpvit flops --convention m", ["matmul"]),
+        ("mpvit flops --task se", ["segformer", "semantic-fpn"]),
+        ("mpvit flops --by p", ["part", "path"]),
+        ("mpvit ablate paths --task u", ["upernet"]),
         ("mpvit flops --chec", ["--check"]),
     ],
 )

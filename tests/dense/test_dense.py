@@ -285,6 +285,7 @@ def _in_our_order(theirs: nn.Module) -> list[str]:
         ({"names": ["upernet"], "classes": 0}, "classes = 0: must be a whole number of at least 1", ""),
         ({"names": ["mask-rcnn"], "proposals": -1}, "proposals = -1: must be a whole number of at least 1", ""),
         ({"names": ["retinanet", "mask-rcnn"], "detections": 10**7}, "detections = 10000000: must be", ""),
+        ({"names": ["mask-rcnn"], "proposals": 0, "detections": 0}, "proposals = 0: must be", ""),
         ({"names": ["retinanet"], "proposals": 300}, "proposals = 300: retinanet has no proposals", "mask-rcnn has"),
     ],
 )

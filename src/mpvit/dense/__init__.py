@@ -40,8 +40,6 @@ class Task:
         classes: K, the background not included.
         proposals: boxes an image that the box head judges; 0 where there is none.
         detections: boxes an image that the mask head is run on; 0 where there is none.
-
-    Raises ``UsageError`` naming the field, the value and the rule.
     """
 
     name: str
@@ -50,14 +48,6 @@ class Task:
     classes: int
     proposals: int = 0
     detections: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the numbers once."""
-        regions = self.proposals != 0 or self.detections != 0
-        for field in ("classes", "proposals", "detections") if regions else ("classes",):
-            value = getattr(self, field)
-            if not 1 <= value <= MOST:
-                raise UsageError(f"{field} = {value}: must be a whole number of at least 1 and at most {MOST}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +94,8 @@ def get_tasks(names: Sequence[str], **numbers: int | None) -> list[Task]:
     tasks = [TASKS[name] for name in names]
     given: dict[str, Any] = {field: value for field, value in numbers.items() if value is not None}
     for field, value in given.items():
+        if not 1 <= value <= MOST:
+            raise UsageError(f"{field} = {value}: must be a whole number of at least 1 and at most {MOST}")
         if not any(getattr(task, field) for task in tasks):
             having = ", ".join(task.name for task in TASKS.values() if getattr(task, field))
             raise UsageError(f"{field} = {value}: {', '.join(names)} has no {field}", hint=f"{having} has")
