@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from mpvit.errors import UsageError
 from mpvit.tables import Document
 from mpvit.training import require
 from mpvit_cli import options
@@ -47,6 +48,15 @@ def study_folder(otherwise: str) -> object:
         help=f"{otherwise}; with --train the study's folder. (default: {FOLDER})",
         show_default=False,
     )
+
+
+def require_data(ctx: typer.Context, data: str | None) -> None:
+    """Raise ``UsageError`` for options that say how to train where nothing is."""
+    if data:
+        return
+    for name, option in {"seeds": "seeds", "epochs": "epochs", "recipe": "recipe", "setting": "set", "jobs": "jobs"}.items():
+        if options.given(ctx, name):
+            raise UsageError(f"--{option} without --train: must go with it", hint="--train DATA says what is learned")
 
 
 def parse_training(

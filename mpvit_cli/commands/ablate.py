@@ -168,6 +168,7 @@ def _require_together(
     """Raise ``UsageError`` for options that do not go together."""
     if knob is not None and match == "none":
         raise UsageError(f"--knob {knob}: must go with --match", hint="--match macs or --match params")
+    studies.require_data(ctx, train)
     if train and measure:
         raise UsageError("--train with --measure: must be one of them", hint="a study keeps what it trains, not its times")
     if train and options.given(ctx, "dtype"):

@@ -138,6 +138,7 @@ def search(
     options.check_plot(plot)
     kept = top if top is not None else 5 if train else 20
     _check_pick(pick, save, kept)
+    studies.require_data(ctx, train)
     training = _training(train, recipe, epochs, setting, seeds, jobs, device, output)
     if training and not options.given(ctx, "size"):
         size = str(training.recipe.size)

@@ -278,6 +278,14 @@ def logs(folder: Path, row: dict[str, Any]) -> list[Path]:
     return sorted(found[0].glob("seed-*/log.jsonl"))
 
 
+@pytest.mark.parametrize("words", ["--seeds 2", "--epochs 1", "--recipe small", "--set batch=8", "--jobs 2"])
+@pytest.mark.parametrize("command", ["search --max-macs 3G", "ablate paths"])
+def test_how_to_train_is_refused_where_nothing_is(command: str, words: str) -> None:
+    outcome = call(*command.split(), *words.split())
+    assert outcome.code == 2
+    assert f"Error: {words.split(maxsplit=1)[0]} without --train: must go with it" in outcome.err
+
+
 @pytest.mark.usefixtures("fruit")
 @pytest.mark.parametrize(
     ("words", "said"),
