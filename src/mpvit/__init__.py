@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mpvit.config import StageConfig as StageConfig
     from mpvit.config import load_config as load_config
     from mpvit.counting import count as count
+    from mpvit.model.backbone import create_backbone as create_backbone
     from mpvit.model.fused import fuse as fuse
     from mpvit.model.network import build_model as build_model
     from mpvit.model.weights import load_weights as load_weights
@@ -25,6 +26,7 @@ _EXPORTS = {
     "StageConfig": "mpvit.config",
     "build_model": "mpvit.model.network",
     "count": "mpvit.counting",
+    "create_backbone": "mpvit.model.backbone",
     "fuse": "mpvit.model.fused",
     "load_config": "mpvit.config",
     "load_weights": "mpvit.model.weights",

@@ -19,6 +19,11 @@ class Preprocessing:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 
+    @property
+    def side(self) -> int:
+        """Pixels of the short side, of which the centre is kept."""
+        return round(self.size / self.crop)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:

@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,7 +34,7 @@ class MPViT(nn.Module):
             for index, stage in enumerate(config.stages)
         )
         self.head = nn.Linear(config.stages[-1].dim, config.num_classes) if config.num_classes else None
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward_features(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map (b, in_channels, h, w) to each stage's output, (b, c, h/s, w/s) at strides s = 4, 8, 16, 32, ...
@@ -51,8 +50,13 @@ class MPViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, in_channels, h, w) -> (b, num_classes) logits; with 0 classes the (b, c) features before them."""
-        pooled = functional.adaptive_avg_pool2d(self.forward_features(x)[-1], 1).flatten(1)  # (b, c)
+        pooled = pool(self.forward_features(x)[-1])
         return pooled if self.head is None else self.head(pooled)
+
+
+def pool(x: Tensor) -> Tensor:
+    """Map (b, c, h, w) -> (b, c), the mean over the picture."""
+    return functional.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
 def build_model(model: str | ModelConfig) -> MPViT:
@@ -63,7 +67,7 @@ def build_model(model: str | ModelConfig) -> MPViT:
     return MPViT(model if isinstance(model, ModelConfig) else get_config(model))
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Initialise as published: linear truncated normal, convolutions by fan-out, position encodings torch's default.
 
     A patch embedding's depthwise convolution is not divided by its groups; the local branch's is.
@@ -78,7 +82,6 @@ def _initialise(module: nn.Module) -> None:
         _normal_by_fan_out(module.pointwise, 1)
 
 
-@torch.no_grad()
 def _normal_by_fan_out(conv: nn.Conv2d, groups: int) -> None:
     fan_out = math.prod(conv.kernel_size) * conv.out_channels // groups
-    conv.weight.normal_(0, math.sqrt(2 / fan_out))
+    nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_out))

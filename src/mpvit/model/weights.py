@@ -98,6 +98,12 @@ def fill(model: MPViT, weights: WeightsFile) -> None:
     model.load_state_dict(found)
 
 
+def with_classes_of(weights: WeightsFile, config: ModelConfig) -> ModelConfig:
+    """Return ``config`` with as many classes as the file's classifier has; 0 where it has none."""
+    head = next((weights.tensors[name] for name in ("cls_head.cls.bias", "head.bias") if name in weights.tensors), None)
+    return replace(config, num_classes=len(head) if isinstance(head, Tensor) and head.ndim == 1 else 0)
+
+
 def save_weights(
     model: MPViT, path: str | Path, *, layout: str = "project", classes: Sequence[str] | None = None, card: Card = NO_CARD
 ) -> None:

@@ -113,21 +113,23 @@ PUBLISHED = Preprocessing()
 
 
 def preprocess(image: Image.Image, how: Preprocessing = PUBLISHED) -> NDArray[np.float32]:
-    """Return the centre of an RGB image as the network takes it: float32 (3, size, size), normalised.
+    """Return the centre of an RGB image as the network takes it: float32 (3, size, size), normalised; see ``centre``."""
+    values = np.asarray(centre(image, how.side, how.size), dtype=np.float32) / 255  # (size, size, 3)
+    mean, std = np.array(how.mean, dtype=np.float32), np.array(how.std, dtype=np.float32)
+    return ((values - mean) / std).transpose(2, 0, 1).astype(np.float32, copy=False)
 
-    The short side becomes ``round(size / crop)`` pixels by Pillow's bicubic filter, the long side follows (rounded
-    down), and of both the centre ``size`` pixels are kept. Only what the centre depends on is resized, so that neither
-    a panorama nor a small ``crop`` costs memory.
+
+def centre(image: Image.Image, side: int, size: int) -> Image.Image:
+    """Return the centre, size x size pixels, of an RGB image whose short side is made ``side`` pixels long.
+
+    The filter is Pillow's bicubic one, and the long side follows (rounded down). Only what the centre depends on is
+    resized, so that neither a panorama nor a large ``side`` costs memory.
     """
-    size = how.size
-    x, y = (_centre(length, min(image.size), size, how.crop) for length in image.size)
+    x, y = (_centre(length, min(image.size), side, size) for length in image.size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # crop repeats the warning about large images
         part = image.crop((x.first, y.first, x.last, y.last))
-    square = part.resize((size, size), Image.Resampling.BICUBIC, box=(x.start, y.start, x.end, y.end))
-    values = np.asarray(square, dtype=np.float32) / 255  # (size, size, 3)
-    mean, std = np.array(how.mean, dtype=np.float32), np.array(how.std, dtype=np.float32)
-    return ((values - mean) / std).transpose(2, 0, 1).astype(np.float32, copy=False)
+    return part.resize((size, size), Image.Resampling.BICUBIC, box=(x.start, y.start, x.end, y.end))
 
 
 class _Centre(NamedTuple):
@@ -139,9 +141,9 @@ class _Centre(NamedTuple):
     end: float
 
 
-def _centre(length: int, shortest: int, size: int, crop: float) -> _Centre:
+def _centre(length: int, shortest: int, side: int, size: int) -> _Centre:
     """Return the part of a side of ``length`` pixels that becomes the centre ``size`` pixels of the resized side."""
-    resized = round(size / crop) * length // shortest
+    resized = side * length // shortest
     scale = length / resized
     start = round((resized - size) / 2) * scale
     end = min(start + size * scale, length)

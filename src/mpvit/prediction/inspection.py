@@ -1,6 +1,6 @@
 """What a weights file is, and whether it fits what it says, or what it is taken for."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from mpvit.config import ModelConfig
 from mpvit.counting.isolation import fresh_model
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.model.network import MPViT
-from mpvit.model.weights import WeightsFile, fill, read_weights, save_weights
+from mpvit.model.weights import WeightsFile, fill, read_weights, save_weights, with_classes_of
 from mpvit.published import is_published
 from mpvit.variants import NETWORKS, get_config
 
@@ -75,7 +75,7 @@ def inspect(path: Path, variant: str | None = None) -> Inspected:
     candidates = {variant: get_config(variant)} if variant else _candidates(content)
     model, misfit, params = None, "", sum(each.numel() for each in tensors.values())
     for name, config in candidates.items():
-        wanted = _with_classes(config, content) if content.config is None else config
+        wanted = with_classes_of(content, config) if content.config is None else config
         try:
             network = filled(content, wanted)
         except WeightsError as error:
@@ -110,7 +110,7 @@ def convert(path: Path, layout: str, target: Path, variant: str | None = None) -
         )
     if target.resolve() == path.resolve():
         raise UsageError(f"{str(target)!r} is the file that is read: must be another one")
-    config = found.content.config or _with_classes(get_config(found.model), found.content)
+    config = found.content.config or with_classes_of(found.content, get_config(found.model))
     save_weights(filled(found.content, config), target, layout=layout, card=found.content.card)
     return found
 
@@ -127,9 +127,3 @@ def _candidates(content: WeightsFile) -> dict[str, ModelConfig]:
         return NETWORKS
     name = next((name for name, config in NETWORKS.items() if config.stages == content.config.stages), "custom")
     return {name: content.config}
-
-
-def _with_classes(config: ModelConfig, content: WeightsFile) -> ModelConfig:
-    """Return a configuration with as many classes as the file's classifier has."""
-    head = next((content.tensors[name] for name in ("cls_head.cls.bias", "head.bias") if name in content.tensors), None)
-    return replace(config, num_classes=len(head) if isinstance(head, Tensor) and head.ndim == 1 else 0)

@@ -10,7 +10,14 @@ from importlib.util import find_spec
 
 from mpvit.errors import MpvitError
 
-NEEDED = {"accelerate": "train", "kornia": "train", "sklearn": "train", "torchmetrics": "train", "datasets": "datasets"}
+NEEDED = {
+    "accelerate": "train",
+    "kornia": "train",
+    "sklearn": "train",
+    "torchmetrics": "train",
+    "datasets": "datasets",
+    "transformers": "transformers",
+}
 """The extra of the installation that each library beyond the base comes with."""
 
 
