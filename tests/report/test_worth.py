@@ -2,17 +2,19 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commandline import call
-from scipy.stats import ttest_rel
+from scipy.stats import ttest_1samp, ttest_rel
 
 from mpvit.ablation.saved import FILE, TrainedAblation, keep, read_study
 from mpvit.ablation.study import Ablation, Study, ablate
 from mpvit.plots.accuracy import cost_accuracy_figure
+from mpvit.tables.accuracy import conclusions
 from mpvit.training.comparison import compared
 from mpvit.training.recipe import changed, get_recipe
 from mpvit.variants import get_config
@@ -121,19 +123,47 @@ def test_the_figure_has_each_network_once_with_its_interval(study: Path) -> None
     bars = {container.get_label(): container for container in axes.containers}
     assert sorted(map(str, bars)) == ["1 (baseline)", "2", "3", "4"]
     (line, _, (segments,)) = bars["2"]
-    low, high = ttest_interval(SHARES["2"])
-    assert sorted(segments.get_segments()[0][:, 1]) == pytest.approx([100 * low, 100 * high])
+    mean, half = interval(SHARES["2"])
+    assert sorted(segments.get_segments()[0][:, 1]) == pytest.approx([100 * (mean - half), 100 * (mean + half)])
     assert plain.rows[1].cost
     assert list(line.get_xdata()) == [plain.rows[1].cost.macs / 1e6]
     (axes,) = cost_accuracy_figure(matched, "digits").axes
     assert axes.get_xlabel() == "paths"  # their multiply-adds are the same
 
 
-def ttest_interval(shares: tuple[float, ...]) -> tuple[float, float]:
-    from scipy.stats import ttest_1samp
+RECORDED = Path("reports/scales")
 
-    low, high = ttest_1samp(shares, 0).confidence_interval(0.95)
-    return float(low), float(high)
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_recorded_study_says_what_its_accuracies_come_to(place: int) -> None:
+    found = read_study(RECORDED)[place]
+    page, shown = (
+        Path("docs/ablate.md").read_text(encoding="utf-8"),
+        Path("reports/report/report.md").read_text(encoding="utf-8"),
+    )
+    (sentence,) = conclusions(found.ablation)
+    assert sentence[1:] in shown
+    rows = found.ablation.rows
+    assert [(row.values["paths"], found.seeds) for row in rows] == [(paths, 5) for paths in "1234"]
+    baseline = rows[0].accuracy
+    for row in rows:
+        assert row.accuracy
+        assert baseline
+        mean, half = interval(row.accuracy.shares)
+        assert f"{100 * mean:.1f} ± {100 * half:.1f}" in page
+        if row is rows[0]:
+            continue
+        mean, half = interval([own - other for own, other in zip(row.accuracy.shares, baseline.shares, strict=True)])
+        assert f"{100 * mean:+.1f} ± {100 * half:.1f}".replace("-", "−") in page
+        verdict = "no difference seen" if abs(mean) <= half else "better" if mean > 0 else "worse"
+        points = f"{100 * mean:+.2f} ± {100 * half:.2f}".replace("-", "−")
+        assert f"paths {row.values['paths']} ({points})" in sentence.partition(f"{verdict}: ")[2].partition(";")[0]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and half of Student's interval, as SciPy has them."""
+    low, high = ttest_1samp(values, 0).confidence_interval(0.95)
+    return float(low + high) / 2, float(high - low) / 2
 
 
 @pytest.mark.slow

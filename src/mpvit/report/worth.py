@@ -164,13 +164,17 @@ def study_command(study: TrainedAblation) -> str:
         "size": str(height) if height == width else times(asked.size, "x"),
         "seeds": str(study.seeds),
         "epochs": str(recipe.epochs) if "epochs" in changes else None,
-        **{f"set {name}={value}": "" for name, value in changes.items() if name not in {"size", "epochs"}},
+        **{f"set {name}={_plain(value)}": "" for name, value in changes.items() if name not in {"size", "epochs"}},
         "match": None if asked.match == "none" else asked.match,
         "knob": None if asked.match == "none" else asked.knob,
     }
     axes = [f"{axis}={','.join(values)}" for axis, values in asked.axes.items()]
     options = [f"--{key} {quote(value) if value else ''}".strip() for key, value in given.items() if value is not None]
     return " ".join(["mpvit ablate", *map(quote, axes), *options, "-o", quote(study.where)])
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _sight(sight: Sight) -> Section:
