@@ -101,3 +101,15 @@ def loaded(file: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module.partition(".")[0])
     return found
+
+
+@pytest.mark.parametrize("room", sorted((ROOT / "src" / "mpvit").rglob("__init__.py")), ids=lambda path: path.parent.name)
+def test_no_room_gives_a_name_that_one_of_its_files_has(room: Path) -> None:
+    """Importing the file would put it in the name's place."""
+    tree = ast.parse(room.read_text(encoding="utf-8"))
+    given = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    given |= {name.asname or name.name for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names}
+    beside = {path.stem for path in room.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+    from_files = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    here = ".".join(room.parent.relative_to(ROOT / "src").parts)
+    assert {name for name in given & beside if here not in from_files} == set()

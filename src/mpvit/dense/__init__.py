@@ -20,7 +20,7 @@ from mpvit.registry import resolve
 if TYPE_CHECKING:
     from torch import nn
 
-    from mpvit.dense.network import DenseNetwork
+    from mpvit.dense.torch_network import DenseNetwork
 
 LEVELS = 4
 """Maps of the pyramid that heads are made for."""
@@ -115,7 +115,7 @@ def network(config: ModelConfig, task: Task, batch: int, height: int, width: int
 
 def build(config: ModelConfig, task: Task) -> DenseNetwork:
     """Return the freshly initialised torch network that ``network`` counts; as there."""
-    from mpvit.dense.network import DenseNetwork
+    from mpvit.dense.torch_network import DenseNetwork
 
     require_levels(config, task)
     return DenseNetwork(config, task)
