@@ -95,6 +95,7 @@ def test_jobs_come_to_the_same_and_a_kill_loses_nothing(here: Path) -> None:
     assert json.loads(done.stdout)["results"] == expected
 
 
+@pytest.mark.slow
 def test_one_study_holds_rows_as_they_are_and_matched(here: Path) -> None:
     again = (*WORDS, *MORE, "--seeds", "1", "-o", "study", "--format", "json")
     plain, matched = rows(call(*again)), rows(call(*again, "--match", "macs", "--knob", "mlp-ratio"))

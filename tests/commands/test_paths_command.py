@@ -127,7 +127,12 @@ def test_own_pictures_in_classes_and_those_that_cannot_be_read(here: Path) -> No
         ("--view attention --stage 5", 2, "stage = 5: must be from 2 to 3"),
         ("--view attention --path 4", 2, "path = 4: must be from 1 to 3"),
         ("--head 2", 2, "--head with --view fields: says which maps --view attention draws"),
-        ("--view attention --size 600 --image digit.png", 1, "no stage has at most 1024 tokens, for whose maps there is time"),
+        pytest.param(
+            "--view attention --size 600 --image digit.png",
+            1,
+            "no stage has at most 1024 tokens, for whose maps there is time",
+            marks=pytest.mark.slow,
+        ),
         ("--image missing.png", 1, "cannot read image 'missing.png': No such file or directory"),
         ("--image digit.png --data digits", 2, "--image with --data digits: must be one of them"),
         (

@@ -85,12 +85,14 @@ def test_torch_counts_what_the_closed_form_does(name: str, size: tuple[int, int]
     assert_torch_counts_the_same(SMALL, task_of(name, classes=7), (2, *size))
 
 
-@pytest.mark.parametrize("size", [SIZES[0], *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", TASKS)
 def test_fvcore_counts_what_the_closed_form_does(name: str, size: tuple[int, int]) -> None:
     assert_fvcore_counts_the_same(SMALL, task_of(name, classes=7), (2, *size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda row: f"{row.task} {row.variant}")
 def test_torch_counts_the_published_networks(published: PublishedTask) -> None:
     task = TASKS[published.task]
@@ -98,13 +100,6 @@ def test_torch_counts_the_published_networks(published: PublishedTask) -> None:
 
 
 shapes = st.tuples(st.integers(1, 2), st.integers(1, 50), st.integers(1, 50))
-
-
-@settings(max_examples=3)
-@given(configs(fewest_stages=4, most_stages=4), shapes, st.integers(1, 30))
-def test_torch_counts_the_same_of_random_networks(config: ModelConfig, shape: tuple[int, int, int], classes: int) -> None:
-    for name in TASKS:
-        assert_torch_counts_the_same(config, task_of(name, classes=classes), shape)
 
 
 @pytest.mark.slow

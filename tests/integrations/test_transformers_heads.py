@@ -22,6 +22,8 @@ from transformers import (
 from mpvit import ModelConfig, StageConfig
 from mpvit.integrations.transformers import MPViTBackbone, MPViTConfig, MPViTForImageClassification
 
+pytestmark = pytest.mark.slow  # transformers alone takes seconds to import
+
 STAGES = (StageConfig(2, 1, 8, 2, 2), *(StageConfig(1, 1, dim, 2, 1) for dim in (12, 16, 20)))
 NETWORK = ModelConfig(STAGES)
 ALL = ["stage1", "stage2", "stage3", "stage4"]
@@ -136,9 +138,7 @@ HEADS: dict[str, tuple[Callable[[], nn.Module], Callable[[], dict[str, Any]], fl
 """The network, the truth about two pictures, and the learning rate of each."""
 
 
-@pytest.mark.parametrize(
-    "name", ["upernet", *(pytest.param(name, marks=pytest.mark.slow) for name in ("detr", "mask2former", "maskformer"))]
-)
+@pytest.mark.parametrize("name", ["upernet", "detr", "mask2former", "maskformer"])
 def test_it_learns_a_batch(name: str) -> None:
     torch.manual_seed(0)
     make, truth, rate = HEADS[name]

@@ -24,6 +24,8 @@ from mpvit.integrations.transformers import (
 from mpvit.model.weights import save_weights
 from mpvit.variants import NETWORKS
 
+pytestmark = pytest.mark.slow  # transformers alone takes seconds to import
+
 STAGES = (StageConfig(2, 1, 8, 2, 2), *(StageConfig(1, 1, dim, 2, 1) for dim in (12, 16, 20)))
 NETWORK = ModelConfig(STAGES, num_classes=5, drop_path=0.1)
 """Small, and of four stages as the published networks."""

@@ -16,6 +16,8 @@ from mpvit.prediction.images import preprocess, read_image
 from mpvit.prediction.pretrained import shipped_weights
 from mpvit.training.data import open_data
 
+pytestmark = pytest.mark.slow  # transformers alone takes seconds to import
+
 PHOTO = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
 WAYS = [Preprocessing(), Preprocessing(size=32, crop=1.0), Preprocessing(70, 0.61, (0.5, 0.4, 0.3), (0.1, 0.2, 0.3))]
 

@@ -171,6 +171,7 @@ def test_it_says_what_patches_cover(folder: Path, tmp_path: Path) -> None:
     assert "of its own, 3×3 and 5×5 in stage 2 (positions" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_has_no_published_accuracy_whatever_its_name(tmp_path: Path) -> None:
     tiny = own_network(tmp_path / "tiny.toml")
     assert call("report", "--config", tiny, "-o", str(tmp_path)).code == 0
@@ -181,7 +182,12 @@ def test_a_network_of_ones_own_has_no_published_accuracy_whatever_its_name(tmp_p
 
 
 @pytest.mark.parametrize(
-    "networks", [["--variant", "tiny"], ["--config", "mine.toml"], ["--variant", "tiny", "--config", "mine.toml"]]
+    "networks",
+    [
+        pytest.param(["--variant", "tiny"], marks=pytest.mark.slow),
+        pytest.param(["--config", "mine.toml"], marks=pytest.mark.slow),
+        ["--variant", "tiny", "--config", "mine.toml"],
+    ],
 )
 def test_the_commands_in_it_make_its_tables_again(networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -235,7 +241,9 @@ def test_it_is_drawn_from_the_numbers_in_the_json(folder: Path, tmp_path: Path) 
     assert "Every figure is the published integer" not in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("options", [["--variant", "tiny"], ["--from", "."]], ids=" ".join)
+@pytest.mark.parametrize(
+    "options", [["--variant", "tiny"], pytest.param(["--from", "."], marks=pytest.mark.slow)], ids=" ".join
+)
 def test_without_measuring_no_torch(folder: Path, tmp_path: Path, options: list[str]) -> None:
     code = (
         "import sys; from mpvit_cli.main import main; sys.argv[0] = 'mpvit'; code = main(); "

@@ -95,6 +95,7 @@ def test_it_is_drawn_again_from_its_json(report: Path, tmp_path: Path) -> None:
         assert (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_study_is_added_to_a_report_that_is_there(report: Path, study: Path, tmp_path: Path) -> None:
     assert call("report", "--variant", "tiny", "--size", "64", "-o", str(tmp_path)).code == 0
     assert (tmp_path / "report.md").read_bytes() != (report / "report.md").read_bytes()
