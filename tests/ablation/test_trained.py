@@ -92,7 +92,10 @@ def test_jobs_come_to_the_same_and_a_kill_loses_nothing(here: Path) -> None:
     while any(Path(f"/proc/{worker}").exists() for worker in workers):  # they end with it, and write no more
         time.sleep(0.1)
     done = subprocess.run(line, env=environment(), capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["results"] == expected
+    found: list[dict[str, object]] = json.loads(done.stdout)["results"]
+    for row in (*found, *expected):
+        row.pop("train_seconds")  # what the clock said
+    assert found == expected
 
 
 @pytest.mark.slow

@@ -175,7 +175,7 @@ def test_what_paths_see_is_what_mpvit_paths_says(tmp_path: Path) -> None:
         row["view"]: row for row in json.loads((tmp_path / "report.json").read_text())["results"] if row["table"] == "sights"
     }
     for view in ("fields", "contribution", "similarity", "attention"):
-        alone = call("paths", "--view", view, "--format", "json")
+        alone = call("paths", "--view", view, "--weights", str(WEIGHTS), "--format", "json")
         results: list[dict[str, Any]] = json.loads(alone.out)["results"]
         assert saved[view]["results"] == results
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
