@@ -1,6 +1,7 @@
 """What commands share that train several networks alike: their options, and a study from its beginning to its end."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -68,8 +69,10 @@ def parse_training(
     jobs: int,
     device: str,
     output: Path | None,
+    *,
+    part: int = 1,
 ) -> "Training":
-    """Return how the networks are trained."""
+    """Return how the networks are trained: where nothing says for how long, for a ``part``-th of the recipe's epochs."""
     require("accelerate", "kornia", "torchmetrics")
     options.parse_training_device(device)
     from mpvit.training.data import recipe_for
@@ -77,6 +80,7 @@ def parse_training(
     from mpvit.training.study import Training
 
     name, usual = recipe_for(data, recipe)
+    usual = replace(usual, epochs=max(usual.epochs // part, 1))
     changes = options.parse_settings(setting) | ({"epochs": epochs} if epochs is not None else {})
     folder = output or Path(FOLDER)
     how = changed(usual, changes)

@@ -31,27 +31,16 @@ Task = Annotated[
         show_default=False,
     ),
 ]
-Classes = Annotated[
-    int | None,
-    typer.Option(parser=options.whole, metavar="K", help="Classes of --task, without background.", show_default=False),
-]
-Proposals = Annotated[
-    int | None,
-    typer.Option(
-        parser=options.whole,
-        metavar="N",
-        help="Boxes an image that the box head of --task mask-rcnn judges. (default: 1000)",
-        show_default=False,
-    ),
-]
+
+
+def _number(metavar: str, what: str) -> object:
+    return typer.Option(parser=options.whole, metavar=metavar, help=what, show_default=False)
+
+
+Classes = Annotated[int | None, _number("K", "Classes of --task, without background.")]
+Proposals = Annotated[int | None, _number("N", "Boxes an image that the box head of --task mask-rcnn judges. (default: 1000)")]
 Detections = Annotated[
-    int | None,
-    typer.Option(
-        parser=options.whole,
-        metavar="N",
-        help="Boxes an image that the mask head of --task mask-rcnn is run on. (default: 100)",
-        show_default=False,
-    ),
+    int | None, _number("N", "Boxes an image that the mask head of --task mask-rcnn is run on. (default: 100)")
 ]
 
 

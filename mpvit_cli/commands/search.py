@@ -139,7 +139,9 @@ def search(
     kept = top if top is not None else 5 if train else 20
     _check_pick(pick, save, kept)
     studies.require_data(ctx, train)
-    training = _training(train, recipe, epochs, setting, seeds, jobs, device, output)
+    training = (
+        studies.parse_training(train, recipe, epochs, setting, seeds, jobs, device, output, part=_PART) if train else None
+    )
     if training and not options.given(ctx, "size"):
         size = str(training.recipe.size)
     data = studies.open_study(terminal, train, threads) if train else None
@@ -187,25 +189,6 @@ def _check_pick(pick: int | None, save: Path | None, top: int) -> None:
         raise UsageError(f"--pick {pick}: must go with --save", hint="--save FILE.toml")
     if pick is not None and not 1 <= pick <= top:
         raise UsageError(f"--pick {pick}: must be from 1 to --top {top}")
-
-
-def _training(
-    data: str | None,
-    recipe: str | None,
-    epochs: int | None,
-    setting: list[str] | None,
-    seeds: int,
-    jobs: int,
-    device: str,
-    output: Path | None,
-) -> "Training | None":
-    """Return how the candidates are trained, with a small budget unless ``epochs`` says otherwise."""
-    if data is None:
-        return None
-    found = studies.parse_training(data, recipe, epochs, setting, seeds, jobs, device, output)
-    if epochs is not None or any(word.startswith("epochs=") for word in setting or ()):
-        return found
-    return replace(found, recipe=replace(found.recipe, epochs=max(found.recipe.epochs // _PART, 1)))
 
 
 def _trained(terminal: Terminal, outcome: Outcome, training: "Training", data: "Data") -> Outcome:
