@@ -9,7 +9,7 @@ import typer
 
 from mpvit.errors import UsageError
 from mpvit.tables import Document
-from mpvit.training import require
+from mpvit.extras import require
 from mpvit_cli import options
 from mpvit_cli.output import Terminal
 

@@ -18,7 +18,7 @@ Modes = Annotated[
     typer.Option(
         "--mode",
         metavar="NAME|all",
-        help=f"How networks run: {', '.join(MODES)} or all; repeatable, ratios are over the first. (default: eager)",
+        help=f"How networks run: {', '.join(MODES)} or all; repeatable, ratios are over the first. (default: plain)",
         autocompletion=options.complete([options.ALL, *MODES]),
         show_default=False,
     ),
@@ -62,7 +62,7 @@ def bench(
     Modes are interleaved, outputs checked, samples kept in JSON. An interrupted or memory-starved run shows what it has.
 
     Examples:
-      mpvit bench --variant xsmall --mode eager,fused --batch 1,8
+      mpvit bench --variant xsmall --mode plain,fused --batch 1,8
 
       mpvit bench --variant tiny --by layer --plot roofline.svg -o tiny.json
     """
@@ -80,7 +80,7 @@ def bench(
         batches=options.parse_wholes("--batch", batch),
         device=device,
         dtype=dtype,
-        modes=tuple(options.parse_names(mode, MODES, ["eager"])),
+        modes=tuple(options.parse_names(mode, MODES, ["plain"])),
         backward=backward,
         threads=threads,
         min_time_s=min_time,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mpvit.training import require
+from mpvit.extras import require
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
@@ -21,7 +21,7 @@ Split = Annotated[
         show_default=False,
     ),
 ]
-Mode = Annotated[str, typer.Option(metavar="eager|fused", help="As it is, or made faster for inference.")]
+Mode = Annotated[str, typer.Option(metavar="plain|fused", help="As it is, or made faster for inference.")]
 
 
 def evaluate(
@@ -31,7 +31,7 @@ def evaluate(
     variant: Variant = None,
     classes: options.Classes = None,
     part: Split = None,
-    mode: Mode = "eager",
+    mode: Mode = "plain",
     crop: options.Crop = None,
     size: options.Side = None,
     batch: options.Batch = 64,

@@ -9,7 +9,7 @@ import typer
 
 from mpvit.config import ModelConfig
 from mpvit.errors import UsageError
-from mpvit.training import require
+from mpvit.extras import require
 from mpvit.training.data import default_network, recipe_for
 from mpvit.training.recipe import BATCH_OF_RATE, DTYPES, Recipe, changed
 from mpvit_cli import options

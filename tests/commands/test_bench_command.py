@@ -162,11 +162,11 @@ def test_shares_of_the_ceilings() -> None:
 
 
 def test_rows_hold_what_was_measured(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
-    code, out, _ = bench("--batch 1,2 --mode eager,fused -o b.json")
+    code, out, _ = bench("--batch 1,2 --mode plain,fused -o b.json")
     assert (code, out) == (0, "")
     assert [note for note in notes(tmp_path / "b.json") if note.startswith("speed-up: ")]
     found = rows(tmp_path / "b.json", "networks")
-    assert [(row["mode"], row["batch"]) for row in found] == [("eager", 1), ("fused", 1), ("eager", 2), ("fused", 2)]
+    assert [(row["mode"], row["batch"]) for row in found] == [("plain", 1), ("fused", 1), ("plain", 2), ("fused", 2)]
     for row in found:
         assert row["macs"] == count(SMALL, 32, batch=row["batch"], convention="exact").macs
         assert row["macs_per_s"] == row["macs"] / row["latency_s"]
@@ -185,7 +185,7 @@ def test_rows_hold_what_was_measured(bench: Callable[[str], tuple[int, str, str]
 
 
 @pytest.mark.parametrize(
-    "options", ["--backward", "--dtype bfloat16 --mode eager,fused", "--format csv", "--format markdown", "--format latex"]
+    "options", ["--backward", "--dtype bfloat16 --mode plain,fused", "--format csv", "--format markdown", "--format latex"]
 )
 def test_other_ways_to_measure_and_write(bench: Callable[[str], tuple[int, str, str]], options: str) -> None:
     code, out, _ = bench(options)
@@ -219,7 +219,7 @@ def test_a_baseline_gives_a_ratio_with_its_interval(bench: Callable[[str], tuple
 
 
 UGLY = {
-    "--mode eagre": (2, "unknown mode 'eagre'", "did you mean 'eager'?"),
+    "--mode plian": (2, "unknown mode 'plian'", "did you mean 'plain'?"),
     "--dtype float23": (2, "unknown dtype 'float23'", "did you mean 'float32'?"),
     "--by path": (2, "unknown part 'path'", ""),
     "--batch 0": (2, "--batch '0': must be whole numbers", "for example"),
@@ -233,8 +233,8 @@ UGLY = {
     "--threads 0": (2, "threads = 0: must be from 1", ""),
     "--threads 99999999": (2, "threads = 99999999", ""),
     "--device cuda:99": (2, "device 'cuda:99'", ""),
-    "--mode fused --backward": (2, "backward with mode 'fused'", "eager"),
-    "--by layer --mode eager,fused": (2, "by layer: must be the forward pass in mode eager", ""),
+    "--mode fused --backward": (2, "backward with mode 'fused'", "plain"),
+    "--by layer --mode plain,fused": (2, "by layer: must be the forward pass in mode plain", ""),
     "--plot roof.gif": (2, "--plot 'roof.gif': must end in", ""),
     "--format yaml": (2, "unknown format 'yaml'", ""),
     "--compare none.json": (2, "cannot read baseline 'none.json'", "-o FILE.json"),
@@ -286,14 +286,14 @@ def test_an_interrupt_shows_what_it_has(
     monkeypatch.setattr(benchmark, "run", interrupted_at_batch_2)
     assert bench("--batch 1,2,3 -o b.json")[0] == 130
     assert [(row["batch"], row["stopped"]) for row in rows(tmp_path / "b.json", "networks")] == [(1, None), (2, INTERRUPTED)]
-    assert {"small, eager, batch 2, after 1 samples: interrupted", "not measured: small batch 3"} <= notes(tmp_path / "b.json")
+    assert {"small, plain, batch 2, after 1 samples: interrupted", "not measured: small batch 3"} <= notes(tmp_path / "b.json")
 
 
 def test_a_budget_leaves_out_and_says_so(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
     assert bench("--budget 0.001 --batch 1,2 -o b.json")[0] == 0
     found = rows(tmp_path / "b.json", "networks")
     assert [(row["samples_s"], row["stopped"]) for row in found] == [([], "the time budget was used up")] * 2
-    assert "small, eager, batch 2: the time budget was used up" in notes(tmp_path / "b.json")
+    assert "small, plain, batch 2: the time budget was used up" in notes(tmp_path / "b.json")
 
 
 def test_what_would_not_fit_is_not_tried(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
@@ -335,13 +335,13 @@ def test_a_mode_that_fails_leaves_the_others(
 ) -> None:
     monkeypatch.setitem(benchmark.TOLERANCES, "float32", -1.0)
     assert bench("-o b.json")[0] == 1
-    monkeypatch.setattr(benchmark, "MODES", {"eager": "mpvit.benchmark.modes:eager", "fused": f"{__name__}:broken"})
+    monkeypatch.setattr(benchmark, "MODES", {"plain": "mpvit.benchmark.modes:plain", "fused": f"{__name__}:broken"})
     monkeypatch.setitem(benchmark.TOLERANCES, "float32", 1e-4)
-    code, _, err = bench("--mode eager,fused -o b.json")
+    code, _, err = bench("--mode plain,fused -o b.json")
     assert code == 1
-    eager, fused = rows(tmp_path / "b.json", "networks")
-    assert eager["error"] is None
-    assert eager["latency_s"] > 0
+    plain, fused = rows(tmp_path / "b.json", "networks")
+    assert plain["error"] is None
+    assert plain["latency_s"] > 0
     assert fused["error"] == "no compiler for torch.float32"
     assert "Traceback" not in err
 
@@ -352,11 +352,11 @@ def test_a_mode_that_fails_leaves_the_others(
 def results() -> Iterator[NetworkTime | LayerTime]:
     top = Ceilings(product=measurement(0.1), product_macs=10**10, copy=measurement(0.1), copy_bytes=10**9)
     for batch in (1, 8):
-        for mode, factor in (("eager", 1.0), ("fused", 0.6)):
+        for mode, factor in (("plain", 1.0), ("fused", 0.6)):
             timed = Timed(Work(10**9 * batch, 10**8 * batch), measurement(0.05 * factor * batch**0.9), top)
             yield NetworkTime(model="tiny", input_shape=(batch, 3, 8, 8), mode=mode, passes="forward", timed=timed)
     failed = Timed(Work(1, 1), measurement(error=OUT_OF_MEMORY), top)
-    yield NetworkTime(model="tiny", input_shape=(99, 3, 8, 8), mode="eager", passes="forward", timed=failed)
+    yield NetworkTime(model="tiny", input_shape=(99, 3, 8, 8), mode="plain", passes="forward", timed=failed)
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
@@ -370,7 +370,7 @@ def test_the_roofline_names_what_it_shows() -> None:
     figure = roofline_figure(list(results()))
     (axes,), (legend,) = figure.axes, figure.legends
     assert {text.get_text() for text in axes.texts} == {"matrix product, 100 GMAC/s", "copy, 10 GB/s", "tiny"}
-    assert [text.get_text() for text in legend.get_texts()] == ["eager", "fused", "batch 1", "batch 8"]
+    assert [text.get_text() for text in legend.get_texts()] == ["plain", "fused", "batch 1", "batch 8"]
     roofline_figure([])
 
 
@@ -382,7 +382,7 @@ def test_no_name_on_the_roofline_lies_over_another_or_over_a_point(*, layers: bo
             timed = replace(result.timed, work=replace(result.timed.work, macs=10**9 + number * 10**7))
             work: dict[str, Any] = {"model": f"network{number}", "input_shape": result.input_shape, "timed": timed}
             layer = LayerTime(part="stage 3 attention.qkv", kind="linear", layer_input_shape=(1, 4, 8), calls=1, **work)
-            points.append(layer if layers else NetworkTime(mode="eager", passes="forward", **work))
+            points.append(layer if layers else NetworkTime(mode="plain", passes="forward", **work))
     figure = roofline_figure(points)
     (axes,) = figure.axes
     figure.draw_without_rendering()
@@ -395,7 +395,7 @@ def test_no_name_on_the_roofline_lies_over_another_or_over_a_point(*, layers: bo
 
 @pytest.mark.slow
 def test_the_table_fits_80_columns(config: Path) -> None:
-    options = f"{QUICK} --mode eager,fused --no-progress".replace("--no-progress", "")
+    options = f"{QUICK} --mode plain,fused --no-progress".replace("--no-progress", "")
     outcome = run_on_terminal("--no-progress", "bench", "--config", str(config), *shlex.split(options), columns=80)
     lines = shown(outcome.out)
     header = next(index for index, line in enumerate(lines) if line.startswith("Model"))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mpvit.model.network import MPViT
 
 MODES = {
-    "eager": "mpvit.benchmark.modes:eager",
+    "plain": "mpvit.benchmark.modes:plain",
     "fused": "mpvit.benchmark.modes:fused",
     "compile": "mpvit.benchmark.modes:compiled",
 }
@@ -25,7 +25,7 @@ PARTS = ("network", "layer")
 """What can be timed: the network as a whole, or its layers too."""
 
 
-def eager(model: MPViT, dtype: torch.dtype) -> nn.Module:
+def plain(model: MPViT, dtype: torch.dtype) -> nn.Module:
     """Return a copy of the plain network with weights of ``dtype``."""
     return copy.deepcopy(model).to(dtype)
 
@@ -39,7 +39,7 @@ def fused(model: MPViT, dtype: torch.dtype) -> nn.Module:
 
 def compiled(model: MPViT, dtype: torch.dtype) -> nn.Module:
     """Return the plain network behind ``torch.compile``, which needs a C++ compiler or, on CUDA, Triton."""
-    network = eager(model, dtype)
+    network = plain(model, dtype)
     network.compile()
     return network
 

@@ -38,7 +38,7 @@ class Study:
     batches: tuple[int, ...] = (1,)
     device: str = "cpu"
     dtype: str = "float32"
-    modes: tuple[str, ...] = ("eager",)
+    modes: tuple[str, ...] = ("plain",)
     backward: bool = False
     threads: int | None = None
     min_time_s: float = 2.0
@@ -64,9 +64,9 @@ class Study:
             if mode not in MODES:
                 raise unknown_name("mode", mode, MODES)
             if self.backward and mode in INFERENCE_ONLY:
-                raise UsageError(f"backward with mode {mode!r}: it is for inference alone", hint="measure eager or compile")
-        if self.by == "layer" and (self.modes != ("eager",) or self.backward):
-            raise UsageError("by layer: must be the forward pass in mode eager alone, other modes have other layers")
+                raise UsageError(f"backward with mode {mode!r}: it is for inference alone", hint="measure plain or compile")
+        if self.by == "layer" and (self.modes != ("plain",) or self.backward):
+            raise UsageError("by layer: must be the forward pass in mode plain alone, other modes have other layers")
 
     @property
     def groups(self) -> list[tuple[str, Shape]]:

@@ -10,7 +10,7 @@ import torch
 from mpvit.errors import ImageError, MpvitError, UsageError
 from mpvit.prediction.images import image_paths, preprocess, read_image
 from mpvit.prediction.inference import require_rgb
-from mpvit.training import require
+from mpvit.extras import require
 from mpvit.training.data import DIGITS, Part, open_data
 
 if TYPE_CHECKING:

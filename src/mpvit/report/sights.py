@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.tables.paths import Looked
-from mpvit.training import require
+from mpvit.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from mpvit.training import require
+from mpvit.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PARTS = ("held-out", "all")
 
-MODES = ("eager", "fused")
+MODES = ("plain", "fused")
 
 
 def check_asked(part: str | None, mode: str) -> None:
