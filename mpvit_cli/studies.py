@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from mpvit.errors import UsageError
-from mpvit.tables import Document
 from mpvit.extras import require
+from mpvit.tables import Document
 from mpvit_cli import options
 from mpvit_cli.output import Terminal
 

@@ -27,7 +27,7 @@ Mode = Annotated[str, typer.Option(metavar="plain|fused", help="As it is, or mad
 def evaluate(
     ctx: typer.Context,
     data: DataArgument,
-    weights: options.Weights = None,
+    weights: options.WeightsOrExported = None,
     variant: Variant = None,
     classes: options.Classes = None,
     part: Split = None,
@@ -65,7 +65,8 @@ def evaluate(
     import torch
 
     from mpvit.plots.training import confusion_figure
-    from mpvit.prediction.inference import InferenceConfig, load_network
+    from mpvit.prediction.exported import open_network
+    from mpvit.prediction.inference import InferenceConfig
     from mpvit.prediction.pretrained import find_weights
     from mpvit.tables.training import evaluation_document
     from mpvit.training.processes import accelerator_of
@@ -73,7 +74,7 @@ def evaluate(
     options.set_threads(threads, readers)
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
     accelerator = accelerator_of(device)
-    network = load_network(weights or find_weights(variant, cache, terminal.track), variant, classes)
+    network = open_network(weights or find_weights(variant, cache, terminal.track), variant, classes)
     how = InferenceConfig.of(network.preprocessing, size=size, crop=crop, batch=batch)
     found = judge(network, data, accelerator, how=how, part=part, mode=mode, workers=readers, watch=terminal.track)
     if not accelerator.is_main_process:

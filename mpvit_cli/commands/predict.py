@@ -21,7 +21,7 @@ RandomInit = Annotated[bool, typer.Option("--random-init", help="Untrained netwo
 def predict(
     ctx: typer.Context,
     images: Images,
-    weights: options.Weights = None,
+    weights: options.WeightsOrExported = None,
     variant: Variant = None,
     classes: options.Classes = None,
     top: Top = 5,
@@ -42,8 +42,11 @@ def predict(
       mpvit predict digit.png --variant digits-nano
 
       mpvit predict cat.jpg holiday/ --weights run/weights.safetensors --top 3 --format json
+
+      mpvit predict cat.jpg --weights tiny.onnx
     """
     from mpvit.prediction import inference
+    from mpvit.prediction.exported import EngineNetwork, open_network
     from mpvit.prediction.images import PUBLISHED, image_paths, require_one
     from mpvit.prediction.pretrained import find_weights
 
@@ -58,10 +61,10 @@ def predict(
     require_one(paths)
     if random_init:
         terminal.note(UNTRAINED)
-        network = inference.random_network(variant, classes, place)
+        network: inference.Network | EngineNetwork = inference.random_network(variant, classes, place)
     else:
         file = weights or find_weights(variant, cache, terminal.track)
-        network = inference.load_network(file, variant, classes, place)
+        network = open_network(file, variant, classes, place)
     config = inference.InferenceConfig.of(network.preprocessing, size=size, crop=crop, top=top, batch=batch)
     answers = inference.predict(network.model, network.classes, paths, config)
     predictions = list(terminal.track(answers, "Looking", len(paths)))

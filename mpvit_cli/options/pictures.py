@@ -9,17 +9,18 @@ from typer.models import OptionInfo
 from mpvit_cli.options.reading import number, whole
 
 
-def weights(default: str) -> OptionInfo:
-    """Return ``--weights``, and which ``default`` says stand in their place."""
+def weights(default: str, also: str = "") -> OptionInfo:
+    """Return ``--weights``, what it may name ``also``, and which ``default`` says stand in their place."""
     found: OptionInfo = typer.Option(
         metavar="FILE",
-        help=f"A safetensors file of this project, or a published checkpoint. (default: {default})",
+        help=f"A safetensors file of this project, a published checkpoint{also}. (default: {default})",
         show_default=False,
     )
     return found
 
 
 Weights = Annotated[Path | None, weights("published, downloaded once")]
+WeightsOrExported = Annotated[Path | None, weights("published, downloaded once", ", or a file of mpvit export")]
 Classes = Annotated[
     Path | None,
     typer.Option(

@@ -4,18 +4,26 @@ from dataclasses import dataclass
 
 from mpvit.model.card import Trained
 
+UNKNOWN = "unknown network"
+"""What a network is called whose file says nothing of it."""
+
+
+TORCH = "torch"
+"""The engine of weights that are no exported network."""
+
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
     """The network that answered, and where it ran.
 
     Attributes:
-        model: the published variant that it is built like; ``custom`` for any other.
+        model: the published variant that it is built like; ``custom`` for any other, ``UNKNOWN`` where nobody says.
         weights: their file; None where they are random, so that the classes mean nothing.
         device: torch's name of the device.
         threads: CPU threads of one operation.
         dtype: of the weights, such as float32.
         training: what they were trained on, where their file says so.
+        engine: what runs it, with its version.
     """
 
     model: str
@@ -24,6 +32,7 @@ class Classifier:
     threads: int
     dtype: str
     training: Trained | None = None
+    engine: str = TORCH
 
     @property
     def trained(self) -> bool:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from mpvit.model.card import Trained
+    from mpvit.prediction.exported import EngineNetwork
     from mpvit.prediction.inference import InferenceConfig, Network
 
 PARTS = ("held-out", "all")
@@ -32,7 +33,7 @@ def check_asked(part: str | None, mode: str) -> None:
 
 
 def judge(
-    network: Network,
+    network: Network | EngineNetwork,
     text: str,
     accelerator: Accelerator,
     *,
@@ -82,7 +83,7 @@ def _held_out(trained: Trained | None, data: Data) -> bool:
     return trained is not None and trained.data == data.name and trained.held_out == data.share
 
 
-def by_name(part: Part, data: Data, network: Network) -> Part:
+def by_name(part: Part, data: Data, network: Network | EngineNetwork) -> Part:
     """Return the pictures with the network's indices for their classes: by name or, where no name fits, in their order."""
     places = {name: index for index, name in enumerate(network.classes)}
     unknown = [name for name in data.classes if name not in places]
@@ -96,8 +97,16 @@ def by_name(part: Part, data: Data, network: Network) -> Part:
     )
 
 
-def _running(network: Network, mode: str, accelerator: Accelerator) -> Any:  # noqa: ANN401 - maps pictures to logits
+def _running(network: Network | EngineNetwork, mode: str, accelerator: Accelerator) -> Any:  # noqa: ANN401 - maps pictures to logits
+    from mpvit.export.engine import Engine
     from mpvit.model.fused import fuse
 
+    if isinstance(network.model, Engine):
+        if mode != "plain" or accelerator.device.type != "cpu":
+            raise UsageError(
+                f"{network.about.weights} is exported: it runs as it was made, on the cpu",
+                hint="leave --mode and --device away",
+            )
+        return network.model
     model = network.model.to(accelerator.device).eval()
     return fuse(model) if mode == "fused" else model
