@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpvit.benchmark.modes import MODES, PARTS
+from mpvit.benchmark.modes import ENGINES, MODES, PARTS
+from mpvit.extras import require
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
@@ -32,6 +33,10 @@ Budget = Annotated[
 By = Annotated[
     str, typer.Option("--by", metavar="|".join(PARTS), help="Time each layer too.", autocompletion=options.complete(PARTS))
 ]
+Outputs = Annotated[
+    list[Path] | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write there, whole or not at all; repeatable.", show_default=False),
+]
 Baseline = Annotated[
     Path | None,
     typer.Option("--compare", metavar="FILE.json", help="Speed-up over an earlier run's -o FILE.json.", show_default=False),
@@ -55,7 +60,7 @@ def bench(
     compare: Baseline = None,
     plot: options.Plot = None,
     form: options.Format = None,
-    output: options.Output = None,
+    output: Outputs = None,
 ) -> None:
     """Measure latency, throughput and peak memory, and how far they are from this machine's ceilings.
 
@@ -64,7 +69,7 @@ def bench(
     Examples:
       mpvit bench --variant xsmall --mode plain,fused --batch 1,8
 
-      mpvit bench --variant tiny --by layer --plot roofline.svg -o tiny.json
+      mpvit bench --variant tiny --mode all --plot roofline.svg -o tiny.json
     """
     from mpvit.benchmark import baseline
     from mpvit.benchmark.measure import measure
@@ -74,6 +79,8 @@ def bench(
     terminal: Terminal = ctx.obj
     check_format(form)
     options.check_plot(plot)
+    if options.ALL not in (mode or ()):  # of all modes, those that cannot run here say so and the others go on
+        require(*(library for name in options.parse_names(mode, MODES, ["plain"]) for library in ENGINES.get(name, ())))
     study = Study(
         models=options.parse_models(variant, config),
         size=options.parse_size(size),
@@ -91,7 +98,12 @@ def bench(
     groups: list[tuple[Result, ...]] = []
     interrupted = terminal.collect(measure(study), "Measuring", len(study.groups), into=groups)
     results = [baseline.compared(result, earlier) for group in groups for result in group]
-    terminal.show(benchmark_document(study, results, earlier), form, output)
+    document = benchmark_document(study, results, earlier)
+    if output:
+        for path in output:
+            terminal.show(document, form, path)
+    else:
+        terminal.show(document, form)
     if plot:
         from mpvit.plots.roofline import roofline_figure
 

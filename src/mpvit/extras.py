@@ -29,6 +29,9 @@ def missing(*libraries: str) -> str | None:
 def require(*libraries: str) -> None:
     """Raise ``MpvitError`` saying which extra to install where one of ``libraries`` is not there."""
     if (library := missing(*libraries)) is not None:
-        raise MpvitError(
-            f"{library} is not installed, which this needs", hint=f"pip install 'mpvit[{NEEDED[library]}]' brings it"
-        )
+        raise MpvitError(f"{library} is not installed, which this needs", hint=f"{remedy(library)} brings it")
+
+
+def remedy(library: str) -> str:
+    """Return the command that installs a library."""
+    return f"pip install 'mpvit[{NEEDED[library]}]'"

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from mpvit.benchmark.ceilings import measure_ceilings
 from mpvit.benchmark.layers import LayerCase, layer_cases
-from mpvit.benchmark.modes import MODES, forward, forward_and_backward
+from mpvit.benchmark.modes import ENGINES, MODES, forward, forward_and_backward
 from mpvit.benchmark.results import NetworkTime, Result
 from mpvit.benchmark.roofline import Ceilings, Timed, least_bytes, network_work
 from mpvit.benchmark.study import Study, batch_and_size
 from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.errors import MpvitError
+from mpvit.extras import missing, remedy
 from mpvit.measurement import BUDGET, Measurement
 from mpvit.measurement.estimates import paired_ratio
 from mpvit.measurement.machine import shortage
@@ -73,7 +74,8 @@ def _measure_group(study: Study, name: str, shape: Shape, ceilings: Ceilings, bu
         min_time_s=study.min_time_s * (_LAYER_SHARE if layers else 1),
         budget_s=None if budget_s is None else max(budget_s - (time.perf_counter() - start), _LEAST_BUDGET_S),
     )
-    times = {measurement.name: measurement for measurement in measured} | prepared.refused
+    times = {each.name: replace(each, peak_bytes=None) if each.name in ENGINES else each for each in measured}
+    times |= prepared.refused
     work = network_work(tree, study.dtype, backward=study.backward)
     results: list[Result] = []
     for mode in study.modes:
@@ -124,10 +126,13 @@ def _fill(study: Study, config: ModelConfig, shape: Shape, tree: Block, prepared
     reference = forward(plain, images)().double()
     given = images.to(getattr(torch, study.dtype))
     for mode in study.modes:
+        if library := missing(*ENGINES.get(mode, ())):
+            prepared.refused[mode] = _unmeasured(study, mode, stopped=f"{library} is not installed: {remedy(library)}")
+            continue
         with _refusing(study, [mode], prepared):
-            changed = resolve(MODES[mode])(plain, given.dtype)
-            prepared.differences[mode] = _checked_difference(mode, forward(changed, given)(), reference, study.dtype)
-            prepared.cases[mode] = (forward_and_backward if study.backward else forward)(changed, given)
+            changed, shown = resolve(MODES[mode])(plain, images, given.dtype), images if mode in ENGINES else given
+            prepared.differences[mode] = _checked_difference(mode, forward(changed, shown)(), reference, study.dtype)
+            prepared.cases[mode] = (forward_and_backward if study.backward else forward)(changed, shown)
     if study.by == "layer" and prepared.cases:
         with _refusing(study, study.modes, prepared):
             prepared.layers = layer_cases(plain.to(given.dtype), given, tree, study.dtype)

@@ -17,7 +17,7 @@ class NetworkTime:
     Attributes:
         model: name of the variant, or of the configuration's file.
         input_shape: (B, C, H, W) of the image batch.
-        mode: how it ran: plain, fused or compile.
+        mode: how it ran: one of ``modes.MODES``.
         passes: ``FORWARD`` in evaluation mode, or ``FORWARD_BACKWARD`` in training mode.
         timed: the time and the work.
         difference: of the output from the plain network's in float32, norm over norm; None where it was not checked.

@@ -60,10 +60,13 @@ def _quantised(model: Any, asked: Export, pictures: Tensor) -> Any:  # noqa: ANN
         return nncf.quantize(model, nncf.Dataset(batches), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(batches))
 
 
-def open_bytes(files: Mapping[str, bytes], threads: int, precision: str = "f32") -> Opened:
-    """Return a model in OpenVINO on the CPU, computing in ``precision`` (f32 or bf16) what is not int8.
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
-    Raises ``MpvitError`` where it is damaged or takes no images.
+
+def open_bytes(files: Mapping[str, bytes], threads: int, dtype: str = "float32") -> Opened:
+    """Return a model in OpenVINO on the CPU, computing in ``dtype`` what is not int8.
+
+    Raises ``MpvitError`` where it is damaged, takes no images or the processor has no such ``dtype``.
     """
     openvino = unreported("openvino")
     core, belonging = openvino.Core(), "is it damaged, or are the .xml and the .bin not of one export?"
@@ -77,11 +80,14 @@ def open_bytes(files: Mapping[str, bytes], threads: int, precision: str = "f32")
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
             "ENABLE_HYPER_THREADING": True,  # or two threads of one core are one
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
         }
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise MpvitError(f"OpenVINO cannot open it: {_said(error)}", hint=belonging) from None
+    computed = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if computed != _PRECISIONS[dtype]:
+        raise MpvitError(f"OpenVINO computes no {dtype} on this processor: it would take {computed}")
     if len(compiled.inputs) != 1 or compiled.inputs[0].element_type != openvino.Type.f32:
         given = ", ".join(f"{each.element_type.get_type_name()}" for each in compiled.inputs)
         raise UsageError(f"it takes {given}: must take one f32 of images")
