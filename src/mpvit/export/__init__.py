@@ -123,6 +123,6 @@ def get_target(name: str, dtype: str = "float32") -> Target:
     if dtype == "int8":
         if target.quantiser is None:
             able = ", ".join(other for other in TARGETS if resolve(TARGETS[other]).quantiser is not None)
-            raise UsageError(f"--dtype int8 with --to {name}: torch has no quantiser of its own", hint=f"--to {able} have one")
+            raise UsageError(f"dtype int8 with target {name}: torch has no quantiser of its own", hint=f"{able} have one")
         require(*target.quantiser)
     return target

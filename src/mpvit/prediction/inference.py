@@ -205,7 +205,7 @@ def read_classes(path: Path, expected: int) -> tuple[str, ...]:
 
 
 def class_names(number: int, card: Card, given: Path | None, path: Path | None = None) -> tuple[str, ...]:
-    """Return the names of so many classes: of the file ``given``, else of the ``card`` in ``path``, else what the number says."""
+    """Return the classes' names: of the file ``given``, else of the ``card`` in ``path``, else what their number says."""
     if given:
         return read_classes(given, number)
     if card.classes is not None:
