@@ -61,6 +61,8 @@ def encode(
 
     on_grid = rearrange(value, "b heads (h w) d -> b (heads d) h w", h=grid[0], w=grid[1])
     pieces = on_grid.split_with_sizes(channels, dim=1)
+    if torch.compiler.is_dynamo_compiling():  # inductor cannot order the strides of a split of an unknown grid
+        pieces = tuple(piece.contiguous() for piece in pieces)
     encoded = torch.cat([conv(piece) for conv, piece in zip(convs, pieces, strict=True)], dim=1)
     return query * rearrange(encoded, "b (heads d) h w -> b heads (h w) d", heads=value.shape[1])
 

@@ -10,6 +10,8 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from mpvit.errors import UsageError
+
 Value = TypeVar("Value")
 
 GRAPHS = 4
@@ -37,9 +39,9 @@ class GraphedModule(nn.Module):
         """Return what ``forward`` does, launched operation by operation."""
         raise NotImplementedError
 
-    @torch.inference_mode()
     def forward(self, x: Tensor) -> Tensor:
         """Return ``compute(x)``, a tensor of its own; a new shape, dtype or stream is recorded first."""
+        refuse_gradients(x)
         if not x.is_cuda or torch.compiler.is_compiling() or torch.cuda.is_current_stream_capturing():
             return self.compute(x)
         with _LOCK, torch.cuda.device(x.device):
@@ -66,24 +68,38 @@ class _Graph:
 
     def __init__(self, module: GraphedModule, x: Tensor) -> None:
         self.weights = (*module.parameters(), *module.buffers())  # a graph knows addresses alone and keeps nothing alive
-        self.input, self.graph = x.clone(), torch.cuda.CUDAGraph()
+        self.graph = torch.cuda.CUDAGraph()
+        # Outside inference mode, whatever the caller's: a tensor of inference mode could be written in it alone, by calls like
+        # this one; and so would be those that torch keeps for all recordings (pytorch issue 166792).
+        with torch.inference_mode(mode=False), torch.no_grad():
+            self.input = x.clone()
+            self.output = self._record(module)
+
+    def _record(self, module: GraphedModule) -> Tensor:
         current, stream = torch.cuda.current_stream(), torch.cuda.Stream()
         stream.wait_stream(current)
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
                 module.compute(self.input)
         current.wait_stream(stream)
-        # thread_local: a data loader's thread, say, may go on pinning memory. Recording begins outside inference mode, or
-        # tensors that torch keeps for all recordings would be inference tensors (pytorch issue 166792).
-        recording = torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local")
-        with torch.inference_mode(mode=False), recording, torch.inference_mode():
-            self.output = module.compute(self.input)
+        # thread_local: a data loader's thread, say, may go on pinning memory.
+        with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
+            return module.compute(self.input)
 
     def replay(self, x: Tensor) -> Tensor:
         """Return a copy of the output, which the next replay overwrites."""
         self.input.copy_(x)
         self.graph.replay()
         return self.output.clone()
+
+
+def refuse_gradients(x: Tensor) -> None:
+    """Raise ``UsageError`` where ``x`` is to get a gradient: tensors are overwritten, and no weight is a parameter."""
+    if x.requires_grad and torch.is_grad_enabled():
+        raise UsageError(
+            "an input that requires a gradient: the fused network is for inference alone and has none",
+            hint="call it under torch.no_grad() or with x.detach(); for gradients take the plain network",
+        )
 
 
 def recall(kept: dict[object, Value], key: object, make: Callable[[], Value], limit: int) -> Value:

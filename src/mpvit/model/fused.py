@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from mpvit.attention import factorized
 from mpvit.errors import UsageError
-from mpvit.model.cuda_graph import GraphedModule
+from mpvit.model.cuda_graph import GraphedModule, refuse_gradients
 from mpvit.model.folded import FusedConv, FusedFusion, FusedPointwise, PathLinears
 from mpvit.model.folding import fold_batch_norm, fold_layer_norm
 from mpvit.model.layers import (
@@ -72,7 +72,7 @@ class AnyAttention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, grid: tuple[int, int]) -> Tensor:
         """Map three (b, heads, n, d) -> (b, heads, n, d); ``grid`` is (h, w) with n = h·w."""
-        sizes = self.sizes._replace(batch=len(query), height=grid[0], width=grid[1])
+        sizes = self.sizes._replace(batch=query.shape[0], height=grid[0], width=grid[1])
         return self.kind.attend(query, key, value, sizes, dict(self.named_buffers()))
 
 
@@ -114,7 +114,7 @@ class FusedLayer(nn.Module):
         per_head = (batch, height * width, heads, channels // heads)
         query, key, value, out = (x.view(per_head).transpose(1, 2) for x in (query, key, value, out))  # (b, g·heads, n, d)
         if not self.attentions:
-            attend = _attend_by_image if query.device.type == "cpu" else _attend_at_once
+            attend = _attend_by_image if _in_parts(query) else _attend_at_once
             attend(query, key, value, out)
             return
         parts = zip(*(x.split(self.heads, dim=1) for x in (query, key, value, out)), strict=True)
@@ -158,8 +158,10 @@ class FusedStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, h, w, c) -> (b, h/stride, w/stride, out), as many images at once as the processor likes."""
+        if not _in_parts(x):
+            return self._run(x)
         tokens = -(-x.shape[1] // self.stride) * -(-x.shape[2] // self.stride)
-        images = max(1, CHANNEL_BYTES // x.element_size() // tokens) if x.device.type == "cpu" else len(x)
+        images = max(1, CHANNEL_BYTES // x.element_size() // tokens)
         return self._run(x) if images >= len(x) else torch.cat([self._run(part) for part in x.split(images)])
 
     def _run(self, x: Tensor) -> Tensor:
@@ -172,7 +174,7 @@ class FusedStage(nn.Module):
         rows = math.prod(grid)
         total = None if self.local is None else self.fusion.add(None, self.local(maps[0]).view(rows, dim), 0)
         of_paths = 0 if self.local is None else dim  # the first channel of the paths' in the fusion
-        count = len(maps) if x.device.type != "cpu" or rows <= SIDE_BY_SIDE_ROWS else 1
+        count = len(maps) if not _in_parts(x) or rows <= SIDE_BY_SIDE_ROWS else 1
         for first in range(0, len(maps), count):
             paths, channels = slice(first, first + count), slice(first * dim, (first + count) * dim)
             x = torch.cat(maps[paths], dim=-1) if count > 1 else maps[first]  # (b, h, w, g·c)
@@ -196,9 +198,9 @@ class FusedMPViT(GraphedModule):
         self.stages = nn.ModuleList(FusedStage(stage, dtype) for stage in cast("list[Stage]", list(model.stages)))
         self.head = None if model.head is None else PathLinears([(model.head.weight, model.head.bias)], dtype)
 
-    @torch.inference_mode()
     def forward_features(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map (b, in_channels, h, w) to each stage's output, (b, c, h/s, w/s), channels-last in memory."""
+        refuse_gradients(x)
         x = x.to(next(self.buffers()).dtype).permute(0, 2, 3, 1)
         for conv in self.stem:
             x = functional.hardswish(conv(x), inplace=True)
@@ -208,11 +210,15 @@ class FusedMPViT(GraphedModule):
             pyramid.append(x.permute(0, 3, 1, 2))
         return tuple(pyramid)
 
-    @torch.inference_mode()
     def compute(self, x: Tensor) -> Tensor:
         """Map (b, in_channels, h, w) -> (b, num_classes) logits; with 0 classes the (b, c) features before them."""
         pooled = self.forward_features(x)[-1].mean((2, 3))
         return pooled if self.head is None else self.head.one_by_one(pooled[None], slice(0, 1))[0]
+
+
+def _in_parts(x: Tensor) -> bool:
+    """Whether a batch is taken in parts that suit a CPU's cache: a graph of any size is to hold one way through it."""
+    return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def _attend_by_image(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
