@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpvit.benchmark.modes import ENGINES, MODES, PARTS
+from mpvit.benchmark.study import DTYPES
 from mpvit.extras import require
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
@@ -33,6 +34,10 @@ Budget = Annotated[
 By = Annotated[
     str, typer.Option("--by", metavar="|".join(PARTS), help="Time each layer too.", autocompletion=options.complete(PARTS))
 ]
+Dtype = Annotated[
+    str,
+    typer.Option(metavar="|".join(DTYPES), help="Numbers it runs in; tf32 on CUDA.", autocompletion=options.complete(DTYPES)),
+]
 Outputs = Annotated[
     list[Path] | None,
     typer.Option("--output", "-o", metavar="FILE", help="Write there, whole or not at all; repeatable.", show_default=False),
@@ -50,7 +55,7 @@ def bench(
     size: options.Size = "224",
     batch: Batches = "1,8,32",
     device: options.Device = "cpu",
-    dtype: options.Dtype = "float32",
+    dtype: Dtype = "float32",
     mode: Modes = None,
     backward: options.Backward = False,
     threads: options.Threads = None,

@@ -14,6 +14,11 @@ from mpvit.operations import Shape
 from mpvit.prediction.inference import parse_device
 from mpvit.units import ITEM_BYTES
 
+TF32 = "tf32"
+"""float32 whose products CUDA's tensor cores round to TF32 first; in float32 they do not, whatever torch's default is."""
+
+DTYPES = (*ITEM_BYTES, TF32)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
@@ -24,7 +29,7 @@ class Study:
         size: (height, width) of the images in pixels.
         batches: images in a batch, each measured on its own.
         device: torch's name of it.
-        dtype: of weights and images.
+        dtype: one of ``DTYPES``: of weights and images, and of their products.
         modes: how the networks run; those of one network and batch are interleaved, ratios are over the first.
         backward: time the forward and backward pass in training mode instead of the forward pass in evaluation mode.
         threads: CPU threads of one operation; None for torch's own choice.
@@ -47,7 +52,7 @@ class Study:
 
     def __post_init__(self) -> None:
         """Check every field once."""
-        for what, name, known in (("dtype", self.dtype, ITEM_BYTES), ("part", self.by, PARTS)):
+        for what, name, known in (("dtype", self.dtype, DTYPES), ("part", self.by, PARTS)):
             if name not in known:
                 raise unknown_name(what, name, known)
         self._check_modes()
@@ -58,6 +63,8 @@ class Study:
         for name, shape in self.groups:
             network(self.models[name], *batch_and_size(shape))  # it checks the sizes that it can have
         parse_device(self.device)
+        if self.dtype == TF32 and not self.device.startswith("cuda"):
+            raise UsageError(f"dtype {TF32!r} on {self.device}: it is CUDA's alone", hint="float32 or bfloat16")
 
     def _check_modes(self) -> None:
         for mode in self.modes:
@@ -67,6 +74,11 @@ class Study:
                 raise UsageError(f"backward with mode {mode!r}: it is for inference alone", hint="measure plain or compile")
         if self.by == "layer" and (self.modes != ("plain",) or self.backward):
             raise UsageError("by layer: must be the forward pass in mode plain alone, other modes have other layers")
+
+    @property
+    def items(self) -> str:
+        """The dtype of weights and images: TF32 is one of products alone."""
+        return "float32" if self.dtype == TF32 else self.dtype
 
     @property
     def groups(self) -> list[tuple[str, Shape]]:
