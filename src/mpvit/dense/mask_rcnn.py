@@ -96,8 +96,9 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int], *f
     maps = fpn.forward(layers["fpn"], pyramid)
     maps.append(maps[-1][:, :, ::2, ::2])
     rpn = layers["rpn"]
-    seen = [rpn["conv"](x) for x in maps]
-    proposals = Proposals(tuple(maps), tuple(map(rpn["objectness"], seen)), tuple(map(rpn["offsets"], seen)))
+    seen = [(rpn["objectness"](x), rpn["offsets"](x)) for x in map(rpn["conv"], maps)]
+    objectness, offsets = zip(*seen, strict=True)
+    proposals = Proposals(tuple(maps), objectness, offsets)
     if not features:
         return proposals
     of_proposals, of_detections = features

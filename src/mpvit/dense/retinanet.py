@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.dense import Head, Layers, Task, fpn
 from mpvit.dense.layers import convs_relu, convs_relu_cost, sequential, shared
-from mpvit.operations import Block, Shape, activation, conv
+from mpvit.operations import Block, Shape, activation, conv, function
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,8 +57,11 @@ def _subnet(out: int) -> nn.Module:
 
 def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) -> Boxes:
     """Map each (B, C, H, W) -> ``Boxes``."""
+    from torch.nn.functional import relu
+
+    maps = fpn.forward(layers["fpn"], pyramid[FINEST:])
     p6 = layers["coarse"]["p6"](pyramid[-1])
-    levels = [*fpn.forward(layers["fpn"], pyramid[FINEST:]), p6, layers["coarse"]["p7"](p6.relu())]
+    levels = [*maps, p6, layers["coarse"]["p7"](relu(p6))]
     return Boxes(tuple(map(layers["class_subnet"], levels)), tuple(map(layers["box_subnet"], levels)))
 
 
@@ -67,7 +70,7 @@ def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:
     p6 = conv(shapes[-1], fpn.WIDTH, 3, stride=2, bias=True)
     p7 = conv(p6.output_shape, fpn.WIDTH, 3, stride=2, bias=True)
     levels = [*fpn.widened(shapes[FINEST:]), p6.output_shape, p7.output_shape]
-    relu = activation("relu", p6.output_shape)._replace(module="")
+    relu = function(activation("relu", p6.output_shape))
     return Block(
         {
             "fpn": fpn.cost(shapes[FINEST:]),

@@ -37,10 +37,11 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) ->
     import torch
     from einops import rearrange
 
-    unified = [layer(rearrange(x, "b c h w -> b h w c")) for layer, x in zip(layers["unify"], pyramid, strict=True)]
+    tokens = [rearrange(x, "b c h w -> b h w c").contiguous() for x in pyramid]
+    unified = [layer(x) for layer, x in zip(layers["unify"], tokens, strict=True)]
     first, *coarser = (rearrange(x, "b h w c -> b c h w") for x in unified)
     joined = torch.cat([first, *(to_size(x, first.shape[2:]) for x in coarser)], dim=1)  # (B, 4·256, H, W) at stride 4
-    logits = layers["classifier"](layers["fusion"](rearrange(joined, "b c h w -> b h w c")))
+    logits = layers["classifier"](layers["fusion"](rearrange(joined, "b c h w -> b h w c").contiguous()))
     return to_size(rearrange(logits, "b h w k -> b k h w"), size)
 
 

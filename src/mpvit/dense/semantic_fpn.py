@@ -9,7 +9,6 @@ and the convolutions before it have no bias.
 from __future__ import annotations
 
 from functools import reduce
-from operator import add
 from typing import TYPE_CHECKING
 
 from mpvit.dense import Head, Layers, Task, fpn
@@ -50,7 +49,7 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) ->
             if level:
                 y = to_size(y, pyramid[level - step - 1].shape[2:])
         maps.append(y)  # (B, 128, H, W) at stride 4
-    return to_size(layers["classifier"](reduce(add, maps)), size)
+    return to_size(layers["classifier"](reduce(lambda x, y: x + y, maps)), size)
 
 
 def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:

@@ -59,8 +59,8 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) ->
     """Map each (B, C, H, W) -> logits at the image's size, (B, K, height, width); in training the auxiliary ones too."""
     import torch
 
-    maps = [lateral(x) for lateral, x in zip(layers["fpn"]["laterals"], pyramid[:-1], strict=True)]
-    maps.append(_pool(layers["pyramid_pooling"], pyramid[-1]))
+    pooled = _pool(layers["pyramid_pooling"], pyramid[-1])
+    maps = [*(lateral(x) for lateral, x in zip(layers["fpn"]["laterals"], pyramid[:-1], strict=True)), pooled]
     for level in range(len(maps) - 2, -1, -1):
         maps[level] = maps[level] + to_size(maps[level + 1], maps[level].shape[2:])
     maps[:-1] = [output(x) for output, x in zip(layers["fpn"]["outputs"], maps[:-1], strict=True)]
@@ -77,8 +77,9 @@ def _pool(layers: Layers, x: Tensor) -> Tensor:
     import torch
     from torch.nn.functional import adaptive_avg_pool2d
 
-    pooled = (branch(adaptive_avg_pool2d(x, side)) for branch, side in zip(layers["branches"], POOLED, strict=True))
-    return layers["fusion"](torch.cat([x, *(to_size(each, x.shape[2:]) for each in pooled)], dim=1))
+    pooled = [adaptive_avg_pool2d(x, side) for side in POOLED]
+    seen = [branch(each) for branch, each in zip(layers["branches"], pooled, strict=True)]
+    return layers["fusion"](torch.cat([x, *(to_size(each, x.shape[2:]) for each in seen)], dim=1))
 
 
 def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:

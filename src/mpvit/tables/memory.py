@@ -29,7 +29,7 @@ _READABLE: Field[_Row] = Field("Readable", lambda row: readable_bytes(row[1]))
 
 def _title(memory: TrainingMemory) -> str:
     shapes = ", ".join(times(shape) for shape in memory.input_shapes)
-    title = f"{memory.model}: training on {shapes}, {memory.setting.dtype}, {memory.setting.optimizer}"
+    title = f"{memory.label}: training on {shapes}, {memory.setting.dtype}, {memory.setting.optimizer}"
     budget = memory.setting.budget_bytes
     if budget is None or memory.largest_batch is None:
         return title
@@ -48,7 +48,7 @@ def _rows(memory: TrainingMemory) -> list[_Row]:
 
 
 def _notes(predictions: Sequence[TrainingMemory]) -> list[str]:
-    notes = [f"{memory.model}: {memory.error}" for memory in predictions if memory.error]
+    notes = [f"{memory.label}: {memory.error}" for memory in predictions if memory.error]
     notes.append("Saved activations are exact: the storages that autograd keeps, parameters left out, buffers included.")
     notes.append("The peak is a model (MPViT: within 4 % of torch's CPU allocator): gradients kept, no kernel's workspace.")
     if any(memory.setting.autocast for memory in predictions):
