@@ -10,7 +10,7 @@ from mpvit.tables.memory import memory_document
 from mpvit.training_memory import DTYPES, OPTIMIZERS, Setting, TrainingMemory
 from mpvit.training_memory.closed_form import training_memory
 from mpvit.units import BYTES, decimal_times
-from mpvit_cli import options, user_model
+from mpvit_cli import options, tasks, user_model
 from mpvit_cli.output import Terminal, check_format
 
 Dtype = Annotated[
@@ -36,6 +36,10 @@ def memory(
     variant: options.Variants = None,
     config: options.Configs = None,
     attention: options.Attention = None,
+    task: tasks.Tasks = None,
+    classes: tasks.Classes = None,
+    proposals: tasks.Proposals = None,
+    detections: tasks.Detections = None,
     size: options.Size = "224",
     batch: options.Batch = 1,
     model: user_model.Model = None,
@@ -49,11 +53,13 @@ def memory(
 ) -> None:
     """Predict the memory of a training step: parameters, gradients, optimizer state, saved activations and the peak.
 
-    All but the peak are exact to the byte. A network of --model runs once in training mode, its inputs' first length being
-    the batch.
+    All but the peak are exact to the byte; the step ends at the raw outputs, without a loss. A network of --model runs once
+    in training mode, its inputs' first length being the batch.
 
     Examples:
       mpvit memory --variant small --batch 64 --budget 24GiB
+
+      mpvit memory --task upernet --variant small --batch 2 --dtype bfloat16 --budget 80GiB
 
       mpvit memory --model my_models.vit:ViT --input 8x3x224x224 --optimizer sgd-momentum
     """
@@ -68,9 +74,11 @@ def memory(
 
         predictions.append(live.training_memory(loaded, setting))
     else:
-        networks, pixels = options.parse_models(variant, config, attention), options.parse_size(size)
-        for name, network in networks.items():
-            predictions.append(training_memory(network, pixels, batch=batch, setting=setting, name=name))
+        numbers = {"classes": classes, "proposals": proposals, "detections": detections}
+        predictions += [
+            training_memory(each.config, each.size, batch=batch, setting=setting, name=each.name, task=each.task)
+            for each in tasks.parse_subjects(ctx, options.parse_models(variant, config, attention), size, task, numbers)
+        ]
     terminal.show(memory_document(predictions), form, output)
     if any(prediction.error for prediction in predictions):
         raise typer.Exit(1)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mpvit.dense.torch_network import DenseNetwork
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 LEVELS = 4
 """Maps of the pyramid that heads are made for."""
@@ -64,12 +66,15 @@ class Head:
         forward: (modules, pyramid, (height, width) of the image, *regions) -> the raw outputs.
         cost: (shape of each map of the pyramid, task, (height, width) of the image) -> the operations of ``forward``; its
             blocks have the modules' names.
+        record: the steps of ``forward`` in training on a tape: (tape, pyramid, task, (height, width) of the image) -> the raw
+            outputs.
         regions: (images, task) -> the shapes of the features of regions that ``forward`` takes beside the pyramid.
     """
 
     modules: Callable[[Sequence[int], Task], dict[str, nn.Module]]
     forward: Callable[..., Any]
     cost: Callable[[Sequence[Shape], Task, tuple[int, int]], Block]
+    record: Callable[[Tape, Sequence[Strided], Task, tuple[int, int]], list[Strided]]
     regions: Callable[[int, Task], tuple[Shape, ...]] = lambda _images, _task: ()
 
 

@@ -10,13 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.dense import Head, Layers, Task, fpn
-from mpvit.dense.layers import convs_relu, convs_relu_cost, sequential, shared
+from mpvit.dense.layers import convs_relu, convs_relu_cost, record_convs_relu, sequential, shared, weights_of_convs
 from mpvit.operations import Block, Shape, activation, conv, function
+from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
+
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 ANCHORS = 9
 DEPTH = 4
@@ -87,4 +91,16 @@ def _subnet_cost(out: int, shape: Shape) -> Block:
     return sequential([*convs_relu_cost(shape, DEPTH), conv(shape, out, 3, bias=True)])
 
 
-HEAD = Head(modules=modules, forward=forward, cost=cost)
+def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
+    """Return the outputs of ``forward``, recorded on ``tape``."""
+    maps = fpn.record(tape, pyramid[FINEST:])
+    p6 = tape.conv(pyramid[-1], parameter(fpn.WIDTH, pyramid[-1].shape[1], 3, 3), 2)
+    levels = [*maps, p6, tape.conv(tape.relu(p6), parameter(fpn.WIDTH, fpn.WIDTH, 3, 3), 2)]
+    outputs: list[Strided] = []
+    for out in (ANCHORS * task.classes, ANCHORS * 4):
+        weights, last = weights_of_convs(fpn.WIDTH, DEPTH), parameter(out, fpn.WIDTH, 3, 3)
+        outputs += [tape.conv(record_convs_relu(tape, x, weights), last) for x in levels]
+    return outputs
+
+
+HEAD = Head(modules=modules, forward=forward, cost=cost, record=record)

@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING
 
 from mpvit.cost import output_shape
 from mpvit.dense import Head, Layers, Task
-from mpvit.dense.layers import conv_norm_relu, conv_norm_relu_cost, sequential, to_size, to_size_cost
+from mpvit.dense.layers import conv_norm_relu, conv_norm_relu_cost, record_conv_norm_relu, sequential, to_size, to_size_cost
 from mpvit.operations import Block, Node, Shape, adaptive_pool, cat, conv, elementwise, registered
+from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
+
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 WIDTH = 512
 POOLED = (1, 2, 3, 6)
@@ -133,4 +137,23 @@ def _pool_cost(shape: Shape) -> Block:
     )
 
 
-HEAD = Head(modules=modules, forward=forward, cost=cost)
+def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
+    """Return the outputs of ``forward`` in training, the auxiliary head's too, recorded on ``tape``."""
+    pooled = _record_pool(tape, pyramid[-1])
+    maps = [*(record_conv_norm_relu(tape, x, WIDTH, 1) for x in pyramid[:-1]), pooled]
+    for level in range(len(maps) - 2, -1, -1):
+        maps[level] = tape.add(maps[level], tape.upsample(maps[level + 1], maps[level].shape[2:]))
+    maps[:-1] = [record_conv_norm_relu(tape, x, WIDTH, 3) for x in maps[:-1]]
+    grid = maps[0].shape[2:]
+    joined = tape.cat([maps[0], *(tape.upsample(x, grid) for x in maps[1:])])
+    auxiliary = record_conv_norm_relu(tape, pyramid[AUXILIARY_LEVEL], AUXILIARY_WIDTH, 3)
+    last = (record_conv_norm_relu(tape, joined, WIDTH, 3), auxiliary)
+    return [tape.upsample(tape.conv(x, parameter(task.classes, x.shape[1], 1, 1)), size) for x in last]
+
+
+def _record_pool(tape: Tape, x: Strided) -> Strided:
+    seen = [record_conv_norm_relu(tape, tape.adaptive_pool(x, side), WIDTH, 1) for side in POOLED]
+    return record_conv_norm_relu(tape, tape.cat([x, *(tape.upsample(each, x.shape[2:]) for each in seen)]), WIDTH, 3)
+
+
+HEAD = Head(modules=modules, forward=forward, cost=cost, record=record)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple
 
+from mpvit.dense import Task, label
 from mpvit.errors import UsageError, unknown_name
 from mpvit.operations import Shape
 from mpvit.trace import Call
@@ -88,6 +89,7 @@ class TrainingMemory:
         activations: what the forward pass leaves behind.
         largest_batch: the most samples that fit the setting's budget; None without one, or where none fits.
         error: why none fits; empty where one does.
+        task: the detector or segmenter that it is under; None for the network alone.
     """
 
     model: str
@@ -97,6 +99,12 @@ class TrainingMemory:
     activations: Activations
     largest_batch: int | None = None
     error: str = ""
+    task: Task | None = None
+
+    @property
+    def label(self) -> str:
+        """What is trained, in few words."""
+        return label(self.model, self.task)
 
     @property
     def optimizer_bytes(self) -> int:
@@ -114,6 +122,7 @@ class TrainingMemory:
         """Return the prediction as one flat row for JSON and CSV."""
         return {
             "model": self.model,
+            **(self.task.as_row() if self.task else {}),
             "input_shape": list(self.input_shapes[0]),
             "batch": self.input_shapes[0][0],
             "dtype": self.setting.dtype,
