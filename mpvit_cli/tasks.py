@@ -58,6 +58,14 @@ def parse_tasks(names: Sequence[str] | None, numbers: Mapping[str, int | None]) 
     return []
 
 
+def parse_task(name: str | None, numbers: Mapping[str, int | None]) -> dense.Task | None:
+    """Return the one task asked for, likewise; None without ``--task``."""
+    if name is None:
+        parse_tasks(None, numbers)
+        return None
+    return get_tasks([name], **numbers)[0]
+
+
 class Subject(NamedTuple):
     """A network by its name, under a task or alone, and (height, width) of its images in pixels."""
 

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpvit.benchmark.modes import MODES, PARTS
-from mpvit_cli import options
+from mpvit_cli import options, tasks
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
     from mpvit.benchmark.results import Result
 
-Batches = Annotated[str, typer.Option("--batch", metavar="N,N,...", help="Images in the batch, each measured on its own.")]
+Batches = Annotated[
+    str, typer.Option("--batch", metavar="N,N,...", help="Images in the batch, each measured on its own; with --task 1.")
+]
 Modes = Annotated[
     list[str] | None,
     typer.Option(
@@ -42,6 +44,10 @@ def bench(
     ctx: typer.Context,
     variant: options.Variants = None,
     config: options.Configs = None,
+    task: tasks.Task = None,
+    classes: tasks.Classes = None,
+    proposals: tasks.Proposals = None,
+    detections: tasks.Detections = None,
     size: options.Size = "224",
     batch: Batches = "1,8,32",
     device: options.Device = "cpu",
@@ -64,6 +70,8 @@ def bench(
     Examples:
       mpvit bench --variant xsmall --mode eager,fused --batch 1,8
 
+      mpvit bench --variant tiny --task semantic-fpn --size 256
+
       mpvit bench --variant tiny --by layer --plot roofline.svg -o tiny.json
     """
     from mpvit.benchmark import baseline
@@ -74,10 +82,15 @@ def bench(
     terminal: Terminal = ctx.obj
     check_format(form)
     options.check_plot(plot)
+    pixels, batches = options.parse_size(size), options.parse_wholes("--batch", batch)
+    of_task = tasks.parse_task(task, {"classes": classes, "proposals": proposals, "detections": detections})
+    if of_task:
+        pixels = tasks.own_size(ctx, pixels, of_task)
+        batches = batches if options.given(ctx, "batch") else (1,)
     study = Study(
         models=options.parse_models(variant, config),
-        size=options.parse_size(size),
-        batches=options.parse_wholes("--batch", batch),
+        size=pixels,
+        batches=batches,
         device=device,
         dtype=dtype,
         modes=tuple(options.parse_names(mode, MODES, ["eager"])),
@@ -86,6 +99,7 @@ def bench(
         min_time_s=min_time,
         budget_s=budget,
         by=by,
+        task=of_task,
     )
     earlier = baseline.read_baseline(compare, study) if compare else None
     groups: list[tuple[Result, ...]] = []

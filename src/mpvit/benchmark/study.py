@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mpvit import dense
 from mpvit.benchmark.modes import INFERENCE_ONLY, MODES, PARTS
 from mpvit.benchmark.results import FORWARD, FORWARD_BACKWARD
 from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.counting import input_shape
+from mpvit.dense import Task
 from mpvit.errors import UsageError, unknown_name
 from mpvit.measurement import require_seconds, require_threads
-from mpvit.operations import Shape
+from mpvit.operations import Block, Shape
 from mpvit.prediction.inference import parse_device
 from mpvit.units import ITEM_BYTES
 
@@ -21,6 +23,7 @@ class Study:
 
     Attributes:
         models: networks by name.
+        task: the detector or segmenter on each of them; None for the networks alone.
         size: (height, width) of the images in pixels.
         batches: images in a batch, each measured on its own.
         device: torch's name of it.
@@ -44,6 +47,7 @@ class Study:
     min_time_s: float = 2.0
     budget_s: float | None = None
     by: str = "network"
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         """Check every field once."""
@@ -56,17 +60,32 @@ class Study:
                 require_seconds(field, seconds)
         require_threads(self.threads)
         for name, shape in self.groups:
-            network(self.models[name], *batch_and_size(shape))  # it checks the sizes that it can have
+            self.tree(name, shape)  # it checks the sizes that it can have
         parse_device(self.device)
 
     def _check_modes(self) -> None:
         for mode in self.modes:
             if mode not in MODES:
                 raise unknown_name("mode", mode, MODES)
+            if self.task and mode in INFERENCE_ONLY:
+                others = " or ".join(each for each in MODES if each not in INFERENCE_ONLY)
+                raise UsageError(
+                    f"task {self.task.name} in mode {mode!r}: it is for classifiers alone", hint=f"measure {others}"
+                )
             if self.backward and mode in INFERENCE_ONLY:
                 raise UsageError(f"backward with mode {mode!r}: it is for inference alone", hint="measure eager or compile")
+        if self.task and self.by == "layer":
+            raise UsageError(
+                f"task {self.task.name} by layer: must be the network as a whole",
+                hint="mpvit layers --task has each layer's work",
+            )
         if self.by == "layer" and (self.modes != ("eager",) or self.backward):
             raise UsageError("by layer: must be the forward pass in mode eager alone, other modes have other layers")
+
+    def tree(self, name: str, shape: Shape) -> Block:
+        """Return the operations of the network ``name`` on an input of ``shape``."""
+        config, sizes = self.models[name], batch_and_size(shape)
+        return dense.network(config, self.task, *sizes) if self.task else network(config, *sizes)
 
     @property
     def groups(self) -> list[tuple[str, Shape]]:
