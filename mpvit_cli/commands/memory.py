@@ -1,15 +1,12 @@
 """``mpvit memory``: what training takes in memory."""
 
-import re
 from typing import Annotated
 
 import typer
 
-from mpvit.errors import UsageError
 from mpvit.tables.memory import memory_document
 from mpvit.training_memory import DTYPES, OPTIMIZERS, Setting, TrainingMemory
 from mpvit.training_memory.closed_form import training_memory
-from mpvit.units import BYTES, decimal_times
 from mpvit_cli import options, tasks, user_model
 from mpvit_cli.output import Terminal, check_format
 
@@ -66,7 +63,7 @@ def memory(
     terminal: Terminal = ctx.obj
     check_format(form)
     user_model.check_model_options(ctx, model)
-    setting = Setting(dtype, optimizer, parse_bytes(budget) if budget is not None else None)
+    setting = Setting(dtype, optimizer, options.parse_bytes("--budget", budget) if budget is not None else None)
     predictions: list[TrainingMemory] = []
     if model:
         loaded = user_model.load(model, argument, inputs, terminal)
@@ -82,14 +79,3 @@ def memory(
     terminal.show(memory_document(predictions), form, output)
     if any(prediction.error for prediction in predictions):
         raise typer.Exit(1)
-
-
-def parse_bytes(text: str) -> int:
-    """Read "24GiB", "80 GB" or a number of bytes; raise ``UsageError`` for anything else."""
-    units = {name.lower(): factor for name, factor in BYTES.items()} | {"": 1, "bytes": 1}
-    found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-z]*)\s*", text.lower())
-    if not found or found[2] not in units:
-        raise UsageError(
-            f"--budget {text[:40]!r}: must be a number and a unit: {', '.join(BYTES)}", hint="for example --budget 24GiB"
-        )
-    return decimal_times(found[1], units[found[2]])
