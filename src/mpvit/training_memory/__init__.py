@@ -145,10 +145,12 @@ def transient_bytes(calls: Iterable[Call], dtype: str) -> int:
     return ITEM_BYTES[dtype] * max((sum(map(prod, call.inputs)) + call.elements for call in calls), default=0)
 
 
-def with_largest_batch(memory: TrainingMemory, measure: Callable[[int], Activations]) -> TrainingMemory:
+def with_largest_batch(memory: TrainingMemory, measure: Callable[[int], Activations], *, evenly: bool = True) -> TrainingMemory:
     """Return ``memory`` with the largest batch that fits its budget; ``measure`` gives a batch's activations.
 
     From a batch of 2 on memory grows by the same bytes a sample; a single sample can take less, as fewer copies are made.
+    Where it does not grow ``evenly`` it grows ever faster, as other calls become the largest: then the bound is moved until
+    it holds.
     """
     budget = memory.setting.budget_bytes
     if budget is None:
@@ -159,7 +161,7 @@ def with_largest_batch(memory: TrainingMemory, measure: Callable[[int], Activati
 
     second, third, fourth = (peak(batch) for batch in (2, 3, 4))
     growth = third - second
-    if growth < 1 or fourth - third != growth:
+    if growth < 1 or (evenly and fourth - third != growth):
         return replace(memory, error="memory does not grow evenly with the batch")
     largest = 2 + (budget - second) // growth
     if largest < 2:  # noqa: PLR2004 - where growth is even
@@ -170,4 +172,6 @@ def with_largest_batch(memory: TrainingMemory, measure: Callable[[int], Activati
         if first > budget:
             return replace(memory, error=f"budget of {budget} bytes: one sample takes {first}")
         largest = 1
+    while not evenly and largest > 1 and (over := peak(largest) - budget) > 0:
+        largest -= -(-over // (peak(largest) - peak(largest - 1)))  # a convex function lies above its tangents
     return replace(memory, largest_batch=largest)

@@ -36,7 +36,7 @@ def training_memory(
         shape = samples, config.in_channels, *size
         return training_step(config, tree, shape, setting=setting, name=name, task=task)
 
-    return with_largest_batch(step(batch), lambda samples: step(samples).activations)
+    return with_largest_batch(step(batch), lambda samples: step(samples).activations, evenly=task is None)
 
 
 def training_step(
