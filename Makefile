@@ -46,6 +46,9 @@ record-counts: $(READY)  ## what is counted: some ten seconds
 	$(BIN)/mpvit flops --check -o reports/flops.json
 	$(BIN)/mpvit flops --task all --check -o reports/dense.md
 	$(BIN)/mpvit flops --task all --check -o reports/dense.json
+	$(BIN)/mpvit memory --task retinanet,mask-rcnn,upernet --batch 2 -o reports/dense_memory.json
+	$(BIN)/mpvit reconcile --task all --variant small -o reports/dense_reconcile.json
+	$(BIN)/mpvit compare-attn --task retinanet --variant small -o reports/dense_attention.md
 	$(BIN)/mpvit compare-attn -o reports/attention.md
 	$(BIN)/mpvit compare-attn -o reports/attention.json
 	$(BIN)/mpvit reconcile --variant all --layout published -o reports/reconcile.json
