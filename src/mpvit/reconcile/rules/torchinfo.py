@@ -25,7 +25,9 @@ def _macs(trace: Trace) -> Iterator[Term]:
             counted[place] = counted.get(place, 0) + _counted(module, module_call.output)
     for (path, name), macs in counted.items():
         module, missing = trace.modules[name], macs - exact.get(path, 0)
-        if "Conv" in module.type:
+        if "ConvTranspose" in module.type:
+            yield Term("transposed convolutions", missing, "parameters times output positions: the inputs' are fewer")
+        elif "Conv" in module.type:
             yield Term("convolutions' biases", missing, "parameters times output positions: a bias adds one an element")
         elif module.type == "Linear":
             yield Term("tokens ignored", missing, "a linear layer's parameters once for each image, whatever its tokens")
