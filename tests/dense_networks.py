@@ -16,6 +16,11 @@ def task_of(name: str, **numbers: int) -> Task:
 
 
 def inputs(config: ModelConfig, task: Task, shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
-    """Zeros: images, and features of regions, which take a gradient as what is sampled from the pyramid does."""
-    images, *regions = map(torch.zeros, input_shapes(config, task, *shape))
+    """Zeros: images, and features of regions."""
+    return tuple(map(torch.zeros, input_shapes(config, task, *shape)))
+
+
+def sampled_inputs(config: ModelConfig, task: Task, shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
+    """The same, the features taking a gradient, as what is sampled from the pyramid does."""
+    images, *regions = inputs(config, task, shape)
     return (images, *(features.requires_grad_() for features in regions))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from dense_networks import SMALL, inputs, task_of
+from dense_networks import SMALL, sampled_inputs, task_of
 from hypothesis import given, settings
 from models import MODELS
 from strategies import configs, shapes
@@ -64,7 +64,7 @@ def test_it_is_where_the_grid_is_padded(kind: str) -> None:
 def assert_both_traces_of_a_task_are_equal(config: ModelConfig, name: str, shape: tuple[int, int, int]) -> None:
     task = task_of(name, classes=7)
     with torch.device("meta"):
-        found = trace_module(build(config, task).eval(), inputs(config, task, shape), backward=True)
+        found = trace_module(build(config, task).eval(), sampled_inputs(config, task, shape), backward=True)
     assert trace_config(config, *shape, task=task) == found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from dense_networks import SMALL, inputs, task_of
+from dense_networks import SMALL, sampled_inputs, task_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from models import MODELS
@@ -228,7 +228,7 @@ def test_both_ways_are_one() -> None:
 
 def kept_of_task(config: ModelConfig, task: Task, shape: tuple[int, int, int], device: str, *, autocast: bool = False) -> int:
     with torch.device(device):
-        return live_memory.saved_bytes(build(config, task).train(), inputs(config, task, shape), autocast=autocast)
+        return live_memory.saved_bytes(build(config, task).train(), sampled_inputs(config, task, shape), autocast=autocast)
 
 
 @pytest.mark.parametrize("shape", [(2, 97, 65), (3, 31, 130), (2, 1, 3)])
@@ -274,7 +274,7 @@ def test_both_ways_are_one_of_a_task(name: str) -> None:
 def test_the_peak_of_a_task_is_within_5_percent_of_what_the_allocator_saw(name: str) -> None:
     task = get_tasks([name], proposals=64, detections=16)[0] if TASKS[name].proposals else TASKS[name]
     config, size = VARIANTS["tiny"].config, (128, 160)
-    model, given_to = build(config, task).train(), inputs(config, task, (2, *size))
+    model, given_to = build(config, task).train(), sampled_inputs(config, task, (2, *size))
     optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
 
     def step() -> None:
