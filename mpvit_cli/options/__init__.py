@@ -37,6 +37,7 @@ from mpvit_cli.options.reading import given as given
 from mpvit_cli.options.reading import is_digits as is_digits
 from mpvit_cli.options.reading import number as number
 from mpvit_cli.options.reading import parse_amount as parse_amount
+from mpvit_cli.options.reading import parse_bytes as parse_bytes
 from mpvit_cli.options.reading import parse_names as parse_names
 from mpvit_cli.options.reading import parse_range as parse_range
 from mpvit_cli.options.reading import parse_wholes as parse_wholes

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpvit.benchmark.ceilings import measure_ceilings
 from mpvit.benchmark.layers import LayerCase, layer_cases
@@ -15,7 +15,6 @@ from mpvit.benchmark.results import NetworkTime, Result
 from mpvit.benchmark.roofline import Ceilings, Timed, least_bytes, network_work
 from mpvit.benchmark.study import TF32, Study, batch_and_size
 from mpvit.config import ModelConfig
-from mpvit.cost import network
 from mpvit.errors import MpvitError
 from mpvit.extras import missing, remedy
 from mpvit.measurement import BUDGET, Measurement
@@ -85,7 +84,7 @@ def _products(*, tf32: bool) -> Iterator[None]:
 def _measure_group(study: Study, name: str, shape: Shape, ceilings: Ceilings, budget_s: float | None) -> tuple[Result, ...]:
     """Time one network on one batch, in every mode and, if asked for, by layer, all of them interleaved."""
     start = time.perf_counter()
-    tree = network(study.models[name], *batch_and_size(shape))
+    tree = study.tree(name, shape)
     prepared = _prepare(study, study.models[name], shape, tree, budget_s)
     layers = {f"{index} {layer.part}": layer for index, layer in enumerate(prepared.layers)}
     measured = run(
@@ -102,7 +101,15 @@ def _measure_group(study: Study, name: str, shape: Shape, ceilings: Ceilings, bu
     for mode in study.modes:
         difference = prepared.differences.get(mode)
         timed = Timed(work, times[mode], ceilings)
-        result = NetworkTime(model=name, input_shape=shape, mode=mode, passes=study.passes, timed=timed, difference=difference)
+        result = NetworkTime(
+            model=name,
+            task=study.task,
+            input_shape=shape,
+            mode=mode,
+            passes=study.passes,
+            timed=timed,
+            difference=difference,
+        )
         results.append(_with_speedup(result, study.modes[0], times))
     for key, layer in layers.items():
         results.append(layer.timed(name, shape, replace(times[key], name=layer.part), ceilings))
@@ -142,7 +149,7 @@ def _prepare(study: Study, config: ModelConfig, shape: Shape, tree: Block, budge
 def _fill(study: Study, config: ModelConfig, shape: Shape, tree: Block, prepared: _Prepared) -> None:
     """Build the network, with seeded weights, and a case of each mode that gives the plain network's output."""
     torch.manual_seed(_SEED)
-    plain = MPViT(config).eval().to(study.device)
+    plain = _built(study, config, shape).eval().to(study.device)
     images = torch.randn(shape).to(study.device)
     reference = forward(plain, images)().double()
     given = images.to(getattr(torch, study.items))
@@ -154,9 +161,17 @@ def _fill(study: Study, config: ModelConfig, shape: Shape, tree: Block, prepared
             changed, shown = resolve(MODES[mode])(plain, images, given.dtype), images if mode in ENGINES else given
             prepared.differences[mode] = _checked_difference(mode, forward(changed, shown)(), reference, study.dtype)
             prepared.cases[mode] = (forward_and_backward if study.backward else forward)(changed, shown)
-    if study.by == "layer" and prepared.cases:
+    if study.by == "layer" and prepared.cases and isinstance(plain, MPViT):
         with _refusing(study, study.modes, prepared):
             prepared.layers = layer_cases(plain.to(given.dtype), given, tree, study.items)
+
+
+def _built(study: Study, config: ModelConfig, shape: Shape) -> nn.Module:
+    if study.task is None:
+        return MPViT(config)
+    from mpvit.benchmark.tasks import TaskNetwork
+
+    return TaskNetwork(config, study.task, batch_and_size(shape))
 
 
 def _checked_difference(mode: str, output: Tensor, reference: Tensor, dtype: str) -> float:

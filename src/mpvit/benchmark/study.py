@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mpvit import dense
 from mpvit.benchmark.modes import INFERENCE_ONLY, MODES, PARTS
 from mpvit.benchmark.results import FORWARD, FORWARD_BACKWARD
 from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.counting import input_shape
+from mpvit.dense import Task
 from mpvit.errors import UsageError, unknown_name
 from mpvit.measurement import require_seconds, require_threads
-from mpvit.operations import Shape
+from mpvit.operations import Block, Shape
 from mpvit.prediction.inference import parse_device
 from mpvit.units import ITEM_BYTES
 
@@ -26,6 +28,7 @@ class Study:
 
     Attributes:
         models: networks by name.
+        task: the detector or segmenter on each of them; None for the networks alone.
         size: (height, width) of the images in pixels.
         batches: images in a batch, each measured on its own.
         device: torch's name of it.
@@ -49,6 +52,7 @@ class Study:
     min_time_s: float = 2.0
     budget_s: float | None = None
     by: str = "network"
+    task: Task | None = None
 
     def __post_init__(self) -> None:
         """Check every field once."""
@@ -61,7 +65,7 @@ class Study:
                 require_seconds(field, seconds)
         require_threads(self.threads)
         for name, shape in self.groups:
-            network(self.models[name], *batch_and_size(shape))  # it checks the sizes that it can have
+            self.tree(name, shape)  # it checks the sizes that it can have
         parse_device(self.device)
         if self.dtype == TF32 and not self.device.startswith("cuda"):
             raise UsageError(f"dtype {TF32!r} on {self.device}: it is CUDA's alone", hint="float32 or bfloat16")
@@ -70,8 +74,18 @@ class Study:
         for mode in self.modes:
             if mode not in MODES:
                 raise unknown_name("mode", mode, MODES)
+            if self.task and mode in INFERENCE_ONLY:
+                others = " or ".join(each for each in MODES if each not in INFERENCE_ONLY)
+                raise UsageError(
+                    f"task {self.task.name} in mode {mode!r}: it is for classifiers alone", hint=f"measure {others}"
+                )
             if self.backward and mode in INFERENCE_ONLY:
                 raise UsageError(f"backward with mode {mode!r}: it is for inference alone", hint="measure plain or compile")
+        if self.task and self.by == "layer":
+            raise UsageError(
+                f"task {self.task.name} by layer: must be the network as a whole",
+                hint="mpvit layers --task has each layer's work",
+            )
         if self.by == "layer" and (self.modes != ("plain",) or self.backward):
             raise UsageError("by layer: must be the forward pass in mode plain alone, other modes have other layers")
 
@@ -79,6 +93,11 @@ class Study:
     def items(self) -> str:
         """The dtype of weights and images: TF32 is one of products alone."""
         return "float32" if self.dtype == TF32 else self.dtype
+
+    def tree(self, name: str, shape: Shape) -> Block:
+        """Return the operations of the network ``name`` on an input of ``shape``."""
+        config, sizes = self.models[name], batch_and_size(shape)
+        return dense.network(config, self.task, *sizes) if self.task else network(config, *sizes)
 
     @property
     def groups(self) -> list[tuple[str, Shape]]:
