@@ -18,7 +18,7 @@ from mpvit.counting.isolation import fresh_model
 from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError
 from mpvit.model.card import Card, Preprocessing
 from mpvit.model.network import MPViT
-from mpvit.model.weights import WeightsFile, fill, read_weights
+from mpvit.model.weights import Saved, WeightsFile, fill, read_weights, require_classifier
 from mpvit.prediction.images import PUBLISHED, preprocess, read_image
 from mpvit.prediction.results import Classifier, ClassScore, Prediction
 from mpvit.variants import DEFAULT_VARIANT, NETWORKS, get_config
@@ -87,6 +87,7 @@ def load_network(
     Raises ``WeightsError`` for a file that is damaged or does not fit, ``UsageError`` where it contradicts ``variant``.
     """
     content = read_weights(weights)
+    require_classifier(content)
     config = _config_of(content, variant)
     names = _class_names(config, content, classes)
     model = fresh_model(config, "cpu")
@@ -97,7 +98,7 @@ def load_network(
             raise
         hint = f"the file does not say its variant, so it was taken for {DEFAULT_VARIANT}: name it with --variant"
         raise WeightsError(str(error), hint=hint) from None
-    return _network(model, names, _label(weights), device, content.card)
+    return _network(model, names, weights, device, content.card)
 
 
 def random_network(variant: str | None = None, classes: Path | None = None, device: torch.device | None = None) -> Network:
@@ -111,14 +112,23 @@ def random_network(variant: str | None = None, classes: Path | None = None, devi
 
 
 def _network(
-    model: MPViT, classes: tuple[str, ...], weights: str | None, device: torch.device | None, card: Card | None = None
+    model: MPViT, classes: tuple[str, ...], weights: Path | None, device: torch.device | None, card: Card | None = None
 ) -> Network:
     place = device or torch.device("cpu")
-    name = next((name for name, config in NETWORKS.items() if config.stages == model.config.stages), "custom")
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    trained = card.trained if card else None
-    about = Classifier(name, weights, str(place), torch.get_num_threads(), dtype, trained)
-    return Network(model.to(place), classes, (card and card.preprocessing) or PUBLISHED, about)
+    return Network(model.to(place), classes, (card and card.preprocessing) or PUBLISHED, about(model, weights, place, card))
+
+
+def about(model: Saved, weights: Path | None, device: torch.device, card: Card | None = None) -> Classifier:
+    """Return what a network is that answers: ``weights`` is its file, None where they are random."""
+    return Classifier(
+        model=next((name for name, config in NETWORKS.items() if config.stages == model.config.stages), "custom"),
+        weights=_label(weights) if weights else None,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        dtype=str(next(iter(model.state_dict().values())).dtype).removeprefix("torch."),
+        training=card.trained if card else None,
+        task=(card and card.task) or "",
+    )
 
 
 def _label(weights: Path) -> str:
@@ -221,8 +231,13 @@ def _predictions(model: MPViT, classes: Sequence[str], images: Sequence[Path], c
         prepared = [_try_preparing(path, config) for path in batch]
         scores = iter(_probabilities(model, [image for image in prepared if not isinstance(image, str)]))
         for path, image in zip(batch, prepared, strict=True):
-            name = os.fsencode(path).decode(errors="backslashreplace")  # a name need not be UTF-8, what is printed must
+            name = printable(path)
             yield Prediction(name, error=image) if isinstance(image, str) else _best(name, next(scores), classes, config.top)
+
+
+def printable(path: Path) -> str:
+    """Return a file's name as it can be printed: it need not be UTF-8, what is printed must."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _try_preparing(path: Path, config: InferenceConfig) -> NDArray[np.float32] | str:
@@ -244,12 +259,15 @@ def _probabilities(model: MPViT, images: Sequence[NDArray[np.float32]]) -> Tenso
     try:
         logits = model(torch.from_numpy(np.stack(images)).to(parameter))
     except (RuntimeError, MemoryError) as error:  # torch's own out-of-memory errors are RuntimeErrors
-        reason = str(error).strip().partition("\n")[0]
-        raise MpvitError(
-            f"the network failed on {len(images)} images of {images[0].shape[-1]} pixels: {reason}",
-            hint="a smaller size or batch needs less memory",
-        ) from error
+        raise failed(error, len(images), images[0].shape[-1]) from error
     return logits.cpu().double().softmax(-1)
+
+
+def failed(error: Exception, images: int, pixels: int) -> MpvitError:
+    """Return the error of a network that fails on so many images of a width in pixels."""
+    reason = str(error).strip().partition("\n")[0]
+    hint = "a smaller size or batch needs less memory"
+    return MpvitError(f"the network failed on {images} images of {pixels} pixels: {reason}", hint=hint)
 
 
 def _best(image: str, probabilities: Tensor, classes: Sequence[str], top: int) -> Prediction:
