@@ -59,9 +59,7 @@ def predict(
     An image that cannot be read is reported, the others still run, and the exit code is 1.
 
     Examples:
-      mpvit predict digit.png --variant digits-nano
-
-      mpvit predict cat.jpg holiday/ --weights run/weights.safetensors --top 3 --format json
+      mpvit predict digit.png holiday/ --variant digits-nano --top 3 --format json
 
       mpvit predict street.jpg --weights segmenter/weights.safetensors --plot overlay.png --masks masks
     """

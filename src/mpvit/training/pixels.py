@@ -2,7 +2,8 @@
 
 The intersection over union of a class is that of its pixels in all pictures together; their mean goes over the classes that
 masks or answers hold (Everingham et al., IJCV 111, 2015, section 4.3). Intervals are percentiles over pictures drawn with
-replacement (Efron, Ann. Stat. 7, 1979): pixels of one picture are no independent trials.
+replacement (Efron, Ann. Stat. 7, 1979): pixels of one picture are no independent trials. The mean goes over the same classes in
+each draw; one that a draw has no pixel of counts there as in all pictures, else the mean would move with what is left out.
 """
 
 from __future__ import annotations
@@ -126,9 +127,9 @@ class Pixels:
             raise MpvitError("no pixel of the pictures held out has a class", hint="255 in a mask stands for none")
         counts = torch.stack(self.counts).numpy()  # (pictures, 3, classes)
         drawn = _drawn(counts)
-        miou = float(np.nanmean(_ious(counts.sum(0))))
-        low, high = _percentiles(np.nanmean(drawn.ious, axis=1))
-        ious = [None if np.isnan(each) else float(each) for each in _ious(counts.sum(0))]
+        whole = _ious(counts.sum(0))
+        low, high = _percentiles(np.nanmean(np.where(np.isnan(drawn.ious), whole, drawn.ious), axis=1))
+        ious = [None if np.isnan(each) else float(each) for each in whole]
         return PixelsFound(
             confusion=tuple(tuple(row) for row in self.confusion.tolist()),
             loss=self.loss / pixels,
@@ -136,7 +137,7 @@ class Pixels:
             iou_intervals=tuple(
                 None if own is None else _percentiles(each) for own, each in zip(ious, drawn.ious.T, strict=True)
             ),
-            overlap=Overlap(miou=miou, low=low, high=high, pixels=pixels),
+            overlap=Overlap(miou=float(np.nanmean(whole)), low=low, high=high, pixels=pixels),
             accuracy_interval=_percentiles(drawn.accuracy),
             seconds=seconds,
         )
