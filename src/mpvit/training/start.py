@@ -42,10 +42,10 @@ def begin(
     ``network`` and ``recipe`` come with their names; the network, or the segmenter on it that ``task`` names, gets as many
     classes as the data has. Errors are those of ``open_data``, ``Data``, ``require_maskable`` and ``Run.begin``.
     """
+    opened = open_data(data, masked=bool(task))
     if task:
         require_maskable(recipe[1])
         require_levels(network[1], get_segmenter(task, 1))
-    opened = open_data(data, masked=bool(task))
     opened.require_trainable()
     opened = readable(opened, accelerator, workers, watch)
     opened.require_trainable()
