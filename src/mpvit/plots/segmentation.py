@@ -30,7 +30,9 @@ of it is the first class's, which often is the ground."""
 _HATCHES = ("", "////", "....", "xxxx", "----")
 """What the hues are drawn with when they begin anew, from the tenth class behind the first on."""
 
-_OPACITY = 0.6
+_OPACITY, _PALE = 0.65, 0.5
+"""Of the colours, and how much of a picture's contrast stays below them: else black ink would hide which colour it is."""
+
 _LETTERS = 8
 _LARGEST_SIDE = 600
 """Pixels of a panel's side: more are not seen."""
@@ -77,7 +79,7 @@ def _patch(index: int, name: str) -> Patch:
 
 def _draw(axes: Axes, indices: NDArray[np.uint8], picture: NDArray[np.uint8], names: dict[int, str]) -> None:
     """Draw the classes of a picture: its greys below their colours, hatches, and a name in the middle of what is large."""
-    grey = picture.mean(2, keepdims=True) / 255
+    grey = 1 - _PALE * (1 - picture.mean(2, keepdims=True) / 255)
     colors = np.zeros((256, 3))
     for index in names:
         colors[index] = to_rgb(style(index)[0])

@@ -86,8 +86,8 @@ def confusion_figure(found: Evaluation | SegmenterEvaluation) -> Figure:
     axes.tick_params(labelsize=_LETTERS, length=0)
     axes.set_xlabel("class that the network names", fontsize=_LETTERS + 1)
     axes.set_ylabel("class" if whole else "class, % of its pixels", fontsize=_LETTERS + 1)
-    said = f"{found.correct} of {found.images} right"
+    said = f"{found.model} on {found.data}: {found.correct} of {found.images} right"
     if isinstance(found, SegmenterEvaluation):
-        said = f"{100 * found.pixel_accuracy:.2f} % of pixels right, mIoU {100 * found.overlap.miou:.2f} %"
-    axes.set_title(f"{found.model} on {found.data}: {said}", fontsize=_LETTERS + 1)
+        said = f"{found.task} on {found.model}, {found.data}:\n{100 * found.pixel_accuracy:.2f} % of pixels right, mIoU {100 * found.overlap.miou:.2f} %"
+    axes.set_title(said, fontsize=_LETTERS + 1)
     return figure

@@ -153,7 +153,7 @@ RECIPES = {
     "segment-small": Recipe(
         size=64,
         crop=1.0,
-        epochs=12,
+        epochs=10,
         batch=16,
         rate=6.4e-2,
         warmup=1,
