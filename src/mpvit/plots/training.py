@@ -88,6 +88,7 @@ def confusion_figure(found: Evaluation | SegmenterEvaluation) -> Figure:
     axes.set_ylabel("class" if whole else "class, % of its pixels", fontsize=_LETTERS + 1)
     said = f"{found.model} on {found.data}: {found.correct} of {found.images} right"
     if isinstance(found, SegmenterEvaluation):
-        said = f"{found.task} on {found.model}, {found.data}:\n{100 * found.pixel_accuracy:.2f} % of pixels right, mIoU {100 * found.overlap.miou:.2f} %"
+        right, miou = (f"{100 * share:.2f} %" for share in (found.pixel_accuracy, found.overlap.miou))
+        said = f"{found.task} on {found.model}, {found.data}:\n{right} of pixels right, mIoU {miou}"
     axes.set_title(said, fontsize=_LETTERS + 1)
     return figure
