@@ -3,11 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-<<<<<<< HEAD
-.PHONY: report test slow check bench digits record record-counts record-study record-segmenter record-times mutants clean
-=======
-.PHONY: report test slow check bench digits record record-counts record-study record-longer record-times mutants clean
->>>>>>> main
+.PHONY: report test slow check bench digits record record-counts record-study record-longer record-segmenter record-times mutants clean
 
 report: $(READY)  ## count all four variants, print the table, and write it, what attention costs and the whole page to out/
 	mkdir -p out
@@ -69,7 +65,6 @@ record-study: $(READY)  ## what paths are worth on scales, and what those of dig
 	cp out/scales/ablations.json out/scales/*.md out/scales/*.svg reports/scales/
 	$(BIN)/mpvit report --from reports/report --study reports/scales --weights src/mpvit/data/digits-nano.safetensors
 
-<<<<<<< HEAD
 record-segmenter: $(READY)  ## a segmenter of digits on textures, and what it sees: a quarter of an hour on one core
 	rm -rf out/segmenter
 	$(BIN)/mpvit train --task semantic-fpn digits-on-textures --threads 1 -o out/segmenter
@@ -79,11 +74,10 @@ record-segmenter: $(READY)  ## a segmenter of digits on textures, and what it se
 	$(BIN)/mpvit eval digits-on-textures --weights out/segmenter/weights.safetensors --threads 1 -o reports/segmenter/eval.md
 	$(BIN)/mpvit predict out/segmenter/pictures --weights out/segmenter/weights.safetensors --plot reports/segmenter/overlay.png -o reports/segmenter/overlay.json
 	cp out/segmenter/curves.svg out/segmenter/log.jsonl reports/segmenter/
-=======
+
 record-longer: $(READY)  ## what paths are worth after more epochs: some seven minutes on a GPU, and not part of record
 	$(BIN)/mpvit ablate paths=1,2,3 --config reports/scales/scales-nano.toml --train scales --epochs 12 --set batch=128 --set rate=0.01 --set warmup=1 --set shift=0 --seeds 5 --jobs 20 --device cuda -o out/scales_longer
 	cp out/scales_longer/ablations.json out/scales_longer/*.md out/scales_longer/*.svg reports/scales_longer/
->>>>>>> main
 
 mutants: $(READY)  ## changes of the code that no test sees: for hours, not in the gate; reports/mutation.md has what was found
 	$(BIN)/python -m pip install --quiet mutmut==3.8.1

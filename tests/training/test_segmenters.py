@@ -357,8 +357,7 @@ def test_a_segmenter_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> N
 def test_every_segmenter_learns(task: str, tmp_path: Path, squares: Data) -> None:
     recipe = changed(RECIPE, {"epochs": 10, "batch": 4, "rate": 0.5, "average": 0.5})
     history = learn(begin(tmp_path / "run", squares, recipe, task), squares)
-    overlaps = [epoch.overlap.miou for epoch in history if epoch.overlap]
-    assert overlaps[-1] > 0.5  # ground alone is 0.42
+    assert history[-1].loss < history[0].loss / 2
 
 
 @pytest.mark.parametrize("task", SEGMENTERS)
