@@ -93,24 +93,32 @@ def require_classifier(content: WeightsFile) -> None:
 
 
 def read_task(path: Path) -> str | None:
-    """Return the task in a file's card, None where it has none or cannot be read; its tensors are not."""
+    """Return the task in a file's card, None where it has none or is damaged; its tensors are not read.
+
+    Raises ``WeightsError`` where there is no file to read.
+    """
+    if not _is_safetensors(path):
+        return None
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return read_card(file.metadata() or {}).task
-    except (safetensors.SafetensorError, OSError, ValueError, WeightsError):
+    except (safetensors.SafetensorError, OSError, WeightsError):  # reading all of it says so
         return None
 
 
 def read_weights(path: str | Path) -> WeightsFile:
     """Read a weights file of either layout, told apart by its content; raise ``WeightsError`` where it is damaged."""
     path = Path(path)
+    return _read_safetensors(path) if _is_safetensors(path) else _read_checkpoint(path)
+
+
+def _is_safetensors(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            start = file.read(9)
+            return file.read(9)[8:] == b"{"
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise WeightsError(f"cannot read weights {str(path)!r}: {reason}") from None
-    return _read_safetensors(path) if start[8:] == b"{" else _read_checkpoint(path)
 
 
 def fill(model: Saved, weights: WeightsFile) -> None:
