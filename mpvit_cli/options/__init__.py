@@ -28,6 +28,7 @@ from mpvit_cli.options.pictures import Crop as Crop
 from mpvit_cli.options.pictures import Side as Side
 from mpvit_cli.options.pictures import Weights as Weights
 from mpvit_cli.options.pictures import WeightsOrExported as WeightsOrExported
+from mpvit_cli.options.pictures import check_segmenter as check_segmenter
 from mpvit_cli.options.pictures import weights as weights
 from mpvit_cli.options.reading import ALL as ALL
 from mpvit_cli.options.reading import LONGEST as LONGEST

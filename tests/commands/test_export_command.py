@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_network_of_ones_own_is_exported_and_says_how_far_it_is_from_torch(folder: Path) -> None:
-    found = rows(call(*"export --random-init --config mine.toml --size 32 --batch 2 -o a.pt2 --format json".split()))
+    found = rows(call(*["export", "--random-init", "--config", "mine.toml", "--size", "32", "--batch", "2", "-o", "a.pt2", "--format", "json"]))
     assert [(row["table"], row["target"], row["input_shape"], row["dtype"]) for row in found] == [
         ("differences", "pt2", [2, 3, 32, 32], "float32")
     ]
@@ -45,7 +45,7 @@ def test_a_network_of_ones_own_is_exported_and_says_how_far_it_is_from_torch(fol
 
 def test_nothing_is_written_where_the_engine_differs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mpvit.export.make.TOLERANCES", {"float16": 0.0})
-    done = call(*"export --random-init --config mine.toml --size 32 --dtype float16 -o a.pt2".split())
+    done = call(*["export", "--random-init", "--config", "mine.toml", "--size", "32", "--dtype", "float16", "-o", "a.pt2"])
     assert done.code == 1
     assert re.match(
         r"Error: torch .* on 1×3×32×32, float16: its logits are .* from torch's, more than 0: not written\n", done.err

@@ -92,6 +92,17 @@ TASKS: dict[str, Task] = {
 ADE20K's 150."""
 
 
+SEGMENTERS = ("semantic-fpn", "segformer", "upernet")
+"""Tasks whose raw output is logits of each pixel, the lightest head's training first: those that ``mpvit train`` takes."""
+
+
+def get_segmenter(name: str, classes: int) -> Task:
+    """Return the task of a segmenter for so many classes; raise ``UsageError`` for another name."""
+    if name not in SEGMENTERS:
+        raise unknown_name("task of training", name, SEGMENTERS)
+    return replace(TASKS[name], classes=classes)
+
+
 def get_tasks(names: Sequence[str], **numbers: int | None) -> list[Task]:
     """Return the tasks of these names with ``numbers`` instead of their own: classes, proposals or detections.
 
