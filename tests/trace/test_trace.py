@@ -75,7 +75,7 @@ def test_the_closed_form_is_what_a_detector_or_segmenter_does(name: str) -> None
 
 
 @pytest.mark.slow
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(configs(fewest_stages=4, most_stages=4), shapes())
 def test_it_is_on_random_backbones(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     for name in TASKS:
