@@ -108,7 +108,6 @@ def test_a_network_whose_logits_are_no_numbers_is_not_handed_out() -> None:
         ({"dtype": "int4"}, "unknown dtype 'int4'"),
         ({"dynamic": ("batches",)}, "unknown dynamic 'batches'"),
         ({"batch": 0}, "batch = 0: must be at least 1"),
-        ({"dynamic": ("size",), "size": (224, 16)}, "size = 224×16: with open sizes must be at least 32 a side"),
     ],
 )
 def test_what_cannot_be_asked_for_is_named(asked: dict[str, object], said: str) -> None:

@@ -30,10 +30,30 @@ def model_bytes(network: MPViT, asked: Export, metadata: Mapping[str, str], dtyp
     import torch
 
     program = exported_program(network, asked, getattr(torch, dtype))
-    with quiet():
-        made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT])
+    try:
+        with quiet():
+            made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT])
+    except Exception as error:  # the exporter raises anything
+        kind = "the fused network" if asked.fused else "the network"
+        opened = f" with {' and '.join(asked.dynamic)} open" if asked.dynamic else ""
+        raise MpvitError(
+            f"torch cannot write {kind}{opened} as ONNX: {one_line(error.__cause__ or error)}",
+            hint="leave --dynamic away: the file is then for one batch and size" if asked.dynamic else "",
+        ) from error
     assert made is not None  # noqa: S101 - without a file's name it returns the program
-    return _serialised(made.model_proto, metadata)
+    model = made.model_proto
+    _name_axes(model)
+    return _serialised(model, metadata)
+
+
+def _name_axes(model: Any) -> None:  # noqa: ANN401 - onnx.ModelProto
+    """Call what is open of the images by its name wherever its symbol of torch stands alone."""
+    axes = zip(model.graph.input[0].type.tensor_type.shape.dim, ("batch", "", "height", "width"), strict=True)
+    names = {dim.dim_param: name for dim, name in axes if dim.dim_param}
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
 
 
 def _serialised(model: Any, metadata: Mapping[str, str]) -> bytes:  # noqa: ANN401 - onnx.ModelProto
