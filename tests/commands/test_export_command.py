@@ -8,6 +8,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
@@ -95,8 +96,7 @@ def test_what_cannot_be_asked_for_is_one_line_and_a_hint(options: str, folder: P
 
 @pytest.mark.parametrize(("suffix", "library"), [(".onnx", "onnxscript"), (".xml", "openvino")])
 def test_a_missing_library_says_what_brings_it(suffix: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = extras.find_spec
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == library else found(name))
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == library else find_spec(name))
     done = call("export", "--variant", "digits-nano", "-o", f"a{suffix}")
     assert done.code == 1
     assert done.err == (f"Error: {library} is not installed, which this needs\nHint: pip install 'mpvit[export]' brings it\n")

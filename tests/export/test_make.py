@@ -96,7 +96,7 @@ def test_what_is_too_far_from_torch_is_not_handed_out(target: str, monkeypatch: 
 def test_a_network_whose_logits_are_no_numbers_is_not_handed_out() -> None:
     damaged = network()
     with torch.no_grad():
-        damaged.stem[0].conv.weight[0] = torch.nan  # type: ignore[union-attr]  # a parameter
+        next(damaged.parameters())[0] = torch.nan
     with pytest.raises(MpvitError, match="its logits are nan from torch's"):
         make.make("small", damaged, CARD, Export(target="pt2", size=(32, 32)))
 
