@@ -61,6 +61,8 @@ class PathLinears(Folded):
 
     def side_by_side(self, x: Tensor, paths: slice) -> Tensor:
         """Map (g, rows, in) -> (rows, g, out)."""
+        if torch.compiler.is_compiling():
+            return self.one_by_one(x, paths).transpose(0, 1)  # the engines and compilers that take a graph write where they like
         bias = self.bias[paths]
         y = x.new_empty(x.shape[1], *bias.shape).copy_(bias)  # never a view of the bias, as expand() is at one row
         y.transpose(0, 1).baddbmm_(x, self.weight[paths])
@@ -68,11 +70,17 @@ class PathLinears(Folded):
 
     def one_by_one(self, x: Tensor, paths: slice) -> Tensor:
         """Map (g, rows, in) -> (g, rows, out)."""
+        if torch.compiler.is_compiling():
+            parts = zip(self.bias[paths], x, self.weight[paths], strict=True)
+            return torch.stack([torch.addmm(bias, part, weight) for bias, part, weight in parts])
         return torch.baddbmm(self.bias[paths].unsqueeze(1), x, self.weight[paths])
 
-    def add_to(self, stream: Tensor, x: Tensor, paths: slice) -> None:
-        """Add the map of ``x``, (g, rows, in), to ``stream``, (rows, g, out)."""
+    def add_to(self, stream: Tensor, x: Tensor, paths: slice) -> Tensor:
+        """Add the map of ``x``, (g, rows, in), to ``stream``, (rows, g, out), and return it."""
+        if torch.compiler.is_compiling():
+            return stream + self.side_by_side(x, paths)
         stream.add_(self.bias[paths]).transpose(0, 1).baddbmm_(x, self.weight[paths])
+        return stream
 
 
 class FusedFusion(Folded):

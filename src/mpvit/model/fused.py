@@ -92,34 +92,40 @@ class FusedLayer(nn.Module):
         others = (layer.attention for layer in layers if layer.attention.kind is not factorized.KIND)
         self.attentions = nn.ModuleList(AnyAttention(attention, dtype) for attention in others)
 
-    def forward(self, x: Tensor, crpe: FusedConv | None, paths: slice) -> None:
-        """Update (b, h, w, g·c) in place."""
+    def forward(self, x: Tensor, crpe: FusedConv | None, paths: slice) -> Tensor:
+        """Map (b, h, w, g·c) -> (b, h, w, g·c), the input overwritten."""
         batch, height, width, channels = x.shape
         rows, count = batch * height * width, paths.stop - paths.start
         dim = channels // count
         stream = x.view(rows, count, dim)
         tokens = functional.layer_norm(stream, (dim,), eps=LAYER_NORM_EPS).transpose(0, 1)  # (g, rows, c)
-        query, key, value = (linear.side_by_side(tokens, paths).view(x.shape) for linear in (self.query, self.key, self.value))
+        query, key, value = (linear.side_by_side(tokens, paths).reshape(x.shape) for linear in (self.query, self.key, self.value))
         window = slice(paths.start * dim, paths.stop * dim)
         attended = torch.zeros_like(query) if crpe is None else crpe(value, window).mul_(query)  # (b, h, w, g·c)
-        self._attend(query, key, value, attended, paths)
-        self.projection.add_to(stream, attended.view(rows, count, dim).transpose(0, 1), paths)
+        attended = self._attend(query, key, value, attended, paths)
+        stream = self.projection.add_to(stream, attended.view(rows, count, dim).transpose(0, 1), paths)
         tokens = functional.layer_norm(stream, (dim,), eps=LAYER_NORM_EPS).transpose(0, 1)
-        self.contract.add_to(stream, functional.gelu(self.expand.one_by_one(tokens, paths)), paths)
+        stream = self.contract.add_to(stream, functional.gelu(self.expand.one_by_one(tokens, paths)), paths)
+        return stream.reshape(x.shape)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, paths: slice) -> None:
-        """Add the attention to ``out``; all are (b, h, w, g·c), ``key`` may be overwritten."""
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, paths: slice) -> Tensor:
+        """Return ``out`` with the attention added to it; all are (b, h, w, g·c), ``key`` may be overwritten."""
         batch, height, width, channels = query.shape
         heads = self.heads * (paths.stop - paths.start)
-        per_head = (batch, height * width, heads, channels // heads)
-        query, key, value, out = (x.view(per_head).transpose(1, 2) for x in (query, key, value, out))  # (b, g·heads, n, d)
+        channels_per_head = channels // heads
+        per_head = (batch, height * width, heads, channels_per_head)
+        q, k, v, attended = (x.view(per_head).transpose(1, 2) for x in (query, key, value, out))  # (b, g·heads, n, d)
+        if not self.attentions and torch.compiler.is_compiling():
+            context = channels_per_head**-0.5 * (k.softmax(2).mT @ v)  # (b, g·heads, d, d)
+            return out + (q @ context).transpose(1, 2).reshape(out.shape)
         if not self.attentions:
             attend = _attend_by_image if _in_parts(query) else _attend_at_once
-            attend(query, key, value, out)
-            return
-        parts = zip(*(x.split(self.heads, dim=1) for x in (query, key, value, out)), strict=True)
+            attend(q, k, v, attended)
+            return out
+        parts = zip(*(x.split(self.heads, dim=1) for x in (q, k, v, attended)), strict=True)
         for attention, (q, k, v, part) in zip(list(self.attentions)[paths], parts, strict=True):
             part.add_(attention(q, k, v, (height, width)))
+        return out
 
 
 class FusedLocalBranch(nn.Module):
@@ -174,13 +180,13 @@ class FusedStage(nn.Module):
         rows = math.prod(grid)
         total = None if self.local is None else self.fusion.add(None, self.local(maps[0]).view(rows, dim), 0)
         of_paths = 0 if self.local is None else dim  # the first channel of the paths' in the fusion
-        count = len(maps) if not _in_parts(x) or rows <= SIDE_BY_SIDE_ROWS else 1
+        count = 1 if torch.compiler.is_compiling() or (_in_parts(x) and rows > SIDE_BY_SIDE_ROWS) else len(maps)
         for first in range(0, len(maps), count):
             paths, channels = slice(first, first + count), slice(first * dim, (first + count) * dim)
             x = torch.cat(maps[paths], dim=-1) if count > 1 else maps[first]  # (b, h, w, g·c)
             for layer in self.layers:
                 x = x if self.cpe is None else self.cpe(x, channels)
-                layer(x, self.crpe, paths)
+                x = layer(x, self.crpe, paths)
             total = self.fusion.add(total, x.view(rows, -1), of_paths + channels.start)
         assert total is not None  # noqa: S101 - a stage has a path
         return functional.hardswish(self.fusion.finish(total), inplace=True).view(*grid, -1)
