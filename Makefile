@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: report test slow check bench digits record record-counts record-study record-times mutants clean
+.PHONY: report test slow check bench digits record record-counts record-study record-gpu record-times mutants clean
 
 report: $(READY)  ## count all four variants, print the table, and write it, what attention costs and the whole page to out/
 	mkdir -p out
@@ -64,6 +64,11 @@ record-study: $(READY)  ## what paths are worth on scales, and what those of dig
 	$(BIN)/mpvit ablate paths=1,2,3,4 --config reports/scales/scales-nano.toml --train scales --epochs 4 --set batch=32 --set warmup=1 --set shift=0 --seeds 5 --jobs 2 --match macs -o out/scales
 	cp out/scales/ablations.json out/scales/*.md out/scales/*.svg reports/scales/
 	$(BIN)/mpvit report --from reports/report --study reports/scales --weights src/mpvit/data/digits-nano.safetensors
+
+record-gpu: $(READY)  ## what a GPU was needed for: some eight minutes on one, and not part of record
+	$(BIN)/mpvit ablate paths=1,2,3 --config reports/scales/scales-nano.toml --train scales --epochs 12 --set batch=128 --set rate=0.01 --set warmup=1 --set shift=0 --seeds 5 --jobs 20 --device cuda -o out/scales_longer
+	$(BIN)/mpvit compare-attn --measure --device cuda --budget 15 --kind softmax,sdpa,factorized,factorized_crpe --plot reports/attention_cuda.svg -o reports/attention_cuda.json
+	cp out/scales_longer/ablations.json out/scales_longer/*.md out/scales_longer/*.svg reports/scales_longer/
 
 mutants: $(READY)  ## changes of the code that no test sees: for hours, not in the gate; reports/mutation.md has what was found
 	$(BIN)/python -m pip install --quiet mutmut==3.8.1
