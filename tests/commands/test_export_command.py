@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx
 import pytest
 from commandline import call, rows
-from exports import CARD, SMALL, foreign
+from exports import CARD, SMALL, foreign, network
 from PIL import Image
 
 from mpvit import extras
@@ -258,6 +258,20 @@ def test_who_looks_inside_a_network_is_told_to_name_its_weights(exported: Path) 
     done = call("paths", "--weights", str(exported / "small.onnx"), "--view", "similarity")
     assert done.code == 1
     assert "is an exported network, which its engine runs whole: must be weights here" in done.err
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_exported_file_says_what_it_is(suffix: str, exported: Path) -> None:
+    path = exported / f"small{suffix}"
+    (row,) = rows(call("weights", "inspect", str(path), "--format", "json"))
+    beside = path.with_suffix(".bin").stat().st_size if suffix == ".xml" else 0
+    assert (row["layout"], row["bytes"]) == (SUFFIXES[suffix], path.stat().st_size + beside)
+    assert row["params"] == sum(each.numel() for each in network().parameters())
+    assert row["classes"] == list(CARD.classes or ())
+    assert row["trained"]["top1"] == 0.9
+    assert call("weights", "verify", str(path)).code == 0
+    assert call("weights", "verify", str(path), "--variant", "tiny").code == 3
+    assert "is an exported network" in call("weights", "convert", str(path), "--to", "published", "-o", "a.pth").err
 
 
 # ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────

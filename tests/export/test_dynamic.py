@@ -1,4 +1,4 @@
-"""Files that leave batch and size open, on the network that the issue of the export names and on drawn ones."""
+"""Files that leave batch and size open, on a published network and on drawn ones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import configs
 
 from mpvit.config import ModelConfig
@@ -43,11 +44,11 @@ def test_tiny_agrees_with_torch_at_any_batch_and_size(suffix: str, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", SUFFIXES.values())
-@settings(max_examples=10)
-@given(config=configs(fewest_stages=1, most_stages=2))
-def test_drawn_networks_agree_with_torch_at_any_batch_and_size(target: str, config: ModelConfig) -> None:
+@settings(max_examples=5)
+@given(config=configs(), fused=st.booleans())
+def test_drawn_networks_agree_with_torch_at_any_batch_and_size(target: str, config: ModelConfig, *, fused: bool) -> None:
     """``make`` itself holds the engine against torch on nine kinds of batches, and raises where they differ."""
     network = random_network(replace(config, num_classes=max(config.num_classes, 1))).model
-    made = make("drawn", network, NO_CARD, Export(target=target, dynamic=("batch", "size"), size=(33, 47)))
+    made = make("drawn", network, NO_CARD, Export(target=target, dynamic=("batch", "size"), size=(33, 47), fused=fused))
     assert [each.shape[0] for each in made.differences] == [1, 3, 8] * 3
     assert max(each.relative for each in made.differences) <= 1e-5
