@@ -62,7 +62,9 @@ class PathLinears(Folded):
     def side_by_side(self, x: Tensor, paths: slice) -> Tensor:
         """Map (g, rows, in) -> (rows, g, out)."""
         if torch.compiler.is_compiling():
-            return self.one_by_one(x, paths).transpose(0, 1)  # the engines and compilers that take a graph write where they like
+            return self.one_by_one(x, paths).transpose(
+                0, 1
+            )  # the engines and compilers that take a graph write where they like
         bias = self.bias[paths]
         y = x.new_empty(x.shape[1], *bias.shape).copy_(bias)  # never a view of the bias, as expand() is at one row
         y.transpose(0, 1).baddbmm_(x, self.weight[paths])

@@ -99,7 +99,9 @@ class FusedLayer(nn.Module):
         dim = channels // count
         stream = x.view(rows, count, dim)
         tokens = functional.layer_norm(stream, (dim,), eps=LAYER_NORM_EPS).transpose(0, 1)  # (g, rows, c)
-        query, key, value = (linear.side_by_side(tokens, paths).reshape(x.shape) for linear in (self.query, self.key, self.value))
+        query, key, value = (
+            linear.side_by_side(tokens, paths).reshape(x.shape) for linear in (self.query, self.key, self.value)
+        )
         window = slice(paths.start * dim, paths.stop * dim)
         attended = torch.zeros_like(query) if crpe is None else crpe(value, window).mul_(query)  # (b, h, w, g·c)
         attended = self._attend(query, key, value, attended, paths)
