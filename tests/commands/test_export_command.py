@@ -220,6 +220,7 @@ DAMAGED: dict[str, tuple[str, Callable[[Path, Path], None], str]] = {
     "xml of nothing": ("a.xml", holding("a.xml", "a.bin", data=b"<a/>"), "OpenVINO cannot open it"),
     "truncated xml": ("small.xml", truncated("small.xml", 0.5), "OpenVINO cannot open it"),
     "truncated bin": ("small.xml", truncated("small.bin", 0.5), "'small.xml': "),
+    "bin instead of xml": ("small.bin", only("small.xml", "small.bin"), "'small.bin' holds the numbers of an exported network"),
     "another bin": ("small.xml", another_bin, "its .bin is another one"),
     "truncated pt2": ("small.pt2", truncated("small.pt2", 0.7), "torch cannot open it"),
     "any archive": ("a.pt2", holding("a.pt2", data=archive()), "torch cannot open it"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,7 @@ def open_bytes(files: Mapping[str, bytes], threads: int) -> Opened:
     try:
         session = onnxruntime.InferenceSession(files[".onnx"], options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - its errors have no common class
-        raise MpvitError(f"onnxruntime cannot open it: {one_line(error)}", hint="is it damaged, or no ONNX file?") from None
+        raise MpvitError(f"onnxruntime cannot open it: {_said(error)}", hint="is it damaged, or no ONNX file?") from None
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or inputs[0].type != _FLOAT or outputs[0].type != _FLOAT:
         given = ", ".join(f"{each.name} {each.type}" for each in inputs)
@@ -130,7 +131,7 @@ def open_bytes(files: Mapping[str, bytes], threads: int) -> Opened:
         try:
             logits: NDArray[Any] = session.run([outputs[0].name], {inputs[0].name: images})[0]
         except Exception as error:  # noqa: BLE001 - likewise
-            raise MpvitError(f"onnxruntime failed: {one_line(error)}") from None
+            raise MpvitError(f"onnxruntime failed: {_said(error)}") from None
         return logits
 
     return Opened(
@@ -139,6 +140,11 @@ def open_bytes(files: Mapping[str, bytes], threads: int) -> Opened:
         metadata=dict(session.get_modelmeta().custom_metadata_map),
         engine=f"onnxruntime {onnxruntime.__version__}",
     )
+
+
+def _said(error: Exception) -> str:
+    """Return the reason without the number of its kind: "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : reason"."""
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", one_line(error))
 
 
 def _lengths(shape: list[int | str | None]) -> list[int | None]:
