@@ -42,7 +42,7 @@ def foreign(shape: list[int | str], classes: int = 4, *, kind: int = 1) -> bytes
     """Return an ONNX file of somebody else: means of the channels times a matrix; ``kind`` is the input's type."""
     from onnx import helper, numpy_helper
 
-    matrix = np.arange(3 * classes, dtype=np.float32).reshape(3, classes)
+    matrix = np.arange(3 * classes, dtype=np.float32).reshape(3, classes)[: 1 if shape[1] == 1 else 3]
     nodes = [
         helper.make_node("Cast", ["x"], ["floats"], to=1),
         helper.make_node("ReduceMean", ["floats"], ["means"], axes=[2, 3], keepdims=0),

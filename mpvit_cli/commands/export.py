@@ -79,13 +79,12 @@ def export(
 ) -> None:
     """Write a network for onnxruntime, OpenVINO or torch.export, with its classes, preprocessing and configuration inside.
 
-    It runs in its engine beside torch before it is written, on every kind of batch that it allows; where they differ
-    nothing is written, and the exit code is 1.
+    First it runs in its engine beside torch; where they differ nothing is written, and the exit code is 1.
 
     Examples:
       mpvit export --variant digits-nano --dynamic batch -o digits.onnx
 
-      mpvit export --weights run/weights.safetensors --dtype int8 --data photos -o photos.xml
+      mpvit export --weights w.safetensors --dtype int8 --data photos -o photos.xml
     """
     terminal: Terminal = ctx.obj
     check_format(form)

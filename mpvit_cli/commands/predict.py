@@ -61,8 +61,6 @@ def predict(
     Examples:
       mpvit predict digit.png holiday/ --variant digits-nano --top 3 --format json
 
-      mpvit predict cat.jpg --weights tiny.onnx
-
       mpvit predict street.jpg --weights segmenter/weights.safetensors --plot overlay.png --masks masks
     """
     from mpvit.prediction import inference

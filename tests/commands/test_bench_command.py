@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import pytest
 import torch
 from commandline import COMMAND, environment, run, run_on_terminal, shown
 from matplotlib.text import Annotation, Text
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from mpvit import extras
 from mpvit.benchmark import ceilings
 from mpvit.benchmark import measure as benchmark
 from mpvit.benchmark.layers import layer_cases
-from mpvit.benchmark.modes import forward_and_backward
+from mpvit.benchmark.modes import MODES, forward_and_backward
 from mpvit.benchmark.results import LayerTime, NetworkTime
 from mpvit.benchmark.roofline import Ceilings, Timed, Work, moved_elements, network_work
 from mpvit.config import ModelConfig, StageConfig
@@ -327,7 +330,7 @@ def test_a_starved_process_ends_with_what_it_has(config: Path, tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
-def broken(_: MPViT, dtype: torch.dtype) -> None:
+def broken(_: MPViT, __: Tensor, dtype: torch.dtype) -> None:
     raise RuntimeError(f"no compiler for {dtype}")
 
 
@@ -345,6 +348,65 @@ def test_a_mode_that_fails_leaves_the_others(
     assert plain["latency_s"] > 0
     assert fused["error"] == "no compiler for torch.float32"
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("mode", ["onnxruntime", "openvino"])
+def test_a_mode_whose_library_is_missing_is_a_row_of_all_and_an_error_by_name(
+    mode: str, bench: Callable[[str], tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"plain": MODES["plain"], mode: MODES[mode]}
+    monkeypatch.setattr("mpvit_cli.commands.bench.MODES", known)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == mode else find_spec(name))
+    assert bench("--mode all -o b.json")[0] == 0
+    plain, engine = rows(tmp_path / "b.json", "networks")
+    assert plain["latency_s"] > 0
+    assert engine["latency_s"] is None
+    assert engine["stopped"] == f"{mode} is not installed: pip install 'mpvit[export]'"
+    code, _, err = bench(f"--mode {mode}")
+    assert code == 1
+    assert f"{mode} is not installed" in err
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype", "said"),
+    [
+        ("onnxruntime", "bfloat16", "onnxruntime computes no bfloat16 on the CPU"),
+        ("openvino", "float16", "OpenVINO computes no float16 on this processor: it would take"),
+    ],
+)
+def test_what_an_engine_does_not_compute_in_is_said(
+    mode: str, dtype: str, said: str, bench: Callable[[str], tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code = bench(f"--mode {mode} --dtype {dtype} -o b.json")[0]
+    (row,) = rows(tmp_path / "b.json", "networks")
+    if row["error"] is None:  # this processor does
+        assert row["relative_difference"] <= 0.02
+    else:
+        assert code == 1
+        assert row["error"].startswith(said)
+
+
+def test_engines_are_timed_beside_torch(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
+    assert bench("--mode plain,onnxruntime,openvino -o b.json -o b.md")[0] == 0
+    found = rows(tmp_path / "b.json", "networks")
+    assert [row["mode"] for row in found] == ["plain", "onnxruntime", "openvino"]
+    assert len({len(row["samples_s"]) > 0 for row in found}) == 1
+    for row in found[1:]:
+        assert row["relative_difference"] <= 1e-5
+        assert row["peak_bytes"] is None  # torch's allocator sees none of it, which is not none
+        assert row["speedup_low"] <= row["speedup"] <= row["speedup_high"]
+        assert row["share_of_roof"] > 0
+    assert "| small | openvino | 2 |" in (tmp_path / "b.md").read_text()
+    said = notes(tmp_path / "b.json")
+    assert [note for note in said if note.startswith("onnxruntime and openvino: the plain network exported for each batch")]
+
+
+@pytest.mark.slow
+def test_every_mode_runs(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
+    assert bench("--mode all -o b.json")[0] == 0
+    found = rows(tmp_path / "b.json", "networks")
+    assert [row["mode"] for row in found] == list(MODES)
+    assert all(row["relative_difference"] <= 1e-4 and len(row["samples_s"]) >= 5 for row in found)
 
 
 # ── on paper and on a terminal ──────────────────────────────────────────────────────────────────────────────────────

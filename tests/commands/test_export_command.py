@@ -3,21 +3,25 @@
 import io
 import json
 import re
+import shlex
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import onnx
 import pytest
 from commandline import call, rows
-from exports import CARD, foreign
+from exports import CARD, SMALL, foreign, network
 from PIL import Image
 
 from mpvit import extras
 from mpvit.export import SUFFIXES
 
 CONFIG = "num_classes = 2\n[[stages]]\npaths = 1\nlayers = 1\ndim = 8\nheads = 2\nmlp_ratio = 1\n"
+MINE = "export --random-init --config mine.toml --size 32"
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_network_of_ones_own_is_exported_and_says_how_far_it_is_from_torch(folder: Path) -> None:
-    found = rows(call(*["export", "--random-init", "--config", "mine.toml", "--size", "32", "--batch", "2", "-o", "a.pt2", "--format", "json"]))
+    found = rows(call(*shlex.split(f"{MINE} --batch 2 -o a.pt2 --format json")))
     assert [(row["table"], row["target"], row["input_shape"], row["dtype"]) for row in found] == [
         ("differences", "pt2", [2, 3, 32, 32], "float32")
     ]
@@ -45,7 +49,7 @@ def test_a_network_of_ones_own_is_exported_and_says_how_far_it_is_from_torch(fol
 
 def test_nothing_is_written_where_the_engine_differs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mpvit.export.make.TOLERANCES", {"float16": 0.0})
-    done = call(*["export", "--random-init", "--config", "mine.toml", "--size", "32", "--dtype", "float16", "-o", "a.pt2"])
+    done = call(*shlex.split(f"{MINE} --dtype float16 -o a.pt2"))
     assert done.code == 1
     assert re.match(
         r"Error: torch .* on 1×3×32×32, float16: its logits are .* from torch's, more than 0: not written\n", done.err
@@ -60,7 +64,6 @@ UGLY = {
     "-o a.onnx --to openvino": ("'a.onnx' with --to openvino: must end in .xml", ""),
     "-o a.onnx --dtype bfloat16": ("unknown dtype 'bfloat16'", "'float16'"),
     "-o a.onnx --dynamic batch,sise": ("unknown dynamic 'sise'", "'size'"),
-    "-o a.onnx --dynamic size --size 16": ("size = 16×16: with open sizes must be at least 32 a side", ""),
     "-o a.onnx --batch 0": ("batch = 0: must be at least 1", ""),
     "-o a.onnx --size 0": ("a side must be from 1", ""),
     "-o a.onnx --dtype int8": ("--dtype int8: needs pictures", "--data"),
@@ -93,8 +96,7 @@ def test_what_cannot_be_asked_for_is_one_line_and_a_hint(options: str, folder: P
 
 @pytest.mark.parametrize(("suffix", "library"), [(".onnx", "onnxscript"), (".xml", "openvino")])
 def test_a_missing_library_says_what_brings_it(suffix: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = extras.find_spec
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == library else found(name))
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == library else find_spec(name))
     done = call("export", "--variant", "digits-nano", "-o", f"a{suffix}")
     assert done.code == 1
     assert done.err == (f"Error: {library} is not installed, which this needs\nHint: pip install 'mpvit[export]' brings it\n")
@@ -103,7 +105,7 @@ def test_a_missing_library_says_what_brings_it(suffix: str, library: str, monkey
 @pytest.mark.parametrize("target", ["no/folder/a.pt2", "taken.pt2"])
 def test_what_cannot_be_written_there_leaves_nothing(target: str, folder: Path) -> None:
     (folder / "taken.pt2").mkdir()
-    done = call(*f"export --random-init --config mine.toml --size 32 -o {target}".split())
+    done = call(*shlex.split(f"{MINE} -o {target}"))
     assert done.code == 1
     assert f"cannot write '{target}'" in done.err or f"cannot write '{folder / target}'" in done.err
     assert sorted(path.name for path in folder.iterdir()) == ["cat.png", "dog.png", "mine.toml", "taken.pt2"]
@@ -147,12 +149,28 @@ def truncated(name: str, share: float) -> Callable[[Path, Path], None]:
     return damage
 
 
-def holding(name: str, data: bytes) -> Callable[[Path, Path], None]:
-    return lambda _, here: [(here / name).write_bytes(data), None][1]
+def holding(*names: str, data: bytes) -> Callable[[Path, Path], None]:
+    def write(_: Path, here: Path) -> None:
+        for name in names:
+            (here / name).write_bytes(data)
+
+    return write
 
 
 def only(*names: str) -> Callable[[Path, Path], None]:
-    return lambda exported, here: [shutil.copy(exported / name, here) for name in names] and None
+    def copy(exported: Path, here: Path) -> None:
+        for name in names:
+            shutil.copy(exported / name, here)
+
+    return copy
+
+
+def weights_as_onnx(exported: Path, here: Path) -> None:
+    shutil.copy(exported / "small.safetensors", here / "a.onnx")
+
+
+def a_folder(_: Path, here: Path) -> None:
+    (here / "a.onnx").mkdir()
 
 
 def with_metadata(key: str, text: str) -> Callable[[Path, Path], None]:
@@ -181,34 +199,31 @@ def archive() -> bytes:
 
 DAMAGED: dict[str, tuple[str, Callable[[Path, Path], None], str]] = {
     "not there": ("none.onnx", only(), "cannot read 'none.onnx': No such file"),
-    "a folder": ("a.onnx", lambda _, here: (here / "a.onnx").mkdir(), "cannot read 'a.onnx': Is a directory"),
-    "empty": ("a.onnx", holding("a.onnx", b""), "onnxruntime cannot open it"),
-    "text": ("a.onnx", holding("a.onnx", b"hello" * 99), "onnxruntime cannot open it"),
+    "a folder": ("a.onnx", a_folder, "cannot read 'a.onnx': Is a directory"),
+    "empty": ("a.onnx", holding("a.onnx", data=b""), "onnxruntime cannot open it"),
+    "text": ("a.onnx", holding("a.onnx", data=b"hello" * 99), "onnxruntime cannot open it"),
     "truncated onnx": ("small.onnx", truncated("small.onnx", 0.6), "onnxruntime cannot open it"),
-    "a weights file by the name of onnx": (
-        "a.onnx",
-        lambda exported, here: shutil.copy(exported / "small.safetensors", here / "a.onnx") and None,
-        "onnxruntime cannot open it",
-    ),
-    "pixels last": ("a.onnx", holding("a.onnx", foreign(["n", "h", "w", 3])), "it takes ?×?×?×3: must be images"),
-    "no images": ("a.onnx", holding("a.onnx", foreign(["n", 7])), "it takes ?×7: must be images"),
-    "bytes": ("a.onnx", holding("a.onnx", foreign(["n", 3, "h", "w"], kind=2)), "it takes x tensor(uint8): must take one"),
-    "grey images": ("a.onnx", holding("a.onnx", foreign(["n", 1, "h", "w"])), "in_channels = 1: must be 3"),
-    "no square": ("a.onnx", holding("a.onnx", foreign(["n", 3, 32, 64])), "the file takes width = 64 alone"),
+    "weights called onnx": ("a.onnx", weights_as_onnx, "onnxruntime cannot open it"),
+    "pixels last": ("a.onnx", holding("a.onnx", data=foreign(["n", "h", "w", 3])), "it takes ?×?×?×3: must be images"),
+    "no images": ("a.onnx", holding("a.onnx", data=foreign(["n", 7])), "it takes ?×7: must be images"),
+    "bytes": ("a.onnx", holding("a.onnx", data=foreign(["n", 3, "h", "w"], kind=2)), "it takes x tensor(uint8): must take one"),
+    "grey images": ("a.onnx", holding("a.onnx", data=foreign(["n", 1, "h", "w"])), "in_channels = 1: must be 3"),
+    "no square": ("a.onnx", holding("a.onnx", data=foreign(["n", 3, 32, 64])), "the file takes width = 64 alone"),
     "classes are no list": ("small.onnx", with_metadata("mpvit.classes", "{"), "carries metadata that cannot be read"),
     "too few classes": ("small.onnx", with_metadata("mpvit.classes", '["a"]'), "names 1 classes, its network has 3"),
     "another configuration": (
         "small.onnx",
-        with_metadata("mpvit.config", json.dumps({"num_classes": 9, "stages": [{"paths": 1, "layers": 1, "dim": 8, "heads": 2, "mlp_ratio": 1}]})),
+        with_metadata("mpvit.config", json.dumps(asdict(replace(SMALL, num_classes=9)))),
         "is damaged: its network takes 3 channels to 3 classes, its configuration 3 to 9",
     ),
     "xml without bin": ("small.xml", only("small.xml"), "small.bin', which belongs to small.xml: No such file"),
-    "xml of nothing": ("a.xml", lambda _, here: [(here / f"a{each}").write_bytes(b"<a/>") for each in (".xml", ".bin")] and None, "OpenVINO cannot open it"),
+    "xml of nothing": ("a.xml", holding("a.xml", "a.bin", data=b"<a/>"), "OpenVINO cannot open it"),
     "truncated xml": ("small.xml", truncated("small.xml", 0.5), "OpenVINO cannot open it"),
     "truncated bin": ("small.xml", truncated("small.bin", 0.5), "'small.xml': "),
+    "bin instead of xml": ("small.bin", only("small.xml", "small.bin"), "'small.bin' holds the numbers of an exported network"),
     "another bin": ("small.xml", another_bin, "its .bin is another one"),
     "truncated pt2": ("small.pt2", truncated("small.pt2", 0.7), "torch cannot open it"),
-    "any archive": ("a.pt2", holding("a.pt2", archive()), "torch cannot open it"),
+    "any archive": ("a.pt2", holding("a.pt2", data=archive()), "torch cannot open it"),
 }  # fmt: skip
 
 
@@ -231,7 +246,7 @@ def test_a_file_that_is_no_use_gets_one_clear_line(case: str, exported: Path, fo
     [
         ("--size 64", "the file takes height = 32 alone"),
         ("--variant tiny", "holds another network, by the configuration in it"),
-        ("--classes mine.toml", "6 lines, the network has 3 classes"),
+        ("--classes mine.toml", "7 lines, the network has 3 classes"),
     ],
 )
 def test_what_contradicts_the_file_is_refused(options: str, said: str, exported: Path) -> None:
@@ -241,9 +256,23 @@ def test_what_contradicts_the_file_is_refused(options: str, said: str, exported:
 
 
 def test_who_looks_inside_a_network_is_told_to_name_its_weights(exported: Path) -> None:
-    done = call("paths", "cat.png", "--weights", str(exported / "small.onnx"), "--view", "similarity")
+    done = call("paths", "--weights", str(exported / "small.onnx"), "--view", "similarity")
     assert done.code == 1
     assert "is an exported network, which its engine runs whole: must be weights here" in done.err
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_an_exported_file_says_what_it_is(suffix: str, exported: Path) -> None:
+    path = exported / f"small{suffix}"
+    (row,) = rows(call("weights", "inspect", str(path), "--format", "json"))
+    beside = path.with_suffix(".bin").stat().st_size if suffix == ".xml" else 0
+    assert (row["layout"], row["bytes"]) == (SUFFIXES[suffix], path.stat().st_size + beside)
+    assert row["params"] == sum(each.numel() for each in network().parameters())
+    assert row["classes"] == list(CARD.classes or ())
+    assert row["trained"]["top1"] == 0.9
+    assert call("weights", "verify", str(path)).code == 0
+    assert call("weights", "verify", str(path), "--variant", "tiny").code == 3
+    assert "is an exported network" in call("weights", "convert", str(path), "--to", "published", "-o", "a.pth").err
 
 
 # ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────

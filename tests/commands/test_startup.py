@@ -35,6 +35,7 @@ CLOSED_FORM = [
     ["--help"],
     ["flops", "--help"],
     ["predict", "--help"],
+    ["export", "--help"],
     *[["flops", "--format", form] for form in FORMATS],
     ["flops", "--variant", "tiny", "--check", "--by", "layer"],
     ["flops", "--variant", "xsmal"],

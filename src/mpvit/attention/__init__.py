@@ -86,6 +86,10 @@ class Kind:
     option: str = ""
     default: int = 0
 
+    def __reduce__(self) -> tuple[Callable[[str], Kind], tuple[str]]:
+        """Copy and pickle by reference: there is one of each kind."""
+        return resolve, (next(where for where in KINDS.values() if resolve(where) is self),)
+
 
 KINDS = {
     "softmax": "mpvit.attention.softmax:KIND",

@@ -29,20 +29,20 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Map
     import torch
 
     directions = learned["features"]  # (m, d)
-    query, key = _features(query, directions, over=(-1,)), _features(key, directions, over=(-1, -2))
+    scale = sizes.head_dim**-0.25
+    query, key = _features(query * scale, directions, over=(-1,)), _features(key * scale, directions, over=(-1, -2))
     context = torch.einsum("bhnm,bhnv->bhmv", key, value)  # (B, h, m, d)
     sums = torch.einsum("bhnm,bhm->bhn", query, key.sum(dim=-2))  # (B, h, N)
     return torch.einsum("bhnm,bhmv->bhnv", query, context) / sums.unsqueeze(-1)
 
 
 def _features(x: Tensor, directions: Tensor, over: tuple[int, ...]) -> Tensor:
-    """Return exp(w·x - |x|²/2 - max) + ε, x scaled by d^(-1/4); (B, h, N, d) -> (B, h, N, m).
+    """Return exp(w·x - |x|²/2 - max) + ε, x already scaled by d^(-1/4); (B, h, N, d) -> (B, h, N, m).
 
     The largest exponent is taken off over the axes ``over``: what a row, or all keys, share cancels in the quotient.
     """
     import torch
 
-    x = x * x.shape[-1] ** -0.25
     exponents = torch.einsum("bhnd,md->bhnm", x, directions) - x.square().sum(dim=-1, keepdim=True) / 2
     return (exponents - exponents.amax(dim=over, keepdim=True)).exp() + EPSILON
 

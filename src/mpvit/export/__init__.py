@@ -33,9 +33,6 @@ DTYPES = ("float32", "float16", "int8")
 DYNAMIC = ("batch", "size")
 """What of its input a file may leave open."""
 
-SMALLEST = 32
-"""Pixels of the smallest side that a file with open sizes takes: the strides' product."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
@@ -67,8 +64,6 @@ class Export:
                 raise unknown_name("dynamic", name, DYNAMIC)
         if self.batch < 1:
             raise UsageError(f"batch = {self.batch}: must be at least 1")
-        if "size" in self.dynamic and min(self.size) < SMALLEST:
-            raise UsageError(f"size = {self.size[0]}×{self.size[1]}: with open sizes must be at least {SMALLEST} a side")
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
@@ -77,7 +72,7 @@ class Export:
         batches = (1, 3, 8) if "batch" in self.dynamic else (self.batch,)
         sizes = [self.size]
         if "size" in self.dynamic:  # 224×224 is tried with 192×320 and 256×256
-            sizes += [(max(height - 32, SMALLEST), width + 96), (height + 32, width + 32)]
+            sizes += [(max(height - 32, 32), width + 96), (height + 32, width + 32)]
         return tuple((batch, *size) for size in sizes for batch in batches)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +31,30 @@ def model_bytes(network: MPViT, asked: Export, metadata: Mapping[str, str], dtyp
     import torch
 
     program = exported_program(network, asked, getattr(torch, dtype))
-    with quiet():
-        made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT])
+    try:
+        with quiet():
+            made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT])
+    except Exception as error:  # the exporter raises anything
+        kind = "the fused network" if asked.fused else "the network"
+        opened = f" with {' and '.join(asked.dynamic)} open" if asked.dynamic else ""
+        raise MpvitError(
+            f"torch cannot write {kind}{opened} as ONNX: {one_line(error.__cause__ or error)}",
+            hint="leave --dynamic away: the file is then for one batch and size" if asked.dynamic else "",
+        ) from error
     assert made is not None  # noqa: S101 - without a file's name it returns the program
-    return _serialised(made.model_proto, metadata)
+    model = made.model_proto
+    _name_axes(model)
+    return _serialised(model, metadata)
+
+
+def _name_axes(model: Any) -> None:  # noqa: ANN401 - onnx.ModelProto
+    """Call what is open of the images by its name wherever its symbol of torch stands alone."""
+    axes = zip(model.graph.input[0].type.tensor_type.shape.dim, ("batch", "", "height", "width"), strict=True)
+    names = {dim.dim_param: name for dim, name in axes if dim.dim_param}
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
 
 
 def _serialised(model: Any, metadata: Mapping[str, str]) -> bytes:  # noqa: ANN401 - onnx.ModelProto
@@ -100,7 +121,7 @@ def open_bytes(files: Mapping[str, bytes], threads: int) -> Opened:
     try:
         session = onnxruntime.InferenceSession(files[".onnx"], options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - its errors have no common class
-        raise MpvitError(f"onnxruntime cannot open it: {one_line(error)}", hint="is it damaged, or no ONNX file?") from None
+        raise MpvitError(f"onnxruntime cannot open it: {_said(error)}", hint="is it damaged, or no ONNX file?") from None
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or inputs[0].type != _FLOAT or outputs[0].type != _FLOAT:
         given = ", ".join(f"{each.name} {each.type}" for each in inputs)
@@ -110,7 +131,7 @@ def open_bytes(files: Mapping[str, bytes], threads: int) -> Opened:
         try:
             logits: NDArray[Any] = session.run([outputs[0].name], {inputs[0].name: images})[0]
         except Exception as error:  # noqa: BLE001 - likewise
-            raise MpvitError(f"onnxruntime failed: {one_line(error)}") from None
+            raise MpvitError(f"onnxruntime failed: {_said(error)}") from None
         return logits
 
     return Opened(
@@ -119,6 +140,11 @@ def open_bytes(files: Mapping[str, bytes], threads: int) -> Opened:
         metadata=dict(session.get_modelmeta().custom_metadata_map),
         engine=f"onnxruntime {onnxruntime.__version__}",
     )
+
+
+def _said(error: Exception) -> str:
+    """Return the reason without the number of its kind: "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : reason"."""
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", one_line(error))
 
 
 def _lengths(shape: list[int | str | None]) -> list[int | None]:

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram
 
 from mpvit.errors import MpvitError
-from mpvit.export import SMALLEST, Export
+from mpvit.model.program import as_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch.export import ExportedProgram
+
+    from mpvit.export import Export
     from mpvit.model.network import MPViT
 
 
@@ -47,26 +49,27 @@ def arranged(network: MPViT, asked: Export, dtype: torch.dtype) -> nn.Module:
 
 
 def exported_program(network: MPViT, asked: Export, dtype: torch.dtype = torch.float32) -> ExportedProgram:
-    """Return the network as a program with the asked dimensions open; raise ``MpvitError`` where torch finds no such program.
-
-    torch takes a length of one for one that never changes, so that what is open is shown two images.
-    """
-    batch = 2 if "batch" in asked.dynamic else asked.batch
-    images = torch.zeros(batch, network.config.in_channels, *asked.size)
-    dims: dict[int, Dim] = {0: Dim("batch", min=1)} if "batch" in asked.dynamic else {}
-    if "size" in asked.dynamic:
-        dims |= {2: Dim("height", min=SMALLEST), 3: Dim("width", min=SMALLEST)}
+    """Return the network as a program with the asked dimensions open; raise ``MpvitError`` where torch makes none."""
     try:
-        with quiet(), torch.no_grad():
-            program = torch.export.export(arranged(network, asked, dtype), (images,), dynamic_shapes=(dims,), strict=False)
+        with quiet():
+            program = as_program(arranged(network, asked, dtype), _example(network, asked), asked.dynamic)
     except Exception as error:  # the exporter raises anything
+        opened = f" with {' and '.join(asked.dynamic)} open" if asked.dynamic else ""
         raise MpvitError(
-            f"torch cannot export the network{' with open ' + ' and '.join(asked.dynamic) if dims else ''}: {one_line(error)}",
-            hint="leave --dynamic away: the file is then for one batch and size" if dims else "",
+            f"torch cannot export the network{opened}: {one_line(error)}",
+            hint="leave --dynamic away: the file is then for one batch and size" if asked.dynamic else "",
         ) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # which names the files of this machine
     return program
+
+
+def _example(network: MPViT, asked: Export) -> Tensor:
+    """Return images, (b, c, h, w), to follow through the network: what is open, torch must not take for a fixed 1."""
+    batch = 2 if "batch" in asked.dynamic else asked.batch
+    stride = 2 ** (len(network.config.stages) + 1)  # of the last stage's map: 4 in the first and doubled after
+    size = (2 * stride, 3 * stride) if "size" in asked.dynamic else asked.size
+    return torch.zeros(batch, network.config.in_channels, *size)
 
 
 @contextlib.contextmanager
@@ -82,10 +85,11 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Return the first line of what an engine says, without an end of its own."""
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return said if len(said) <= _LONGEST else said[:_LONGEST] + "…"
 
 
 _LONGEST = 200
+"""Signs of what is shown of it."""

@@ -95,7 +95,8 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor, grid: tuple[int, int], crpe: ConvRelativePositionEncoding | None) -> Tensor:
         """Map (b, n, c) -> (b, n, c); ``crpe`` is the path's, shared by its layers, or None for none."""
         sizes = self.sizes._replace(batch=tokens.shape[0], height=grid[0], width=grid[1])
-        query, key, value = rearrange(self.qkv(tokens), "b n (three heads d) -> three b heads n d", three=3, heads=sizes.heads)
+        joined = rearrange(self.qkv(tokens), "b n (three heads d) -> three b heads n d", three=3, heads=sizes.heads)
+        query, key, value = joined.unbind()
         own = {name: tensor for name, tensor in {**self._parameters, **self._buffers}.items() if tensor is not None}
         attended = self.kind.attend(query, key, value, sizes, own)
         if crpe is not None:

@@ -31,6 +31,8 @@ def open_network(
 
     Raises what ``load_network`` and ``load_exported`` raise.
     """
+    if weights.suffix == ".bin" and weights.with_suffix(".xml").exists():
+        raise UsageError(f"{str(weights)!r} holds the numbers of an exported network alone", hint="name the .xml beside it")
     if weights.suffix.lower() not in SUFFIXES:
         return load_network(weights, variant, classes, device)
     if device is not None and device.type != "cpu":

@@ -25,7 +25,7 @@ def _table(found: Inspected) -> Table:
     card = found.content.card
     lines: list[tuple[str, Cell]] = [
         ("layout", found.layout),
-        ("size", f"{readable_bytes(found.nbytes)} in {found.tensors} tensors of {', '.join(found.dtypes)}"),
+        ("size", _size(found)),
         *([("task", card.task)] if card.task else []),
         ("network", found.model or f"fits none: {found.misfit}"),
         ("parameters", grouped(found.params)),
@@ -42,6 +42,11 @@ def _table(found: Inspected) -> Table:
     if found.model and found.misfit:
         lines.append(("misfit", found.misfit))
     return build(str(found.path), _FIELDS, [(what, str(said)) for what, said in lines])
+
+
+def _size(found: Inspected) -> str:
+    inside = f" in {found.tensors} tensors of" if found.tensors else ","
+    return f"{readable_bytes(found.nbytes)}{inside} {', '.join(found.dtypes)}"
 
 
 def _classes(names: Sequence[str] | None) -> str:
