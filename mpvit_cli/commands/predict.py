@@ -42,8 +42,6 @@ def predict(
       mpvit predict digit.png --variant digits-nano
 
       mpvit predict cat.jpg holiday/ --weights run/weights.safetensors --top 3 --format json
-
-      mpvit predict cat.jpg --weights tiny.onnx
     """
     from mpvit.prediction import inference
     from mpvit.prediction.exported import EngineNetwork, open_network
