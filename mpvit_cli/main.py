@@ -14,6 +14,7 @@ COMMANDS = {
     "train": ("mpvit_cli.commands.train:train", "Use"),
     "eval": ("mpvit_cli.commands.eval:evaluate", "Use"),
     "predict": ("mpvit_cli.commands.predict:predict", "Use"),
+    "export": ("mpvit_cli.commands.export:export", "Use"),
     "weights": ("mpvit_cli.commands.weights:COMMANDS", "Use"),
 }
 """Each command's function, or functions by name of a group, imported where asked for, and its panel of the help."""

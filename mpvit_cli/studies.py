@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from mpvit.errors import UsageError
+from mpvit.extras import require
 from mpvit.tables import Document
-from mpvit.training import require
 from mpvit_cli import options
 from mpvit_cli.output import Terminal
 
@@ -70,18 +70,24 @@ def parse_training(
     device: str,
     output: Path | None,
     *,
+    size: str | None = None,
     part: int = 1,
 ) -> "Training":
-    """Return how the networks are trained: where nothing says for how long, for a ``part``-th of the recipe's epochs."""
+    """Return how the networks are trained: where nothing says for how long, for a ``part``-th of the recipe's epochs.
+
+    ``size`` is the side of the images where it is not the recipe's.
+    """
     require("accelerate", "kornia", "torchmetrics")
     options.parse_training_device(device)
     from mpvit.training.data import recipe_for
     from mpvit.training.recipe import changed
-    from mpvit.training.study import Training
+    from mpvit.training.study import Training, square
 
     name, usual = recipe_for(data, recipe)
     usual = replace(usual, epochs=max(usual.epochs // part, 1))
     changes = options.parse_settings(setting) | ({"epochs": epochs} if epochs is not None else {})
+    if size is not None:
+        changes["size"] = square(options.parse_size(size))
     folder = output or Path(FOLDER)
     how = changed(usual, changes)
     return Training(folder=folder, recipe_name=name, recipe=how, seeds=seeds, jobs=jobs, device=device)

@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import pytest
 import torch
 from hypothesis import Phase, settings
 
@@ -9,3 +12,13 @@ settings.load_profile("mpvit")
 
 # Hundreds of small networks: threads that wait for each other cost more than they bring.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``small.safetensors`` and the same network exported to every target; nobody writes there."""
+    from exports import export_all
+
+    folder = tmp_path_factory.mktemp("exported")
+    export_all(folder)
+    return folder

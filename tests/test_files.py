@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mpvit.errors import MpvitError
-from mpvit.files import write_atomically
+from mpvit.files import write_atomically, write_together
 
 
 def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
@@ -108,3 +108,13 @@ def test_what_is_no_regular_file_is_written_straight(tmp_path: Path) -> None:
     finally:
         os.close(reader)
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_files_that_belong_together_are_all_written_or_none(tmp_path: Path) -> None:
+    write_together({tmp_path / "a.bin": b"one", tmp_path / "a.xml": b"two"})
+    (tmp_path / "folder").mkdir()
+    for wrong in ("no/folder", "folder", "x" * 300):
+        with pytest.raises(MpvitError, match="cannot write"):
+            write_together({tmp_path / "a.bin": b"three", tmp_path / wrong: b"four"})
+    assert (tmp_path / "a.bin").read_bytes() + (tmp_path / "a.xml").read_bytes() == b"onetwo"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.bin", "a.xml", "folder"]

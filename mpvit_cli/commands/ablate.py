@@ -117,8 +117,11 @@ def ablate(
     options.check_plot(plot)
     _require_together(ctx, match, knob, task, train, measure=measure)
     name, network = options.parse_model(ctx, variant or default_network(train, DEFAULT_VARIANT), config)
-    training = studies.parse_training(train, recipe, epochs, setting, seeds, jobs, device, output) if train else None
-    pixels = options.parse_size(size if training is None or options.given(ctx, "size") else str(training.recipe.size))
+    asked = size if options.given(ctx, "size") else None
+    training = (
+        studies.parse_training(train, recipe, epochs, setting, seeds, jobs, device, output, size=asked) if train else None
+    )
+    pixels = options.parse_size(size) if training is None else (training.recipe.size, training.recipe.size)
     (of_task,) = get_tasks([task]) if task else (None,)
     if of_task:
         pixels = pixels if options.chosen(ctx, "size") else of_task.size

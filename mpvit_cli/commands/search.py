@@ -139,18 +139,19 @@ def search(
     kept = top if top is not None else 5 if train else 20
     _check_pick(pick, save, kept)
     studies.require_data(ctx, train)
+    asked = size if options.given(ctx, "size") else None
     training = (
-        studies.parse_training(train, recipe, epochs, setting, seeds, jobs, device, output, part=_PART) if train else None
+        studies.parse_training(train, recipe, epochs, setting, seeds, jobs, device, output, size=asked, part=_PART)
+        if train
+        else None
     )
-    if training and not options.given(ctx, "size"):
-        size = str(training.recipe.size)
     data = studies.open_study(terminal, train, threads) if train else None
     study = Study(
         space=_space(paths=paths, layers=layers, dim=width, mlp_ratio=mlp_ratio, heads=heads),
         limits=Limits(_amount("--max-macs", max_macs), _amount("--max-params", max_params)),
         criterion=criterion,
         top=kept,
-        size=options.parse_size(size),
+        size=options.parse_size(size) if training is None else (training.recipe.size, training.recipe.size),
         convention=convention,
         **({"classes": len(data.classes)} if data else {}),
     )

@@ -9,7 +9,10 @@ from mpvit.errors import CheckError, UsageError, unknown_name
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A safetensors file of this project, or a published checkpoint.")]
+File = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="A safetensors file of this project, a published checkpoint, or a file of export."),
+]
 Variant = Annotated[str | None, options.variant("what the file says, else any", "Hold it against this network", variable=None)]
 To = Annotated[
     str | None,

@@ -6,20 +6,22 @@ from typing import Annotated
 import typer
 from typer.models import OptionInfo
 
+from mpvit.errors import UsageError
 from mpvit_cli.options.reading import number, whole
 
 
-def weights(default: str) -> OptionInfo:
-    """Return ``--weights``, and which ``default`` says stand in their place."""
+def weights(default: str, also: str = "") -> OptionInfo:
+    """Return ``--weights``, what it may name ``also``, and which ``default`` says stand in their place."""
     found: OptionInfo = typer.Option(
         metavar="FILE",
-        help=f"A safetensors file of this project, or a published checkpoint. (default: {default})",
+        help=f"A safetensors file of this project, a published checkpoint{also}. (default: {default})",
         show_default=False,
     )
     return found
 
 
 Weights = Annotated[Path | None, weights("published, downloaded once")]
+WeightsOrExported = Annotated[Path | None, weights("published, downloaded once", ", or a file of mpvit export")]
 Classes = Annotated[
     Path | None,
     typer.Option(
@@ -55,3 +57,17 @@ Cache = Annotated[
         show_default=False,
     ),
 ]
+
+
+def check_segmenter(weights: Path, variant: str | None, crop: float | None) -> bool:
+    """Tell whether a weights file holds a segmenter; raise ``UsageError`` for options that are of classifiers alone."""
+    from mpvit.model.weights import read_task
+
+    task = read_task(weights)
+    if task is None:
+        return False
+    if variant is not None:
+        raise UsageError(f"--variant {variant}: {weights} holds a segmenter, {task}, and says its network itself")
+    if crop is not None:
+        raise UsageError(f"--crop {crop}: {weights} holds a segmenter, {task}, which sees whole images")
+    return True

@@ -13,6 +13,7 @@ from pictures import SMALL_NETWORK, paint
 from scipy.stats import ttest_1samp
 
 from mpvit.training.comparison import compared
+from mpvit_cli.studies import parse_training
 
 SHARES = st.lists(st.integers(0, 100).map(lambda number: number / 100), min_size=2, max_size=6)
 
@@ -134,3 +135,10 @@ def test_bad_input_ends_in_one_clear_line(words: str) -> None:
     assert done.out == ""
     assert BAD[words] in done.err
     assert "Traceback" not in done.err
+
+
+def test_the_recipe_of_a_study_has_the_size_that_was_asked_for() -> None:
+    def size(*changes: str, asked: str | None = None) -> int:
+        return parse_training("digits", None, None, list(changes), 1, 1, "cpu", None, size=asked).recipe.size
+
+    assert [size(), size("size=64"), size(asked="48"), size("size=64", asked="48x48")] == [32, 64, 48, 48]

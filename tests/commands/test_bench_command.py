@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,14 @@ import pytest
 import torch
 from commandline import COMMAND, environment, run, run_on_terminal, shown
 from matplotlib.text import Annotation, Text
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from mpvit import extras
 from mpvit.benchmark import ceilings
 from mpvit.benchmark import measure as benchmark
 from mpvit.benchmark.layers import layer_cases
-from mpvit.benchmark.modes import forward_and_backward
+from mpvit.benchmark.modes import MODES, forward_and_backward
 from mpvit.benchmark.results import LayerTime, NetworkTime
 from mpvit.benchmark.roofline import Ceilings, Timed, Work, moved_elements, network_work
 from mpvit.config import ModelConfig, StageConfig
@@ -162,11 +165,11 @@ def test_shares_of_the_ceilings() -> None:
 
 
 def test_rows_hold_what_was_measured(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
-    code, out, _ = bench("--batch 1,2 --mode eager,fused -o b.json")
+    code, out, _ = bench("--batch 1,2 --mode plain,fused -o b.json")
     assert (code, out) == (0, "")
     assert [note for note in notes(tmp_path / "b.json") if note.startswith("speed-up: ")]
     found = rows(tmp_path / "b.json", "networks")
-    assert [(row["mode"], row["batch"]) for row in found] == [("eager", 1), ("fused", 1), ("eager", 2), ("fused", 2)]
+    assert [(row["mode"], row["batch"]) for row in found] == [("plain", 1), ("fused", 1), ("plain", 2), ("fused", 2)]
     for row in found:
         assert row["macs"] == count(SMALL, 32, batch=row["batch"], convention="exact").macs
         assert row["macs_per_s"] == row["macs"] / row["latency_s"]
@@ -185,7 +188,7 @@ def test_rows_hold_what_was_measured(bench: Callable[[str], tuple[int, str, str]
 
 
 @pytest.mark.parametrize(
-    "options", ["--backward", "--dtype bfloat16 --mode eager,fused", "--format csv", "--format markdown", "--format latex"]
+    "options", ["--backward", "--dtype bfloat16 --mode plain,fused", "--format csv", "--format markdown", "--format latex"]
 )
 def test_other_ways_to_measure_and_write(bench: Callable[[str], tuple[int, str, str]], options: str) -> None:
     code, out, _ = bench(options)
@@ -219,8 +222,9 @@ def test_a_baseline_gives_a_ratio_with_its_interval(bench: Callable[[str], tuple
 
 
 UGLY = {
-    "--mode eagre": (2, "unknown mode 'eagre'", "did you mean 'eager'?"),
+    "--mode plian": (2, "unknown mode 'plian'", "did you mean 'plain'?"),
     "--dtype float23": (2, "unknown dtype 'float23'", "did you mean 'float32'?"),
+    "--dtype tf32": (2, "dtype 'tf32' on cpu: it is CUDA's alone", "float32"),
     "--by path": (2, "unknown part 'path'", ""),
     "--batch 0": (2, "--batch '0': must be whole numbers", "for example"),
     "--batch 1,,2": (2, "--batch '1,,2': must be whole numbers", "for example"),
@@ -233,8 +237,8 @@ UGLY = {
     "--threads 0": (2, "threads = 0: must be from 1", ""),
     "--threads 99999999": (2, "threads = 99999999", ""),
     "--device cuda:99": (2, "device 'cuda:99'", ""),
-    "--mode fused --backward": (2, "backward with mode 'fused'", "eager"),
-    "--by layer --mode eager,fused": (2, "by layer: must be the forward pass in mode eager", ""),
+    "--mode fused --backward": (2, "backward with mode 'fused'", "plain"),
+    "--by layer --mode plain,fused": (2, "by layer: must be the forward pass in mode plain", ""),
     "--plot roof.gif": (2, "--plot 'roof.gif': must end in", ""),
     "--format yaml": (2, "unknown format 'yaml'", ""),
     "--compare none.json": (2, "cannot read baseline 'none.json'", "-o FILE.json"),
@@ -286,14 +290,14 @@ def test_an_interrupt_shows_what_it_has(
     monkeypatch.setattr(benchmark, "run", interrupted_at_batch_2)
     assert bench("--batch 1,2,3 -o b.json")[0] == 130
     assert [(row["batch"], row["stopped"]) for row in rows(tmp_path / "b.json", "networks")] == [(1, None), (2, INTERRUPTED)]
-    assert {"small, eager, batch 2, after 1 samples: interrupted", "not measured: small batch 3"} <= notes(tmp_path / "b.json")
+    assert {"small, plain, batch 2, after 1 samples: interrupted", "not measured: small batch 3"} <= notes(tmp_path / "b.json")
 
 
 def test_a_budget_leaves_out_and_says_so(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
     assert bench("--budget 0.001 --batch 1,2 -o b.json")[0] == 0
     found = rows(tmp_path / "b.json", "networks")
     assert [(row["samples_s"], row["stopped"]) for row in found] == [([], "the time budget was used up")] * 2
-    assert "small, eager, batch 2: the time budget was used up" in notes(tmp_path / "b.json")
+    assert "small, plain, batch 2: the time budget was used up" in notes(tmp_path / "b.json")
 
 
 def test_what_would_not_fit_is_not_tried(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
@@ -326,7 +330,7 @@ def test_a_starved_process_ends_with_what_it_has(config: Path, tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
-def broken(_: MPViT, dtype: torch.dtype) -> None:
+def broken(_: MPViT, __: Tensor, dtype: torch.dtype) -> None:
     raise RuntimeError(f"no compiler for {dtype}")
 
 
@@ -335,15 +339,74 @@ def test_a_mode_that_fails_leaves_the_others(
 ) -> None:
     monkeypatch.setitem(benchmark.TOLERANCES, "float32", -1.0)
     assert bench("-o b.json")[0] == 1
-    monkeypatch.setattr(benchmark, "MODES", {"eager": "mpvit.benchmark.modes:eager", "fused": f"{__name__}:broken"})
+    monkeypatch.setattr(benchmark, "MODES", {"plain": "mpvit.benchmark.modes:plain", "fused": f"{__name__}:broken"})
     monkeypatch.setitem(benchmark.TOLERANCES, "float32", 1e-4)
-    code, _, err = bench("--mode eager,fused -o b.json")
+    code, _, err = bench("--mode plain,fused -o b.json")
     assert code == 1
-    eager, fused = rows(tmp_path / "b.json", "networks")
-    assert eager["error"] is None
-    assert eager["latency_s"] > 0
+    plain, fused = rows(tmp_path / "b.json", "networks")
+    assert plain["error"] is None
+    assert plain["latency_s"] > 0
     assert fused["error"] == "no compiler for torch.float32"
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("mode", ["onnxruntime", "openvino"])
+def test_a_mode_whose_library_is_missing_is_a_row_of_all_and_an_error_by_name(
+    mode: str, bench: Callable[[str], tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"plain": MODES["plain"], mode: MODES[mode]}
+    monkeypatch.setattr("mpvit_cli.commands.bench.MODES", known)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == mode else find_spec(name))
+    assert bench("--mode all -o b.json")[0] == 0
+    plain, engine = rows(tmp_path / "b.json", "networks")
+    assert plain["latency_s"] > 0
+    assert engine["latency_s"] is None
+    assert engine["stopped"] == f"{mode} is not installed: pip install 'mpvit[export]'"
+    code, _, err = bench(f"--mode {mode}")
+    assert code == 1
+    assert f"{mode} is not installed" in err
+
+
+@pytest.mark.parametrize(
+    ("mode", "dtype", "said"),
+    [
+        ("onnxruntime", "bfloat16", "onnxruntime computes no bfloat16 on the CPU"),
+        ("openvino", "float16", "OpenVINO computes no float16 on this processor: it would take"),
+    ],
+)
+def test_what_an_engine_does_not_compute_in_is_said(
+    mode: str, dtype: str, said: str, bench: Callable[[str], tuple[int, str, str]], tmp_path: Path
+) -> None:
+    code = bench(f"--mode {mode} --dtype {dtype} -o b.json")[0]
+    (row,) = rows(tmp_path / "b.json", "networks")
+    if row["error"] is None:  # this processor does
+        assert row["relative_difference"] <= 0.02
+    else:
+        assert code == 1
+        assert row["error"].startswith(said)
+
+
+def test_engines_are_timed_beside_torch(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
+    assert bench("--mode plain,onnxruntime,openvino -o b.json -o b.md")[0] == 0
+    found = rows(tmp_path / "b.json", "networks")
+    assert [row["mode"] for row in found] == ["plain", "onnxruntime", "openvino"]
+    assert len({len(row["samples_s"]) > 0 for row in found}) == 1
+    for row in found[1:]:
+        assert row["relative_difference"] <= 1e-5
+        assert row["peak_bytes"] is None  # torch's allocator sees none of it, which is not none
+        assert row["speedup_low"] <= row["speedup"] <= row["speedup_high"]
+        assert row["share_of_roof"] > 0
+    assert "| small | openvino | 2 |" in (tmp_path / "b.md").read_text()
+    said = notes(tmp_path / "b.json")
+    assert [note for note in said if note.startswith("onnxruntime and openvino: the plain network exported for each batch")]
+
+
+@pytest.mark.slow
+def test_every_mode_runs(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
+    assert bench("--mode all -o b.json")[0] == 0
+    found = rows(tmp_path / "b.json", "networks")
+    assert [row["mode"] for row in found] == list(MODES)
+    assert all(row["relative_difference"] <= 1e-4 and len(row["samples_s"]) >= 5 for row in found)
 
 
 # ── on paper and on a terminal ──────────────────────────────────────────────────────────────────────────────────────
@@ -352,11 +415,11 @@ def test_a_mode_that_fails_leaves_the_others(
 def results() -> Iterator[NetworkTime | LayerTime]:
     top = Ceilings(product=measurement(0.1), product_macs=10**10, copy=measurement(0.1), copy_bytes=10**9)
     for batch in (1, 8):
-        for mode, factor in (("eager", 1.0), ("fused", 0.6)):
+        for mode, factor in (("plain", 1.0), ("fused", 0.6)):
             timed = Timed(Work(10**9 * batch, 10**8 * batch), measurement(0.05 * factor * batch**0.9), top)
             yield NetworkTime(model="tiny", input_shape=(batch, 3, 8, 8), mode=mode, passes="forward", timed=timed)
     failed = Timed(Work(1, 1), measurement(error=OUT_OF_MEMORY), top)
-    yield NetworkTime(model="tiny", input_shape=(99, 3, 8, 8), mode="eager", passes="forward", timed=failed)
+    yield NetworkTime(model="tiny", input_shape=(99, 3, 8, 8), mode="plain", passes="forward", timed=failed)
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
@@ -370,7 +433,7 @@ def test_the_roofline_names_what_it_shows() -> None:
     figure = roofline_figure(list(results()))
     (axes,), (legend,) = figure.axes, figure.legends
     assert {text.get_text() for text in axes.texts} == {"matrix product, 100 GMAC/s", "copy, 10 GB/s", "tiny"}
-    assert [text.get_text() for text in legend.get_texts()] == ["eager", "fused", "batch 1", "batch 8"]
+    assert [text.get_text() for text in legend.get_texts()] == ["plain", "fused", "batch 1", "batch 8"]
     roofline_figure([])
 
 
@@ -382,7 +445,7 @@ def test_no_name_on_the_roofline_lies_over_another_or_over_a_point(*, layers: bo
             timed = replace(result.timed, work=replace(result.timed.work, macs=10**9 + number * 10**7))
             work: dict[str, Any] = {"model": f"network{number}", "input_shape": result.input_shape, "timed": timed}
             layer = LayerTime(part="stage 3 attention.qkv", kind="linear", layer_input_shape=(1, 4, 8), calls=1, **work)
-            points.append(layer if layers else NetworkTime(mode="eager", passes="forward", **work))
+            points.append(layer if layers else NetworkTime(mode="plain", passes="forward", **work))
     figure = roofline_figure(points)
     (axes,) = figure.axes
     figure.draw_without_rendering()
@@ -395,7 +458,7 @@ def test_no_name_on_the_roofline_lies_over_another_or_over_a_point(*, layers: bo
 
 @pytest.mark.slow
 def test_the_table_fits_80_columns(config: Path) -> None:
-    options = f"{QUICK} --mode eager,fused --no-progress".replace("--no-progress", "")
+    options = f"{QUICK} --mode plain,fused --no-progress".replace("--no-progress", "")
     outcome = run_on_terminal("--no-progress", "bench", "--config", str(config), *shlex.split(options), columns=80)
     lines = shown(outcome.out)
     header = next(index for index, line in enumerate(lines) if line.startswith("Model"))

@@ -16,17 +16,23 @@ from PIL import Image
 
 from mpvit import VARIANTS
 from mpvit.config import load_config, save_config
+from mpvit.export.openvino import unreported
 from mpvit.prediction.pretrained import shipped_weights
 from mpvit.training.data import open_data
 from mpvit_cli.main import COMMANDS
 
 PAGES = [README, *DOCS]
 
-LONG = re.compile(r"--counter all|--live|mpvit report|mpvit train digits|--weights run/|--train digits")
+unreported("openvino")  # before a page imports it, which would tell Intel
+
+LONG = re.compile(
+    r"--counter all|--live|mpvit report|mpvit train digits|--weights run/|--train digits|"
+    r"mpvit export --variant tiny|small\.onnx"
+)
 """Commands of more than some seconds, which only `make slow` runs."""
 
 NOT_RUN = re.compile(
-    "mpvit bench|--measure|--numerics|--max-latency|imagenet|train photos|train scales|"
+    "mpvit bench|--measure|--numerics|--max-latency|imagenet|train photos|train scales|train --task|segmenter/|"
     r"mpvit predict (cat|photo)(?!.*--random-init)"
 )
 """Commands that measure this machine, download, or want what is not here: only their options are read."""

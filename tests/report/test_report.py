@@ -265,7 +265,7 @@ def test_measured_it_has_latency_and_a_roofline(tmp_path: Path, monkeypatch: pyt
     rows = [
         row for row in json.loads((first / "report.json").read_text(encoding="utf-8"))["results"] if row["table"] == "times"
     ]
-    assert [(row["mode"], row["timed"]["measurement"]["dtype"]) for row in rows] == [("eager", "float32"), ("fused", "float32")]
+    assert [(row["mode"], row["timed"]["measurement"]["dtype"]) for row in rows] == [("plain", "float32"), ("fused", "float32")]
     assert "Latency and roofline" in Page(first / "report.html").words
     assert call("report", "--from", str(first), "-o", str(tmp_path / "again")).code == 0
     assert files(tmp_path / "again") == files(first)

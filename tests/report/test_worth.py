@@ -132,20 +132,21 @@ def test_the_figure_has_each_network_once_with_its_interval(study: Path) -> None
     assert axes.get_xlabel() == "paths"  # their multiply-adds are the same
 
 
-RECORDED = Path("reports/scales")
-
-
-@pytest.mark.parametrize("place", [0, 1])
-def test_the_recorded_study_says_what_its_accuracies_come_to(place: int) -> None:
-    found = read_study(RECORDED)[place]
-    page, shown = (
-        Path("docs/ablate.md").read_text(encoding="utf-8"),
-        Path("reports/report/report.md").read_text(encoding="utf-8"),
-    )
+@pytest.mark.parametrize(
+    ("study", "place", "paths", "shown"),
+    [
+        ("reports/scales", 0, "1234", "reports/report/report.md"),
+        ("reports/scales", 1, "1234", "reports/report/report.md"),
+        ("reports/scales_longer", 0, "123", "reports/scales_longer/rows.md"),
+    ],
+)
+def test_a_recorded_study_says_what_its_accuracies_come_to(study: str, place: int, paths: str, shown: str) -> None:
+    found = read_study(Path(study))[place]
+    page = Path("docs/ablate.md").read_text(encoding="utf-8")
     (sentence,) = conclusions(found.ablation)
-    assert sentence[1:] in shown
+    assert sentence[1:] in Path(shown).read_text(encoding="utf-8")
     rows = found.ablation.rows
-    assert [(row.values["paths"], found.seeds) for row in rows] == [(paths, 5) for paths in "1234"]
+    assert [(row.values["paths"], found.seeds) for row in rows] == [(number, 5) for number in paths]
     baseline = rows[0].accuracy
     for row in rows:
         assert row.accuracy

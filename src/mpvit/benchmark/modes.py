@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
+from mpvit.errors import MpvitError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import torch
     from torch import Tensor, nn
@@ -14,34 +16,88 @@ if TYPE_CHECKING:
     from mpvit.model.network import MPViT
 
 MODES = {
-    "eager": "mpvit.benchmark.modes:eager",
+    "plain": "mpvit.benchmark.modes:plain",
     "fused": "mpvit.benchmark.modes:fused",
     "compile": "mpvit.benchmark.modes:compiled",
+    "fused-compile": "mpvit.benchmark.modes:fused_compiled",
+    "onnxruntime": "mpvit.benchmark.modes:onnxruntime",
+    "openvino": "mpvit.benchmark.modes:openvino",
 }
+"""Each makes a network of the plain one, images as it takes them, (b, c, h, w) in float32, and a dtype."""
 
-INFERENCE_ONLY = ("fused",)
+ENGINES = {
+    "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+}
+"""The modes that another program runs, which takes float32 images whatever it computes in, and the libraries of each."""
+
+INFERENCE_ONLY = ("fused", "fused-compile", *ENGINES)
 
 PARTS = ("network", "layer")
 """What can be timed: the network as a whole, or its layers too."""
 
 
-def eager(model: MPViT, dtype: torch.dtype) -> nn.Module:
+def plain(model: MPViT, _: Tensor, dtype: torch.dtype) -> nn.Module:
     """Return a copy of the plain network with weights of ``dtype``."""
     return copy.deepcopy(model).to(dtype)
 
 
-def fused(model: MPViT, dtype: torch.dtype) -> nn.Module:
+def fused(model: MPViT, _: Tensor, dtype: torch.dtype) -> nn.Module:
     """Return the equivalent network for inference: see ``mpvit.model.fused``."""
     from mpvit.model.fused import fuse
 
     return fuse(model, dtype=dtype)
 
 
-def compiled(model: MPViT, dtype: torch.dtype) -> nn.Module:
+def compiled(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
     """Return the plain network behind ``torch.compile``, which needs a C++ compiler or, on CUDA, Triton."""
-    network = eager(model, dtype)
+    network = plain(model, images, dtype)
     network.compile()
     return network
+
+
+def fused_compiled(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
+    """Return the equivalent network for inference behind ``torch.compile``."""
+    network = fused(model, images, dtype)
+    network.compile()
+    return network
+
+
+def onnxruntime(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
+    """Return the plain network in onnxruntime, exported for these images, with as many threads as torch has."""
+    import torch
+
+    from mpvit.export import onnx
+    from mpvit.export.engine import Engine
+
+    if dtype not in (torch.float32, torch.float16):
+        raise MpvitError(f"onnxruntime computes no {_name(dtype)} on the CPU")
+    return Engine(onnx.open_bytes(_exported("onnx", model, images, _name(dtype)), torch.get_num_threads()))
+
+
+def openvino(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
+    """Return the plain network in OpenVINO likewise; what the processor has no ``dtype`` for is refused."""
+    import torch
+
+    from mpvit.export import openvino
+    from mpvit.export.engine import Engine
+
+    files = _exported("openvino", model, images, "float32")
+    return Engine(openvino.open_bytes(files, torch.get_num_threads(), _name(dtype)))
+
+
+def _exported(target: str, model: MPViT, images: Tensor, dtype: str) -> Mapping[str, bytes]:
+    from mpvit.export import Export, get_target
+
+    if images.device.type != "cpu":
+        raise MpvitError(f"device {str(images.device)!r}: engines run on the cpu here")
+    batch, _, height, width = images.shape
+    asked = Export(target=target, dtype=dtype, batch=batch, size=(height, width))
+    return get_target(target).write(model, asked, {}, None)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def forward(network: nn.Module, images: Tensor) -> Callable[[], Tensor]:

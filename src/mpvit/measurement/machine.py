@@ -9,7 +9,7 @@ from typing import Any
 from mpvit import __version__
 from mpvit.measurement import OUT_OF_MEMORY
 
-_PACKAGES = ("torch", "fvcore", "thop", "numpy", "einops")
+_PACKAGES = ("torch", "fvcore", "thop", "numpy", "einops", "onnxruntime", "openvino")
 
 _MEMINFO = Path("/proc/meminfo")
 _KIBI = 1024

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from mpvit.errors import ImageError, MpvitError, UsageError
+from mpvit.extras import require
 from mpvit.prediction.images import image_paths, preprocess, read_image
 from mpvit.prediction.inference import require_rgb
-from mpvit.training import require
 from mpvit.training.data import DIGITS, Part, open_data
 
 if TYPE_CHECKING:

@@ -16,9 +16,11 @@ from torch import Tensor
 from mpvit.config import ModelConfig
 from mpvit.counting.isolation import fresh_model
 from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError
-from mpvit.model.card import Card, Preprocessing
+from mpvit.export import SUFFIXES
+from mpvit.export.engine import Engine
+from mpvit.model.card import NO_CARD, Card, Preprocessing
 from mpvit.model.network import MPViT
-from mpvit.model.weights import WeightsFile, fill, read_weights
+from mpvit.model.weights import Saved, fill, read_weights, require_classifier
 from mpvit.prediction.images import PUBLISHED, preprocess, read_image
 from mpvit.prediction.results import Classifier, ClassScore, Prediction
 from mpvit.variants import DEFAULT_VARIANT, NETWORKS, get_config
@@ -76,6 +78,11 @@ class Network:
     preprocessing: Preprocessing
     about: Classifier
 
+    @property
+    def card(self) -> Card:
+        """What goes along where the network is written anew."""
+        return Card(self.classes, self.preprocessing, self.about.training)
+
 
 def load_network(
     weights: Path, variant: str | None = None, classes: Path | None = None, device: torch.device | None = None
@@ -86,9 +93,15 @@ def load_network(
     published ``variant`` (default xsmall). ``classes`` is a text file of names that goes before those.
     Raises ``WeightsError`` for a file that is damaged or does not fit, ``UsageError`` where it contradicts ``variant``.
     """
+    if weights.suffix.lower() in SUFFIXES:
+        raise WeightsError(
+            f"{str(weights)!r} is an exported network, which its engine runs whole: must be weights here",
+            hint="mpvit predict and mpvit eval take it; name the weights that it was made of",
+        )
     content = read_weights(weights)
-    config = _config_of(content, variant)
-    names = _class_names(config, content, classes)
+    require_classifier(content)
+    config = config_of(content.config, variant, weights)
+    names = class_names(config.num_classes, content.card, classes, weights)
     model = fresh_model(config, "cpu")
     try:
         fill(model, content)
@@ -97,13 +110,18 @@ def load_network(
             raise
         hint = f"the file does not say its variant, so it was taken for {DEFAULT_VARIANT}: name it with --variant"
         raise WeightsError(str(error), hint=hint) from None
-    return _network(model, names, _label(weights), device, content.card)
+    return _network(model, names, weights, device, content.card)
 
 
-def random_network(variant: str | None = None, classes: Path | None = None, device: torch.device | None = None) -> Network:
-    """Return the untrained network of ``variant`` (default xsmall): the same each time, and no random state is touched."""
-    config = get_config(variant or DEFAULT_VARIANT)
-    names = _class_names(config, None, classes)
+def random_network(
+    network: str | ModelConfig | None = None, classes: Path | None = None, device: torch.device | None = None
+) -> Network:
+    """Return an untrained network, by the variant's name (default xsmall) or a configuration.
+
+    It is the same each time, and no random state is touched.
+    """
+    config = network if isinstance(network, ModelConfig) else get_config(network or DEFAULT_VARIANT)
+    names = class_names(config.num_classes, NO_CARD, classes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_SEED)
         model = MPViT(config).eval()
@@ -111,32 +129,50 @@ def random_network(variant: str | None = None, classes: Path | None = None, devi
 
 
 def _network(
-    model: MPViT, classes: tuple[str, ...], weights: str | None, device: torch.device | None, card: Card | None = None
+    model: MPViT, classes: tuple[str, ...], weights: Path | None, device: torch.device | None, card: Card | None = None
 ) -> Network:
     place = device or torch.device("cpu")
-    name = next((name for name, config in NETWORKS.items() if config.stages == model.config.stages), "custom")
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    trained = card.trained if card else None
-    about = Classifier(name, weights, str(place), torch.get_num_threads(), dtype, trained)
-    return Network(model.to(place), classes, (card and card.preprocessing) or PUBLISHED, about)
+    return Network(model.to(place), classes, (card and card.preprocessing) or PUBLISHED, about(model, weights, place, card))
 
 
-def _label(weights: Path) -> str:
+def about(model: Saved, weights: Path | None, device: torch.device, card: Card | None = None) -> Classifier:
+    """Return what a network is that answers: ``weights`` is its file, None where they are random."""
+    return Classifier(
+        model=name_of(model.config),
+        weights=label(weights) if weights else None,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        dtype=str(next(iter(model.state_dict().values())).dtype).removeprefix("torch."),
+        training=card.trained if card else None,
+        task=(card and card.task) or "",
+    )
+
+
+def name_of(config: ModelConfig) -> str:
+    """Return the name of the network that ``config`` is built like; ``custom`` for any other."""
+    return next((name for name, known in NETWORKS.items() if known.stages == config.stages), "custom")
+
+
+def label(weights: Path) -> str:
     """Return what a person calls the file: one that came along by its place in the package."""
     package = Path(str(files("mpvit")))
     return str(weights.relative_to(package.parent)) if weights.is_relative_to(package / "data") else str(weights)
 
 
-def _config_of(content: WeightsFile, variant: str | None) -> ModelConfig:
+def config_of(own: ModelConfig | None, variant: str | None, path: Path) -> ModelConfig:
+    """Return the configuration that the file ``path`` carries, its ``own``, or that of ``variant`` (default xsmall).
+
+    Raises ``UsageError`` where they are of two networks.
+    """
     wanted = get_config(variant or DEFAULT_VARIANT)
-    if content.config is None:
+    if own is None:
         return wanted
-    if variant and content.config.stages != wanted.stages:
+    if variant and own.stages != wanted.stages:
         raise UsageError(
-            f"variant {variant!r}: {content.path} holds another network, by the configuration in it",
+            f"variant {variant!r}: {path} holds another network, by the configuration in it",
             hint="leave the variant away: this file needs none",
         )
-    return content.config
+    return own
 
 
 def parse_device(name: str) -> torch.device:
@@ -178,20 +214,21 @@ def read_classes(path: Path, expected: int) -> tuple[str, ...]:
     return names
 
 
-def _class_names(config: ModelConfig, content: WeightsFile | None, given: Path | None) -> tuple[str, ...]:
+def class_names(number: int, card: Card, given: Path | None, path: Path | None = None) -> tuple[str, ...]:
+    """Return the classes' names: of the file ``given``, else of the ``card`` in ``path``, else what their number says."""
     if given:
-        return read_classes(given, config.num_classes)
-    if content and (classes := content.card.classes) is not None:
-        if len(classes) != config.num_classes:
-            raise WeightsError(f"{content.path} names {len(classes)} classes, its network has {config.num_classes}")
-        return classes
-    if config.num_classes == IMAGENET_CLASSES:
+        return read_classes(given, number)
+    if card.classes is not None:
+        if len(card.classes) != number:
+            raise WeightsError(f"{path} names {len(card.classes)} classes, its network has {number}")
+        return card.classes
+    if number == IMAGENET_CLASSES:
         return imagenet_classes()
-    return tuple(f"class {index}" for index in range(config.num_classes))
+    return tuple(f"class {index}" for index in range(number))
 
 
 def predict(
-    model: MPViT, classes: Sequence[str], images: Sequence[Path], config: InferenceConfig | None = None
+    model: MPViT | Engine, classes: Sequence[str], images: Sequence[Path], config: InferenceConfig | None = None
 ) -> Iterator[Prediction]:
     """Yield what ``model`` sees in each of ``images``, in their order, computed a batch at a time.
 
@@ -206,23 +243,33 @@ def predict(
         raise UsageError("num_classes = 0: must be at least 1, this network only gives features")
     if len(classes) != model.config.num_classes:
         raise UsageError(f"{len(classes)} class names: the network has {model.config.num_classes} classes")
-    return _predictions(model, classes, images, config or InferenceConfig())
+    config = config or InferenceConfig()
+    if isinstance(model, Engine):
+        model.config.require((config.batch, _IMAGE_CHANNELS, config.size, config.size))
+    return _predictions(model, classes, images, config)
 
 
-def require_rgb(model: MPViT) -> None:
+def require_rgb(model: MPViT | Engine) -> None:
     """Raise ``UsageError`` for a network that takes no RGB images."""
     if model.config.in_channels != _IMAGE_CHANNELS:
         raise UsageError(f"in_channels = {model.config.in_channels}: must be 3, the network is shown RGB images")
 
 
-def _predictions(model: MPViT, classes: Sequence[str], images: Sequence[Path], config: InferenceConfig) -> Iterator[Prediction]:
+def _predictions(
+    model: MPViT | Engine, classes: Sequence[str], images: Sequence[Path], config: InferenceConfig
+) -> Iterator[Prediction]:
     for first in range(0, len(images), config.batch):
         batch = images[first : first + config.batch]
         prepared = [_try_preparing(path, config) for path in batch]
         scores = iter(_probabilities(model, [image for image in prepared if not isinstance(image, str)]))
         for path, image in zip(batch, prepared, strict=True):
-            name = os.fsencode(path).decode(errors="backslashreplace")  # a name need not be UTF-8, what is printed must
+            name = printable(path)
             yield Prediction(name, error=image) if isinstance(image, str) else _best(name, next(scores), classes, config.top)
+
+
+def printable(path: Path) -> str:
+    """Return a file's name as it can be printed: it need not be UTF-8, what is printed must."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _try_preparing(path: Path, config: InferenceConfig) -> NDArray[np.float32] | str:
@@ -236,20 +283,23 @@ def _try_preparing(path: Path, config: InferenceConfig) -> NDArray[np.float32] |
 
 
 @torch.inference_mode()
-def _probabilities(model: MPViT, images: Sequence[NDArray[np.float32]]) -> Tensor:
+def _probabilities(model: MPViT | Engine, images: Sequence[NDArray[np.float32]]) -> Tensor:
     """Map images (3, size, size) to their classes' probabilities, float64 (images, classes) on the CPU."""
     if not images:
         return torch.empty(0)
-    parameter = next(model.parameters())
+    parameter = next(model.parameters(), torch.empty(0))  # an engine has none
     try:
         logits = model(torch.from_numpy(np.stack(images)).to(parameter))
     except (RuntimeError, MemoryError) as error:  # torch's own out-of-memory errors are RuntimeErrors
-        reason = str(error).strip().partition("\n")[0]
-        raise MpvitError(
-            f"the network failed on {len(images)} images of {images[0].shape[-1]} pixels: {reason}",
-            hint="a smaller size or batch needs less memory",
-        ) from error
+        raise failed(error, len(images), images[0].shape[-1]) from error
     return logits.cpu().double().softmax(-1)
+
+
+def failed(error: Exception, images: int, pixels: int) -> MpvitError:
+    """Return the error of a network that fails on so many images of a width in pixels."""
+    reason = str(error).strip().partition("\n")[0]
+    hint = "a smaller size or batch needs less memory"
+    return MpvitError(f"the network failed on {images} images of {pixels} pixels: {reason}", hint=hint)
 
 
 def _best(image: str, probabilities: Tensor, classes: Sequence[str], top: int) -> Prediction:

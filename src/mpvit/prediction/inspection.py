@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from mpvit.config import ModelConfig
+from mpvit.counting import count
 from mpvit.counting.isolation import fresh_model
+from mpvit.dense.torch_network import DenseNetwork
 from mpvit.errors import MpvitError, UsageError, WeightsError
+from mpvit.export import SUFFIXES, get_target
+from mpvit.export.engine import open_engine
+from mpvit.model.card import Trained
 from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, fill, read_weights, save_weights, with_classes_of
+from mpvit.prediction.inference import name_of
+from mpvit.prediction.segmentation import filled_segmenter
 from mpvit.published import is_published
 from mpvit.variants import NETWORKS, get_config
 
@@ -26,9 +33,9 @@ class Inspected:
 
     Attributes:
         path: of the file.
-        layout: whose names its tensors have: one of ``LAYOUTS``.
-        nbytes: of the file.
-        tensors: how many it holds.
+        layout: whose names its tensors have, one of ``LAYOUTS``; of an exported network its target.
+        nbytes: of the file; of OpenVINO's with the one beside it.
+        tensors: how many it holds; 0 of an exported network, which has them in a form of its engine's.
         params: numbers in those that are learned, as far as the network is known; else in all.
         dtypes: of the tensors.
         model: the network that it fits, by name; ``custom`` for one of its own configuration, None where none fits.
@@ -60,7 +67,8 @@ class Inspected:
             "config": asdict(self.content.config) if self.content.config else None,
             "classes": list(card.classes) if card.classes is not None else None,
             "preprocessing": asdict(card.preprocessing) if card.preprocessing else None,
-            "trained": asdict(card.trained) | {"top1": card.trained.top1} if card.trained else None,
+            "task": card.task,
+            "trained": _trained_row(card.trained),
             "misfit": self.misfit or None,
         }
 
@@ -70,9 +78,11 @@ def inspect(path: Path, variant: str | None = None) -> Inspected:
 
     Raises ``WeightsError`` where it is damaged.
     """
+    if path.suffix.lower() in SUFFIXES:
+        return _exported(path, variant)
     content = read_weights(path)
     tensors: Mapping[str, Tensor] = {name: each for name, each in content.tensors.items() if isinstance(each, Tensor)}
-    candidates = {variant: get_config(variant)} if variant else _candidates(content)
+    candidates = {variant: get_config(variant)} if variant and not content.card.task else _candidates(content)
     model, misfit, params = None, "", sum(each.numel() for each in tensors.values())
     for name, config in candidates.items():
         wanted = with_classes_of(content, config) if content.config is None else config
@@ -104,6 +114,8 @@ def convert(path: Path, layout: str, target: Path, variant: str | None = None) -
     network, ``UsageError`` where they cannot be written there.
     """
     found = inspect(path, variant)
+    if found.layout not in LAYOUTS:
+        raise MpvitError(f"{path} is an exported network: its weights have another form", hint="convert what it was made of")
     if found.model is None:
         raise MpvitError(
             f"{path} fits no network: {found.misfit}", hint="mpvit weights verify --variant NAME says what is wrong"
@@ -115,15 +127,49 @@ def convert(path: Path, layout: str, target: Path, variant: str | None = None) -
     return found
 
 
-def filled(content: WeightsFile, config: ModelConfig) -> MPViT:
-    """Return the network of ``config`` with the weights of a file; raise ``WeightsError`` where they do not fit."""
+def _exported(path: Path, variant: str | None) -> Inspected:
+    """Return what an exported file says of itself, once its engine has opened it."""
+    target, file = SUFFIXES[path.suffix.lower()], open_engine(path)
+    misfit = "" if file.config else "its file does not say which network it is"
+    if file.config and variant and get_config(variant).stages != file.config.stages:
+        misfit = f"it is not {variant}, by the configuration in it"
+    return Inspected(
+        path=path,
+        layout=target,
+        nbytes=sum(path.with_suffix(suffix).stat().st_size for suffix in get_target(target).suffixes),
+        tensors=0,
+        params=(count(file.config).params or 0) if file.config else 0,
+        dtypes=(file.dtype,),
+        model=None if misfit or file.config is None else name_of(file.config),
+        content=WeightsFile(path, {}, file.config, file.card),
+        misfit=misfit,
+    )
+
+
+def filled(content: WeightsFile, config: ModelConfig) -> MPViT | DenseNetwork:
+    """Return the network of ``config`` with the weights of a file, or the segmenter in it.
+
+    Raises ``WeightsError`` where they do not fit.
+    """
+    if content.card.task:
+        return filled_segmenter(content)
     model: MPViT = fresh_model(config, "cpu")
     fill(model, content)
     return model
 
 
+def _trained_row(trained: Trained | None) -> dict[str, Any] | None:
+    if trained is None:
+        return None
+    if trained.overlap is None:
+        return {name: value for name, value in asdict(trained).items() if name != "overlap"} | {"top1": trained.accuracy}
+    overlap = trained.overlap
+    found = asdict(trained) | {"pixels": overlap.pixels, "pixel_accuracy": trained.accuracy}
+    del found["overlap"]
+    return found | {"miou": overlap.miou, "miou_low": overlap.low, "miou_high": overlap.high}
+
+
 def _candidates(content: WeightsFile) -> dict[str, ModelConfig]:
     if content.config is None:
         return NETWORKS
-    name = next((name for name, config in NETWORKS.items() if config.stages == content.config.stages), "custom")
-    return {name: content.config}
+    return {name_of(content.config): content.config}

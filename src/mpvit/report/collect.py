@@ -38,7 +38,7 @@ PATHS = ("1", "2", "3", "4")
 """Path counts, the same in every stage."""
 
 BATCH = 1
-MODES = ("eager", "fused")
+MODES = ("plain", "fused")
 THREADS = 1
 """Threads that wait for each other on a busy machine would be most of what is measured."""
 

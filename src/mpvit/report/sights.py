@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from mpvit.extras import require
 from mpvit.tables.paths import Looked
-from mpvit.training import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

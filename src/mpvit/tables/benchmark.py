@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mpvit.benchmark.baseline import Baseline
+from mpvit.benchmark.modes import ENGINES
 from mpvit.benchmark.results import LayerTime, NetworkTime, Result, ceiling_rows
 from mpvit.benchmark.roofline import Ceilings
 from mpvit.benchmark.study import Study
@@ -27,7 +28,13 @@ def benchmark_document(study: Study, results: Sequence[Result], baseline: Baseli
     ceilings = networks[0].timed.ceilings
     where = f"{measured.device}, {_threads(measured.threads)}, {measured.dtype}"
     fields = [f for f in _NETWORK if f.header not in _SPEEDUPS or any(f.read(result) for result in networks)]
-    tables = [build(f"{study.passes}, {times(study.size)} pixels, {where}", fields, networks)]
+    tables = [
+        build(
+            f"{f'{study.task.name}, ' if study.task else ''}{study.passes}, {times(study.size)} pixels, {where}",
+            fields,
+            networks,
+        )
+    ]
     tables += [_layer_table(group) for group in layers.values()]
     rows = ceiling_rows(ceilings)
     notes = [_ceiling_note(ceilings), *_speedup_notes(study, networks)]
@@ -106,6 +113,11 @@ def _ceiling_note(ceilings: Ceilings) -> str:
 
 def _speedup_notes(study: Study, networks: Sequence[NetworkTime]) -> list[str]:
     notes = []
+    if engines := [name for name in ENGINES if name in study.modes]:
+        notes.append(
+            f"{' and '.join(engines)}: the plain network exported for each batch, with as many threads as torch; what memory "
+            "they take, torch's allocator does not see."
+        )
     if any(network.speedup for network in networks):
         notes.append(
             f"speed-up: median over interleaved rounds of the time of mode {study.modes[0]} over this mode's, with its 95 % "

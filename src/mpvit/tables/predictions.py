@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mpvit.prediction.results import Classifier, Prediction
+from mpvit.prediction.results import TORCH, UNKNOWN, Classifier, Prediction
 from mpvit.tables import Cell, Column, Document, Table
-from mpvit.tables.training import share_text
+from mpvit.tables.training import trained_text
+
+ASSUMED = "The file says nothing of its classes and preprocessing: they are taken for those of ImageNet and of the paper."
 
 UNTRAINED = "The network is untrained (--random-init): its classes mean nothing."
 
@@ -16,17 +18,24 @@ def prediction_document(predictions: Sequence[Prediction], network: Classifier) 
     rows = [row for prediction in predictions for row in _prediction_cells(prediction)]
     weights = f"weights {network.weights}" if network.trained else "random weights"
     if known := network.training:
-        weights += f", trained on {known.data}: {share_text(known.correct, known.images)} of {known.images} pictures held out"
-    table = Table(f"{network.model}, {weights}", (*columns, Column("Probability", numeric=True)), tuple(rows))
+        weights += f", trained on {known.data}: {trained_text(known)}"
+    where = "" if network.engine == TORCH else f", run by {network.engine}"
+    table = Table(f"{network.model}, {weights}{where}", (*columns, Column("Probability", numeric=True)), tuple(rows))
     return Document(
         "predict",
         tuple(row for prediction in predictions for row in _prediction_rows(prediction, network)),
         (table,),
-        () if network.trained else (UNTRAINED,),
+        _notes(network),
         network.device,
         network.threads,
         network.dtype,
     )
+
+
+def _notes(network: Classifier) -> tuple[str, ...]:
+    if not network.trained:
+        return (UNTRAINED,)
+    return (ASSUMED,) if network.model == UNKNOWN else ()
 
 
 def _prediction_cells(prediction: Prediction) -> list[tuple[Cell, ...]]:
@@ -44,6 +53,7 @@ def _prediction_rows(prediction: Prediction, network: Classifier) -> list[dict[s
         "image": prediction.image,
         "model": network.model,
         "weights": network.weights,
+        "engine": network.engine,
         "trained": network.trained,
         "error": prediction.error or None,
     }

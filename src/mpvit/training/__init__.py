@@ -6,28 +6,6 @@ to go on where a run was stopped but the step that it had reached, and the numbe
 """
 
 import hashlib
-from importlib.util import find_spec
-
-from mpvit.errors import MpvitError
-
-NEEDED = {
-    "accelerate": "train",
-    "kornia": "train",
-    "sklearn": "train",
-    "torchmetrics": "train",
-    "datasets": "datasets",
-    "transformers": "transformers",
-}
-"""The extra of the installation that each library beyond the base comes with."""
-
-
-def require(*libraries: str) -> None:
-    """Raise ``MpvitError`` saying which extra to install where one of ``libraries`` is not there."""
-    for library in libraries:
-        if find_spec(library) is None:
-            raise MpvitError(
-                f"{library} is not installed, which this needs", hint=f"pip install 'mpvit[{NEEDED[library]}]' brings it"
-            )
 
 
 def seed_of(*what: int | str) -> int:

@@ -124,13 +124,18 @@ def learn_all(
 def _job(place: str, seed: int, entry: Entry, data: Data, training: Training) -> Job:
     import torch
 
-    height, width = entry.size
-    if height != width:
-        raise UsageError(f"images of {height} × {width} pixels: only squares are trained on")
-    recipe = replace(training.recipe, seed=seed, size=height)
+    recipe = replace(training.recipe, seed=seed, size=square(entry.size))
     settings = Settings.of(data, (entry.model, entry.config), (training.recipe_name, recipe), versions={})
     threads = max(torch.get_num_threads() // training.jobs, 1)
     return Job(training.folder / place / f"seed-{seed}", settings, training.workers, threads, training.device)
+
+
+def square(size: tuple[int, int]) -> int:
+    """Return the side of images of (height, width) pixels; raise ``UsageError`` where they are no squares."""
+    height, width = size
+    if height != width:
+        raise UsageError(f"images of {height} × {width} pixels: only squares are trained on")
+    return height
 
 
 def _keep(training: Training, data: Data, networks: Mapping[str, dict[str, Any]]) -> None:

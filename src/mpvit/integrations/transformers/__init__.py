@@ -1,6 +1,6 @@
 """MPViT for Hugging Face's transformers. Importing this makes it known to their Auto classes."""
 
-from mpvit.training import require
+from mpvit.extras import require
 
 require("transformers")  # before what follows imports it
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mpvit.training import require
+from mpvit.extras import require
 from mpvit.training.data import DIGITS, Data, Part
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpvit.errors import ImageError, UsageError
+from mpvit.extras import require
 from mpvit.prediction.images import decode_image, read_image
-from mpvit.training import require
 from mpvit.training.data import HELD_OUT, PARTS, STORED, Data, Part, require_classes, split
 
 if TYPE_CHECKING:

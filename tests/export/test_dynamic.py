@@ -1,0 +1,54 @@
+"""Files that leave batch and size open, on a published network and on drawn ones."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import configs
+
+from mpvit.config import ModelConfig
+from mpvit.export import SUFFIXES, Export
+from mpvit.export.engine import open_engine
+from mpvit.export.make import make, write
+from mpvit.model.card import NO_CARD
+from mpvit.prediction.inference import random_network
+
+CASES = [(batch, size) for batch in (1, 3, 8) for size in ((224, 224), (192, 320), (256, 256))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_tiny_agrees_with_torch_at_any_batch_and_size(suffix: str, tmp_path: Path) -> None:
+    network = random_network("tiny")
+    path = tmp_path / f"tiny{suffix}"
+    write(make("tiny", network.model, network.card, Export(target=SUFFIXES[suffix], dynamic=("batch", "size"))), path)
+    engine = open_engine(path).engine
+    for batch, size in CASES:
+        images = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(batch))
+        with torch.inference_mode():
+            torch.testing.assert_close(engine(images), network.model(images), atol=1e-5, rtol=0)
+    if suffix == ".onnx":
+        model = onnx.load(path)
+        onnx.checker.check_model(model, full_check=True)
+        assert [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim] == [
+            "batch",
+            3,
+            "height",
+            "width",
+        ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", SUFFIXES.values())
+@settings(max_examples=5)
+@given(config=configs(), fused=st.booleans())
+def test_drawn_networks_agree_with_torch_at_any_batch_and_size(target: str, config: ModelConfig, *, fused: bool) -> None:
+    """``make`` itself holds the engine against torch on nine kinds of batches, and raises where they differ."""
+    network = random_network(replace(config, num_classes=max(config.num_classes, 1))).model
+    made = make("drawn", network, NO_CARD, Export(target=target, dynamic=("batch", "size"), size=(33, 47), fused=fused))
+    assert [each.shape[0] for each in made.differences] == [1, 3, 8] * 3
+    assert max(each.relative for each in made.differences) <= 1e-5
