@@ -137,7 +137,9 @@ def test_variants_as_other_devices_run_them(published: MPViT) -> None:
 
 @pytest.mark.parametrize("rows", [0, 10**9], ids=["in turn", "side by side"])
 @pytest.mark.parametrize("size", [0, 10**9], ids=["image by image", "at once"])
-def test_every_grouping_of_paths_and_images(monkeypatch: pytest.MonkeyPatch, rows: int, size: int) -> None:
+@pytest.mark.parametrize("joined", [0, 10**9], ids=["head by head", "heads joined"])
+def test_every_grouping_of_paths_images_and_heads(monkeypatch: pytest.MonkeyPatch, rows: int, size: int, joined: int) -> None:
+    monkeypatch.setattr(fused, "JOINED_CHANNELS", joined)
     monkeypatch.setattr(fused, "SIDE_BY_SIDE_ROWS", rows)
     monkeypatch.setattr(fused, "CHANNEL_BYTES", size)
     assert_equivalent(randomised(SMALL), torch.randn(3, 3, 61, 44, dtype=torch.float64), FLOAT64)

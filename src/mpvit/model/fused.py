@@ -4,7 +4,9 @@ Folded once: batch norms into the convolutions before them, the affine part of l
 them, the CPE's residual into its window's centre, the CRPE's windows into the widest. At run time: maps stay channels-last,
 so that a map *is* its tokens and no layout is copied; 1x1 convolutions are matrix products, and the fusion a sum of them;
 the softmax over tokens is divided out of the small context kᵀ·v; small stages run paths side by side, large ones in turn.
-Other devices than the CPU take whole batches and all paths at once; on CUDA a pass is replayed as one graph.
+On a CPU oneDNN multiplies and convolves, activations and residuals included. Other devices than the CPU take whole batches
+and all paths at once; on CUDA a pass is replayed as one graph. Compiled or exported, a batch of any size goes one way, path
+after path, and nothing is overwritten.
 
 Axes: b batch, h and w the grid, n = h·w tokens, rows = b·n, c channels of a path, g paths that run side by side (their
 channels concatenated, g·c), d channels per head.
@@ -41,6 +43,10 @@ stage, in float32), so that what its MLP widens stays in cache; whole batches of
 
 SIDE_BY_SIDE_ROWS = 256
 """On a CPU the paths of a stage run side by side up to so many rows, where calls cost most; beyond, in turn, for the cache."""
+
+
+JOINED_CHANNELS = 64
+"""On a CPU the heads' contexts are multiplied as one matrix, zeros beside them, up to so many channels in all."""
 
 
 def fuse(model: MPViT, dtype: torch.dtype | None = None) -> "FusedMPViT":
@@ -231,9 +237,17 @@ def _in_parts(x: Tensor) -> bool:
 def _attend_by_image(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
     """Add factorized attention to ``out`` and overwrite ``key``; all are (b, heads, n, d), strided."""
     scale = _exponentials(key)
+    heads, tokens, dim = key.shape[1:]
+    rows = (tokens, heads * dim)
     for image in range(len(query)):  # an image's heads lie evenly apart and are multiplied in place, a batch's are copied
         context = torch.bmm(value[image].mT, key[image]).mul_(scale[image])  # (heads, d of the value, d of the key)
-        out[image].baddbmm_(query[image], context.mT)
+        if rows[1] > JOINED_CHANNELS:
+            out[image].baddbmm_(query[image], context.mT)
+            continue
+        joined = context.new_zeros(heads, dim, heads, dim)
+        joined.diagonal(dim1=0, dim2=2).copy_(context.permute(2, 1, 0))
+        flat = joined.view(rows[1], rows[1])
+        out[image].transpose(0, 1).view(rows).addmm_(query[image].transpose(0, 1).view(rows), flat)
 
 
 def _attend_at_once(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
