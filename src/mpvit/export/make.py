@@ -53,7 +53,11 @@ def make(name: str, network: MPViT, card: Card, asked: Export, pictures: Tensor 
     differences = tuple(_difference(network, engine, _images(network, shape, calibration)) for shape in asked.shapes)
     _check(differences, asked, engine.engine)
     calibrated = 0 if calibration is None else len(calibration)
-    return Exported(name, asked, files, engine.engine, differences, TOLERANCES[asked.dtype], calibrated)
+    reference = f"torch {torch.__version__.partition('+')[0]}"
+    threads = torch.get_num_threads()
+    return Exported(
+        name, asked, files, engine.engine, differences, TOLERANCES[asked.dtype], reference, threads, calibrated=calibrated
+    )
 
 
 def write(exported: Exported, path: Path) -> list[Path]:
