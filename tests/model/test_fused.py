@@ -16,7 +16,7 @@ from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
 from mpvit.attention import KINDS
 from mpvit.config import ALTERNATIVES
 from mpvit.errors import UsageError
-from mpvit.model import fused
+from mpvit.model import fused, onednn
 from mpvit.model.fused import fuse
 from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, fill
@@ -161,6 +161,25 @@ def test_the_plain_network_is_neither_changed_nor_followed() -> None:
         for tensor in model.state_dict().values():
             tensor.zero_()
     assert torch.equal(network.train()(image), logits)
+
+
+@pytest.mark.parametrize("replace_them", [True, False], ids=["assigned", "copied"])
+def test_loaded_weights_count_at_once(replace_them: bool) -> None:  # noqa: FBT001
+    network, other = (fuse(randomised(SMALL, torch.float32)) for _ in range(2))
+    image = torch.randn(1, 3, 40, 56)
+    with torch.no_grad():
+        for tensor in other.buffers():
+            tensor.mul_(1.25)
+    before, expected = network(image), fuse(randomised(SMALL, torch.float32)).requires_grad_(requires_grad=False)
+    expected.load_state_dict(other.state_dict())
+    network.load_state_dict({name: tensor.clone() for name, tensor in other.state_dict().items()}, assign=replace_them)
+    assert torch.equal(network(image), expected(image))
+    assert not torch.allclose(network(image), before)
+
+
+def test_without_onednn_it_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn, "takes", lambda _: False)
+    assert_equivalent(randomised(SMALL, torch.float32), torch.randn(2, 3, 61, 44), FLOAT32)
 
 
 def test_the_image_is_left_as_it_was() -> None:

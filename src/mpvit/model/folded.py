@@ -39,7 +39,7 @@ class Folded(nn.Module):
 
     def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401 - torch's own
         self._packed.clear()
-        super()._load_from_state_dict(*args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*args)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave what is packed out of copies and pickles."""
