@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: report test slow check bench digits record record-counts record-study record-gpu record-times mutants clean
+.PHONY: report test slow check bench digits record record-counts record-study record-gpu record-segmenter record-times mutants clean
 
 report: $(READY)  ## count all four variants, print the table, and write it, what attention costs and the whole page to out/
 	mkdir -p out
@@ -39,13 +39,16 @@ digits: $(READY)  ## train the network that comes along anew, into out/, and put
 	$(BIN)/mpvit train digits -o out/digits-nano --threads 1
 	cp out/digits-nano/weights.safetensors src/mpvit/data/digits-nano.safetensors
 
-record: record-counts record-study record-times  ## make all of reports/ again; the only command that writes there
+record: record-counts record-study record-segmenter record-times  ## make all of reports/ again; the only command that writes there
 
 record-counts: $(READY)  ## what is counted: some ten seconds
 	$(BIN)/mpvit flops --check -o reports/flops.md
 	$(BIN)/mpvit flops --check -o reports/flops.json
 	$(BIN)/mpvit flops --task all --check -o reports/dense.md
 	$(BIN)/mpvit flops --task all --check -o reports/dense.json
+	$(BIN)/mpvit memory --task retinanet,mask-rcnn,upernet --batch 2 -o reports/dense_memory.json
+	$(BIN)/mpvit reconcile --task all --variant small -o reports/dense_reconcile.json
+	$(BIN)/mpvit compare-attn --task retinanet --variant small -o reports/dense_attention.md
 	$(BIN)/mpvit compare-attn -o reports/attention.md
 	$(BIN)/mpvit compare-attn -o reports/attention.json
 	$(BIN)/mpvit reconcile --variant all --layout published -o reports/reconcile.json
@@ -64,6 +67,16 @@ record-study: $(READY)  ## what paths are worth on scales, and what those of dig
 	$(BIN)/mpvit ablate paths=1,2,3,4 --config reports/scales/scales-nano.toml --train scales --epochs 4 --set batch=32 --set warmup=1 --set shift=0 --seeds 5 --jobs 2 --match macs -o out/scales
 	cp out/scales/ablations.json out/scales/*.md out/scales/*.svg reports/scales/
 	$(BIN)/mpvit report --from reports/report --study reports/scales --weights src/mpvit/data/digits-nano.safetensors
+
+record-segmenter: $(READY)  ## a segmenter of digits on textures, and what it sees: a quarter of an hour on one core
+	rm -rf out/segmenter
+	$(BIN)/mpvit train --task semantic-fpn digits-on-textures --threads 1 -o out/segmenter
+	mkdir -p reports/segmenter out/segmenter/pictures
+	$(BIN)/python -c 'from mpvit.training.data import open_data; part = open_data("digits-on-textures", masked=True).held_out; [part.read(i).save(f"out/segmenter/pictures/{i:03}.png") for i in range(12)]'
+	$(BIN)/mpvit eval digits-on-textures --weights out/segmenter/weights.safetensors --threads 1 --plot reports/segmenter/confusion.svg -o reports/segmenter/eval.json
+	$(BIN)/mpvit eval digits-on-textures --weights out/segmenter/weights.safetensors --threads 1 -o reports/segmenter/eval.md
+	$(BIN)/mpvit predict out/segmenter/pictures --weights out/segmenter/weights.safetensors --plot reports/segmenter/overlay.png -o reports/segmenter/overlay.json
+	cp out/segmenter/curves.svg out/segmenter/log.jsonl reports/segmenter/
 
 record-gpu: $(READY)  ## what a GPU was needed for: some eight minutes on one, and not part of record
 	$(BIN)/mpvit ablate paths=1,2,3 --config reports/scales/scales-nano.toml --train scales --epochs 12 --set batch=128 --set rate=0.01 --set warmup=1 --set shift=0 --seeds 5 --jobs 20 --device cuda -o out/scales_longer

@@ -1,11 +1,12 @@
 """The options ``--task``, ``--classes``, ``--proposals`` and ``--detections``: a detector or segmenter on each network."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
 from mpvit import dense
+from mpvit.config import ModelConfig
 from mpvit.dense import TASKS, get_tasks
 from mpvit.errors import UsageError
 from mpvit_cli import options
@@ -55,6 +56,51 @@ def parse_tasks(names: Sequence[str] | None, numbers: Mapping[str, int | None]) 
         if number is not None:
             raise without_task(f"--{name}")
     return []
+
+
+def parse_task(name: str | None, numbers: Mapping[str, int | None]) -> dense.Task | None:
+    """Return the one task asked for, likewise; None without ``--task``."""
+    if name is None:
+        parse_tasks(None, numbers)
+        return None
+    return get_tasks([name], **numbers)[0]
+
+
+class Subject(NamedTuple):
+    """A network by its name, under a task or alone, and (height, width) of its images in pixels."""
+
+    name: str
+    config: ModelConfig
+    size: tuple[int, int]
+    task: dense.Task | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is, in few words."""
+        return dense.label(self.name, self.task)
+
+
+def parse_subjects(
+    ctx: typer.Context,
+    networks: Mapping[str, ModelConfig],
+    size: str,
+    names: Sequence[str] | None,
+    numbers: Mapping[str, int | None],
+) -> list[Subject]:
+    """Return each network, under each task asked for at the task's own size unless one is chosen.
+
+    Raises ``UsageError`` as ``parse_tasks``.
+    """
+    pixels = options.parse_size(size)
+    tasks = parse_tasks(names, numbers)
+    if not tasks:
+        return [Subject(name, config, pixels) for name, config in networks.items()]
+    return [Subject(name, config, own_size(ctx, pixels, task), task) for task in tasks for name, config in networks.items()]
+
+
+def own_size(ctx: typer.Context, pixels: tuple[int, int], task: dense.Task) -> tuple[int, int]:
+    """Return the size that is chosen, else the task's."""
+    return pixels if options.chosen(ctx, "size") else task.size
 
 
 def without_task(option: str) -> UsageError:

@@ -1,4 +1,4 @@
-"""The options ``--model``, ``--arg`` and ``--input``, and the traces of what they or the networks' names ask for."""
+"""The options ``--model``, ``--arg`` and ``--input``, and what they ask for."""
 
 import ast
 import glob
@@ -9,8 +9,6 @@ from typing import Annotated
 import typer
 
 from mpvit.errors import UsageError
-from mpvit.trace import Trace
-from mpvit.trace.closed_form import trace_config
 from mpvit.user_model import UserModel, load_model, parse_arguments
 from mpvit.user_model.inputs import INPUT_DTYPES, parse_inputs
 from mpvit_cli import options
@@ -68,14 +66,6 @@ Inputs = Annotated[
 ]
 
 
-def trace_networks(
-    variants: Sequence[str] | None, configs: Sequence[Path] | None, attention: str | None, size: str, batch: int
-) -> dict[str, Trace]:
-    """Return the traces of the networks asked for by name, in closed form."""
-    networks, pixels = options.parse_models(variants, configs, attention), options.parse_size(size)
-    return {name: trace_config(network, batch, *pixels) for name, network in networks.items()}
-
-
 def load(target: str, arguments: Sequence[str] | None, inputs: Sequence[str] | None, terminal: Terminal) -> UserModel:
     """Import the user's model; how it had to be made is said with ``-v``."""
     shapes = parse_inputs(inputs or [DEFAULT_INPUT])
@@ -84,8 +74,7 @@ def load(target: str, arguments: Sequence[str] | None, inputs: Sequence[str] | N
 
 def check_model_options(ctx: typer.Context, model: str | None) -> None:
     """Raise ``UsageError`` for an option of the networks by name beside ``--model``, or of ``--model`` without it."""
-    strangers = ("variant", "config", "attention", "size", "batch") if model else ("argument", "inputs")
-    for name in strangers:
+    for name in _OF_NETWORKS if model else ("argument", "inputs"):
         if options.given(ctx, name):
             option = {"argument": "arg", "inputs": "input"}.get(name, name)
             if model:
@@ -93,3 +82,7 @@ def check_model_options(ctx: typer.Context, model: str | None) -> None:
                     f"--{option} with --model: must be one of them", hint="--input gives the shape, --arg arguments"
                 )
             raise UsageError(f"--{option} without --model: must go with it", hint="--model package.module:name or file.py:name")
+
+
+_OF_NETWORKS = ("variant", "config", "attention", "task", "classes", "proposals", "detections", "size", "batch")
+"""The options of the networks by name."""

@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpvit.benchmark.modes import ENGINES, MODES, PARTS
+from mpvit.benchmark.modes import ENGINES, INFERENCE_ONLY, MODES, PARTS
+from mpvit.benchmark.study import DTYPES
 from mpvit.extras import require
-from mpvit_cli import options
+from mpvit_cli import options, tasks
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
     from mpvit.benchmark.results import Result
 
-Batches = Annotated[str, typer.Option("--batch", metavar="N,N,...", help="Images in the batch, each measured on its own.")]
+Batches = Annotated[
+    str, typer.Option("--batch", metavar="N,N,...", help="Images in the batch, each measured on its own; with --task 1.")
+]
 Modes = Annotated[
     list[str] | None,
     typer.Option(
@@ -33,6 +36,10 @@ Budget = Annotated[
 By = Annotated[
     str, typer.Option("--by", metavar="|".join(PARTS), help="Time each layer too.", autocompletion=options.complete(PARTS))
 ]
+Dtype = Annotated[
+    str,
+    typer.Option(metavar="|".join(DTYPES), help="Numbers it runs in; tf32 on CUDA.", autocompletion=options.complete(DTYPES)),
+]
 Outputs = Annotated[
     list[Path] | None,
     typer.Option("--output", "-o", metavar="FILE", help="Write there, whole or not at all; repeatable.", show_default=False),
@@ -47,10 +54,14 @@ def bench(
     ctx: typer.Context,
     variant: options.Variants = None,
     config: options.Configs = None,
+    task: tasks.Task = None,
+    classes: tasks.Classes = None,
+    proposals: tasks.Proposals = None,
+    detections: tasks.Detections = None,
     size: options.Size = "224",
     batch: Batches = "1,8,32",
     device: options.Device = "cpu",
-    dtype: options.Dtype = "float32",
+    dtype: Dtype = "float32",
     mode: Modes = None,
     backward: options.Backward = False,
     threads: options.Threads = None,
@@ -70,6 +81,8 @@ def bench(
       mpvit bench --variant xsmall --mode plain,fused --batch 1,8
 
       mpvit bench --variant tiny --mode all --plot roofline.svg -o tiny.json
+
+      mpvit bench --variant tiny --task semantic-fpn --size 256
     """
     from mpvit.benchmark import baseline
     from mpvit.benchmark.measure import measure
@@ -79,20 +92,29 @@ def bench(
     terminal: Terminal = ctx.obj
     check_format(form)
     options.check_plot(plot)
+    pixels, batches = options.parse_size(size), options.parse_wholes("--batch", batch)
+    of_task = tasks.parse_task(task, {"classes": classes, "proposals": proposals, "detections": detections})
+    if of_task:
+        pixels = tasks.own_size(ctx, pixels, of_task)
+        batches = batches if options.given(ctx, "batch") else (1,)
+    modes = options.parse_names(
+        mode, [name for name in MODES if name not in INFERENCE_ONLY or not (of_task or backward)], ["plain"]
+    )
     if options.ALL not in (mode or ()):  # of all modes, those that cannot run here say so and the others go on
-        require(*(library for name in options.parse_names(mode, MODES, ["plain"]) for library in ENGINES.get(name, ())))
+        require(*(library for name in modes for library in ENGINES.get(name, ())))
     study = Study(
         models=options.parse_models(variant, config),
-        size=options.parse_size(size),
-        batches=options.parse_wholes("--batch", batch),
+        size=pixels,
+        batches=batches,
         device=device,
         dtype=dtype,
-        modes=tuple(options.parse_names(mode, MODES, ["plain"])),
+        modes=tuple(modes),
         backward=backward,
         threads=threads,
         min_time_s=min_time,
         budget_s=budget,
         by=by,
+        task=of_task,
     )
     earlier = baseline.read_baseline(compare, study) if compare else None
     groups: list[tuple[Result, ...]] = []

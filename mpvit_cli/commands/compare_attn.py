@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from mpvit.attention import KINDS, Sizes
-from mpvit.compare_attention.costs import CROSSING, attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
+from mpvit.compare_attention.costs import CROSSING, attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens, tokens_at
 from mpvit.compare_attention.results import AttentionPoint
+from mpvit.config import ModelConfig
+from mpvit.dense import label
 from mpvit.errors import UsageError
 from mpvit.tables import Document
-from mpvit.tables.attention import attention_document, measured_document, numerics_document
-from mpvit_cli import options
+from mpvit.tables.attention import attention_document, measured_document, numerics_document, task_document
+from mpvit_cli import options, tasks
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
@@ -45,6 +47,16 @@ Sweep = Annotated[
 ]
 Measure = Annotated[bool, typer.Option("--measure", help="Time the kinds on this machine instead of counting.")]
 Budget = Annotated[float, typer.Option(parser=options.number, metavar="SECONDS", help="Longest time to measure for.")]
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS", help="Image size of --task: one side, or HEIGHTxWIDTH. (default: the task's)", show_default=False
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="24GiB", help="What a tensor of --task must fit into. (default: 80GiB)", show_default=False),
+]
 Numerics = Annotated[bool, typer.Option("--numerics", help="Errors in half precision and implied maps instead of costs.")]
 
 
@@ -58,6 +70,9 @@ def compare_attn(
     heads: Heads = None,
     kind: Kinds = None,
     swept: Sweep = None,
+    task: tasks.Task = None,
+    size: Size = None,
+    memory: Memory = None,
     measure: Measure = False,
     backward: options.Backward = False,
     device: options.Device = "cpu",
@@ -76,6 +91,8 @@ def compare_attn(
     Examples:
       mpvit compare-attn --tokens 3136
 
+      mpvit compare-attn --task retinanet --variant small
+
       mpvit compare-attn --measure --kind softmax,sdpa,factorized --plot growth.svg
     """
     terminal: Terminal = ctx.obj
@@ -84,6 +101,9 @@ def compare_attn(
     if measure and numerics:
         raise UsageError("--measure with --numerics: must be one of them")
     name, network = options.parse_model(ctx, variant, config)
+    if any(each is not None for each in (task, size, memory)):
+        terminal.show(_of_task(ctx, name, network, kind, task, size, memory), form, output)
+        return
     sizes = stage_sizes(network, stage, tokens, dim=dim, heads=heads)
     chosen = options.parse_names(kind, KINDS, [options.ALL])
     ends = options.parse_range(swept) if swept else _MEASURED_TOKENS if measure else _NUMERICS_TOKENS if numerics else ()
@@ -108,6 +128,39 @@ def compare_attn(
         terminal.save(attention_figure(sweep(*asked), points), plot)
     if interrupted:
         raise typer.Exit(130)
+
+
+_NOT_OF_TASKS = (
+    *("tokens", "stage", "dim", "heads", "swept", "measure", "backward", "device", "dtype", "threads", "budget"),
+    *("numerics", "plot"),
+)
+"""What stands instead of a task's own tokens, or measures."""
+
+
+def _of_task(
+    ctx: typer.Context,
+    name: str,
+    network: ModelConfig,
+    kinds: list[str] | None,
+    task: str | None,
+    size: str | None,
+    memory: str | None,
+) -> Document:
+    of_task = tasks.parse_task(task, {})
+    if of_task is None:
+        raise tasks.without_task("--memory" if size is None else "--size")
+    for option in _NOT_OF_TASKS:
+        if options.given(ctx, option):
+            raise UsageError(f"--{'sweep' if option == 'swept' else option} with --task: must be one of them", hint=_COUNTED)
+    pixels = of_task.size if size is None else options.parse_size(size)
+    available = options.parse_bytes("--memory", "80GiB" if memory is None else memory)
+    if available < 1:
+        raise UsageError(f"--memory {memory}: must be at least 1 byte")
+    met = tokens_at(network, pixels, options.parse_names(kinds, KINDS, [options.ALL]))
+    return task_document(met, label(name, of_task), available)
+
+
+_COUNTED = "a task's tokens, channels and heads are those of its stages, and its attention is counted"
 
 
 class _Asked(NamedTuple):

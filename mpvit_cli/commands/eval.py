@@ -9,7 +9,14 @@ from mpvit.extras import require
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
-DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A folder of class folders, digits, scales, or hf:FOLDER.")]
+DataArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder of class folders, digits, scales, or hf:FOLDER; for a segmenter a folder of images/ and masks/, or "
+        "digits-on-textures.",
+    ),
+]
 Variant = Annotated[str | None, options.variant("what the weights say")]
 Split = Annotated[
     str | None,
@@ -45,10 +52,13 @@ def evaluate(
 ) -> None:
     """Evaluate a network on pictures in classes: accuracy with its interval, loss, calibration, by class, confusion.
 
+    A segmenter, which its weights' file says it is: mIoU and pixel accuracy with intervals, loss, by class, confusion.
     Each picture counts once, also with several processes (torchrun). Preprocessing is what the weights say, else as published.
 
     Examples:
       mpvit eval digits --weights run/weights.safetensors
+
+      mpvit eval street/ --weights segmenter/weights.safetensors --format json
 
       mpvit eval imagenet/val --variant tiny --part all --plot confusion.png -o tiny.json
     """
@@ -65,22 +75,31 @@ def evaluate(
     import torch
 
     from mpvit.plots.training import confusion_figure
-    from mpvit.prediction.exported import open_network
-    from mpvit.prediction.inference import InferenceConfig
+    from mpvit.prediction.exported import EngineNetwork, open_network
+    from mpvit.prediction.inference import InferenceConfig, Network
     from mpvit.prediction.pretrained import find_weights
+    from mpvit.prediction.segmentation import Segmenter, load_segmenter
+    from mpvit.tables.segmentation import segmenter_document
     from mpvit.tables.training import evaluation_document
     from mpvit.training.processes import accelerator_of
+    from mpvit.training.results import Evaluation
 
     options.set_threads(threads, readers)
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
     accelerator = accelerator_of(device)
-    network = open_network(weights or find_weights(variant, cache, terminal.track), variant, classes)
+    network: Network | EngineNetwork | Segmenter
+    if weights and options.check_segmenter(weights, variant if options.given(ctx, "variant") else None, crop):
+        network = load_segmenter(weights, classes)
+    else:
+        network = open_network(weights or find_weights(variant, cache, terminal.track), variant, classes)
     how = InferenceConfig.of(network.preprocessing, size=size, crop=crop, batch=batch)
     found = judge(network, data, accelerator, how=how, part=part, mode=mode, workers=readers, watch=terminal.track)
     if not accelerator.is_main_process:
         return
     for name, reason in found.damaged:
         terminal.note(f"left out: {name}: {reason}")
-    terminal.show(evaluation_document(found, str(accelerator.device), torch.get_num_threads(), mode), form, output)
+    where = (str(accelerator.device), torch.get_num_threads(), mode)
+    document = evaluation_document(found, *where) if isinstance(found, Evaluation) else segmenter_document(found, *where)
+    terminal.show(document, form, output)
     if plot:
         terminal.save(confusion_figure(found), plot)

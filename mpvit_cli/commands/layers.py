@@ -6,8 +6,9 @@ import typer
 
 from mpvit.errors import UsageError, unknown_name
 from mpvit.tables.layers import layer_document
+from mpvit.trace.closed_form import trace_config
 from mpvit.trace.layer_tree import ORDERS, layer_tree
-from mpvit_cli import options, user_model
+from mpvit_cli import options, tasks, user_model
 from mpvit_cli.output import Terminal, check_format
 
 Depth = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Levels of the tree to show, at least 1.")]
@@ -27,6 +28,10 @@ def layers(
     variant: options.Variants = None,
     config: options.Configs = None,
     attention: options.Attention = None,
+    task: tasks.Tasks = None,
+    classes: tasks.Classes = None,
+    proposals: tasks.Proposals = None,
+    detections: tasks.Detections = None,
     size: options.Size = "224",
     batch: options.Batch = 1,
     model: user_model.Model = None,
@@ -46,6 +51,8 @@ def layers(
     Examples:
       mpvit layers --variant xsmall
 
+      mpvit layers --task retinanet --variant tiny --depth 2
+
       mpvit layers --model my_models.vit:ViT --arg depth=12 --input 8x3x224x224 --sort params --depth 2
     """
     terminal: Terminal = ctx.obj
@@ -59,8 +66,13 @@ def layers(
         loaded = user_model.load(model, argument, inputs, terminal)
         from mpvit.trace.user_model import trace_user_model
 
-        traces = {loaded.name: trace_user_model(loaded, backward=backward)}
+        trees = [layer_tree(trace_user_model(loaded, backward=backward), loaded.name, backward=backward)]
     else:
-        traces = user_model.trace_networks(variant, config, attention, size, batch)
-    trees = [layer_tree(trace, name, backward=backward) for name, trace in traces.items()]
+        numbers = {"classes": classes, "proposals": proposals, "detections": detections}
+        trees = [
+            layer_tree(
+                trace_config(each.config, batch, *each.size, task=each.task), each.name, backward=backward, task=each.task
+            )
+            for each in tasks.parse_subjects(ctx, options.parse_models(variant, config, attention), size, task, numbers)
+        ]
     terminal.show(layer_document(trees, sort, depth), form, output)

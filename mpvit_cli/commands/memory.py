@@ -1,16 +1,13 @@
 """``mpvit memory``: what training takes in memory."""
 
-import re
 from typing import Annotated
 
 import typer
 
-from mpvit.errors import UsageError
 from mpvit.tables.memory import memory_document
 from mpvit.training_memory import DTYPES, OPTIMIZERS, Setting, TrainingMemory
 from mpvit.training_memory.closed_form import training_memory
-from mpvit.units import BYTES, decimal_times
-from mpvit_cli import options, user_model
+from mpvit_cli import options, tasks, user_model
 from mpvit_cli.output import Terminal, check_format
 
 Dtype = Annotated[
@@ -36,6 +33,10 @@ def memory(
     variant: options.Variants = None,
     config: options.Configs = None,
     attention: options.Attention = None,
+    task: tasks.Tasks = None,
+    classes: tasks.Classes = None,
+    proposals: tasks.Proposals = None,
+    detections: tasks.Detections = None,
     size: options.Size = "224",
     batch: options.Batch = 1,
     model: user_model.Model = None,
@@ -49,18 +50,20 @@ def memory(
 ) -> None:
     """Predict the memory of a training step: parameters, gradients, optimizer state, saved activations and the peak.
 
-    All but the peak are exact to the byte. A network of --model runs once in training mode, its inputs' first length being
-    the batch.
+    All but the peak are exact to the byte; the step ends at the raw outputs, without a loss. A network of --model runs once
+    in training mode, its inputs' first length being the batch.
 
     Examples:
       mpvit memory --variant small --batch 64 --budget 24GiB
+
+      mpvit memory --task upernet --variant small --batch 2 --dtype bfloat16 --budget 80GiB
 
       mpvit memory --model my_models.vit:ViT --input 8x3x224x224 --optimizer sgd-momentum
     """
     terminal: Terminal = ctx.obj
     check_format(form)
     user_model.check_model_options(ctx, model)
-    setting = Setting(dtype, optimizer, parse_bytes(budget) if budget is not None else None)
+    setting = Setting(dtype, optimizer, options.parse_bytes("--budget", budget) if budget is not None else None)
     predictions: list[TrainingMemory] = []
     if model:
         loaded = user_model.load(model, argument, inputs, terminal)
@@ -68,20 +71,11 @@ def memory(
 
         predictions.append(live.training_memory(loaded, setting))
     else:
-        networks, pixels = options.parse_models(variant, config, attention), options.parse_size(size)
-        for name, network in networks.items():
-            predictions.append(training_memory(network, pixels, batch=batch, setting=setting, name=name))
+        numbers = {"classes": classes, "proposals": proposals, "detections": detections}
+        predictions += [
+            training_memory(each.config, each.size, batch=batch, setting=setting, name=each.name, task=each.task)
+            for each in tasks.parse_subjects(ctx, options.parse_models(variant, config, attention), size, task, numbers)
+        ]
     terminal.show(memory_document(predictions), form, output)
     if any(prediction.error for prediction in predictions):
         raise typer.Exit(1)
-
-
-def parse_bytes(text: str) -> int:
-    """Read "24GiB", "80 GB" or a number of bytes; raise ``UsageError`` for anything else."""
-    units = {name.lower(): factor for name, factor in BYTES.items()} | {"": 1, "bytes": 1}
-    found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-z]*)\s*", text.lower())
-    if not found or found[2] not in units:
-        raise UsageError(
-            f"--budget {text[:40]!r}: must be a number and a unit: {', '.join(BYTES)}", hint="for example --budget 24GiB"
-        )
-    return decimal_times(found[1], units[found[2]])

@@ -1,25 +1,23 @@
 """``mpvit reconcile``: why other counters print other numbers."""
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from mpvit.config import ModelConfig
 from mpvit.errors import UsageError, unknown_name
 from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu, require_explained, run_tool
 from mpvit.reconcile.tools import TOOLS, get_tool
 from mpvit.tables.reconcile import reconcile_document
 from mpvit.trace.closed_form import LAYOUTS, trace_config
-from mpvit_cli import options, user_model
+from mpvit_cli import options, tasks, user_model
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from torch import Tensor, nn
 
+    from mpvit.dense import Task
     from mpvit.trace import Trace
     from mpvit.user_model import UserModel
 
@@ -55,6 +53,10 @@ def reconcile(
     variant: options.Variants = None,
     config: options.Configs = None,
     attention: options.Attention = None,
+    task: tasks.Tasks = None,
+    classes: tasks.Classes = None,
+    proposals: tasks.Proposals = None,
+    detections: tasks.Detections = None,
     size: options.Size = "224",
     batch: options.Batch = 1,
     model: user_model.Model = None,
@@ -72,6 +74,8 @@ def reconcile(
     Examples:
       mpvit reconcile --variant xsmall --layout published
 
+      mpvit reconcile --task upernet --variant small --tool fvcore,thop
+
       mpvit reconcile --model my_models.vit:ViT --input 1x3x224x224 --live --plot waterfall.svg
     """
     terminal: Terminal = ctx.obj
@@ -85,15 +89,19 @@ def reconcile(
     user_model.check_model_options(ctx, model)
     if model and layout != LAYOUTS[0]:
         raise UsageError(f"--layout {layout} with --model: a model has its own names")
+    if task and layout != LAYOUTS[0]:
+        raise UsageError(f"--layout {layout} with --task: must be {LAYOUTS[0]}", hint="the checkpoints are of classifiers")
     if model:
         networks = _user_network(user_model.load(model, argument, inputs, terminal), tools)
     else:
-        networks = _networks(variant, config, attention, size, batch, layout)
-    explained = [explain(network.trace, name, each) for name, network in networks.items() for each in tools]
+        numbers = {"classes": classes, "proposals": proposals, "detections": detections}
+        subjects = tasks.parse_subjects(ctx, options.parse_models(variant, config, attention), size, task, numbers)
+        networks = {each.label: _network(each, batch, layout) for each in subjects}
+    explained = [explain(each.trace, each.name, tool, each.task) for each in networks.values() for tool in tools]
     interrupted = False
     if live:
         ran: list[Explanation] = []
-        runs = (run_tool(each, *networks[each.model].make()) for each in explained)
+        runs = (run_tool(each, *networks[each.label].make()) for each in explained)
         interrupted = terminal.collect(runs, "Counting", len(explained), into=ran)
         explained = ran + explained[len(ran) :]
     terminal.show(reconcile_document(explained, layout, live=live), form, output)
@@ -110,36 +118,30 @@ def reconcile(
 
 
 class _Network(NamedTuple):
-    """A network's trace, and how to make it and its inputs for the tools themselves."""
+    """A network's name and trace, how to make it and its inputs for the tools themselves, and the task that it is under."""
 
+    name: str
     trace: "Trace"
     make: "Callable[[], tuple[nn.Module, Sequence[Tensor]]]"
+    task: "Task | None" = None
 
 
-def _networks(
-    variants: "Sequence[str] | None",
-    configs: "Sequence[Path] | None",
-    attention: str | None,
-    size: str,
-    batch: int,
-    layout: str,
-) -> dict[str, _Network]:
-    def make(network: ModelConfig) -> "tuple[nn.Module, Sequence[Tensor]]":
+def _network(subject: tasks.Subject, batch: int, layout: str) -> _Network:
+    name, config, size, task = subject
+
+    def make() -> "tuple[nn.Module, Sequence[Tensor]]":
         import torch
 
         from mpvit.counting.isolation import fresh_model
+        from mpvit.dense import input_shapes
         from mpvit.model.published_layout import PublishedLayout
 
-        model = fresh_model(network, "meta")
-        images = torch.empty(batch, network.in_channels, *pixels, device="meta")
-        return PublishedLayout(model) if layout == "published" else model, [images]
+        inputs = [torch.empty(shape, device="meta") for shape in input_shapes(config, task, batch, *size)]
+        if layout == "published":
+            return PublishedLayout(fresh_model(config, "meta")), inputs
+        return fresh_model(config, "meta", task), inputs
 
-    pixels = options.parse_size(size)
-    found = options.parse_models(variants, configs, attention)
-    return {
-        name: _Network(trace_config(network, batch, *pixels, layout=layout), partial(make, network))
-        for name, network in found.items()
-    }
+    return _Network(name, trace_config(config, batch, *size, layout=layout, task=task), make, task)
 
 
 def _user_network(model: "UserModel", tools: "Sequence[str]") -> dict[str, _Network]:
@@ -147,4 +149,4 @@ def _user_network(model: "UserModel", tools: "Sequence[str]") -> dict[str, _Netw
 
     found = traced(model)
     trace = read_on_the_cpu(found.trace, tools, found.network, found.tensors)
-    return {model.name: _Network(trace, lambda: (found.network, found.tensors))}
+    return {model.name: _Network(model.name, trace, lambda: (found.network, found.tensors))}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpvit.config import ModelConfig
+from mpvit.dense import SEGMENTERS, get_segmenter
 from mpvit.errors import UsageError
 from mpvit.extras import require
 from mpvit.training.data import default_network, recipe_for
@@ -25,9 +26,25 @@ if TYPE_CHECKING:
 
 DataArgument = Annotated[
     str | None,
-    typer.Argument(metavar="DATA", help="A folder of class folders, digits, scales, or hf:FOLDER.", show_default=False),
+    typer.Argument(
+        metavar="DATA",
+        help="A folder of class folders, digits, scales, or hf:FOLDER; with --task a folder of images/ and masks/, or "
+        "digits-on-textures.",
+        show_default=False,
+    ),
 ]
-Variant = Annotated[str | None, options.variant("digits-nano for digits and scales, else tiny")]
+Variant = Annotated[
+    str | None, options.variant("digits-nano for digits and scales, pyramid-nano for digits-on-textures, else tiny")
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help=f"Train a segmenter on the network: {', '.join(SEGMENTERS)}.",
+        autocompletion=options.complete(SEGMENTERS),
+        show_default=False,
+    ),
+]
 Size = Annotated[str | None, typer.Option(metavar="PIXELS", help="Side of the square that the network sees.")]
 Epochs = Annotated[str | None, typer.Option(metavar="N", help="Times that every picture is seen.")]
 Batch = Annotated[str | None, typer.Option(metavar="N", help="Pictures a step, over all processes.")]
@@ -54,6 +71,7 @@ DEFAULT_RUN = Path("mpvit-run")
 def train(
     ctx: typer.Context,
     data: DataArgument = None,
+    task: Task = None,
     variant: Variant = None,
     config: options.Config = None,
     recipe: options.Recipe = None,
@@ -82,6 +100,8 @@ def train(
     Examples:
       mpvit train digits -o run
 
+      mpvit train --task semantic-fpn digits-on-textures -o segmenter
+
       mpvit train photos/ --variant tiny --epochs 100 --batch 256 --dtype bfloat16 --device cuda -o run
     """
     terminal: Terminal = ctx.obj
@@ -90,7 +110,7 @@ def train(
     named = {"size": size, "epochs": epochs, "batch": batch, "seed": seed, "dtype": dtype, "lr": rate}
     if resume:
         asked: dict[str, object] = {f"--{name}": value for name, value in named.items()}
-        asked |= {"--set": setting, "--recipe": recipe, "--config": config, "DATA": data, "-o": output}
+        asked |= {"--task": task, "--set": setting, "--recipe": recipe, "--config": config, "DATA": data, "-o": output}
         _check_resumed(resume, asked | {"--variant": options.given(ctx, "variant")})
     elif data is None:
         raise UsageError("no data is named", hint="mpvit train digits needs none: they come with scikit-learn")
@@ -98,7 +118,9 @@ def train(
     if save_every < 0:
         raise UsageError(f"--save-every {save_every}: must be at least 0")
     options.parse_training_device(device)
-    chosen = None if resume else _chosen(ctx, str(data), variant, config, recipe, named, setting)
+    if task is not None:
+        get_segmenter(task, 1)
+    chosen = None if resume else _chosen(ctx, str(data), variant, config, recipe, named, setting, masked=task is not None)
 
     from mpvit.training import start
     from mpvit.training.loop import Machine
@@ -115,7 +137,7 @@ def train(
         network, how = chosen
         accelerator = accelerator_for(how[1], device)
         folder = output or DEFAULT_RUN
-        run, found = start.begin(folder, str(data), network, how, accelerator, workers=readers, watch=terminal.track)
+        run, found = start.begin(folder, str(data), network, how, accelerator, task=task, workers=readers, watch=terminal.track)
     _name_damaged(terminal, found)
     history = _learn(terminal, run, found, accelerator, Machine(readers, compiled, save_every), tensorboard=tensorboard)
     if accelerator.is_main_process:
@@ -154,11 +176,11 @@ def _show(terminal: Terminal, run: "Run", found: "Data", history: "Sequence[Epoc
     from mpvit.training.run import CURVES
 
     settings = run.settings
-    terminal.save(
-        curves_figure(history, f"{settings.model} on {found.name}, recipe {settings.recipe_name}"), run.folder / CURVES
-    )
+    what = f"{settings.task} on {settings.model}, " if settings.task else f"{settings.model} on "
+    terminal.save(curves_figure(history, f"{what}{found.name}, recipe {settings.recipe_name}"), run.folder / CURVES)
     row = {
         "model": settings.model,
+        **({"task": settings.task} if settings.task else {}),
         "data": found.name,
         "train_images": found.train.pictures,
         "damaged": len(found.damaged),
@@ -179,10 +201,12 @@ def _chosen(
     recipe: str | None,
     named: dict[str, str | None],
     setting: Sequence[str] | None,
+    *,
+    masked: bool,
 ) -> tuple[tuple[str, ModelConfig], tuple[str, Recipe]]:
     """Return the network and the recipe that are asked for, each with its name."""
     network = options.parse_model(ctx, variant or default_network(data, "tiny"), config)
-    recipe_name, usual = recipe_for(data, recipe)
+    recipe_name, usual = recipe_for(data, recipe, masked=masked)
     changes = options.parse_settings(setting)
     rate = named.pop("lr")
     how = changed(usual, changes | {key: value for key, value in named.items() if value is not None})

@@ -28,6 +28,7 @@ from mpvit_cli.options.pictures import Crop as Crop
 from mpvit_cli.options.pictures import Side as Side
 from mpvit_cli.options.pictures import Weights as Weights
 from mpvit_cli.options.pictures import WeightsOrExported as WeightsOrExported
+from mpvit_cli.options.pictures import check_segmenter as check_segmenter
 from mpvit_cli.options.pictures import weights as weights
 from mpvit_cli.options.reading import ALL as ALL
 from mpvit_cli.options.reading import LONGEST as LONGEST
@@ -37,6 +38,7 @@ from mpvit_cli.options.reading import given as given
 from mpvit_cli.options.reading import is_digits as is_digits
 from mpvit_cli.options.reading import number as number
 from mpvit_cli.options.reading import parse_amount as parse_amount
+from mpvit_cli.options.reading import parse_bytes as parse_bytes
 from mpvit_cli.options.reading import parse_names as parse_names
 from mpvit_cli.options.reading import parse_range as parse_range
 from mpvit_cli.options.reading import parse_wholes as parse_wholes

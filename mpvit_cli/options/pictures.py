@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from typer.models import OptionInfo
 
+from mpvit.errors import UsageError
 from mpvit_cli.options.reading import number, whole
 
 
@@ -56,3 +57,17 @@ Cache = Annotated[
         show_default=False,
     ),
 ]
+
+
+def check_segmenter(weights: Path, variant: str | None, crop: float | None) -> bool:
+    """Tell whether a weights file holds a segmenter; raise ``UsageError`` for options that are of classifiers alone."""
+    from mpvit.model.weights import read_task
+
+    task = read_task(weights)
+    if task is None:
+        return False
+    if variant is not None:
+        raise UsageError(f"--variant {variant}: {weights} holds a segmenter, {task}, and says its network itself")
+    if crop is not None:
+        raise UsageError(f"--crop {crop}: {weights} holds a segmenter, {task}, which sees whole images")
+    return True

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import typer
 
 from mpvit.errors import UsageError
-from mpvit.units import decimal_times, is_whole
+from mpvit.units import BYTES, decimal_times, is_whole
 
 ALL = "all"
 
@@ -68,6 +68,17 @@ def parse_amount(option: str, text: str) -> int:
             f"{option} {text[:40]!r}: must be a number of at least 1, with k, M, G or T", hint=f"for example {option} 2.5G"
         )
     return amount
+
+
+def parse_bytes(option: str, text: str) -> int:
+    """Read "24GiB", "80 GB" or a number of bytes; raise ``UsageError`` for anything else."""
+    units = {name.lower(): factor for name, factor in BYTES.items()} | {"": 1, "bytes": 1}
+    found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([a-z]*)\s*", text.lower())
+    if not found or found[2] not in units:
+        raise UsageError(
+            f"{option} {text[:40]!r}: must be a number and a unit: {', '.join(BYTES)}", hint=f"for example {option} 24GiB"
+        )
+    return decimal_times(found[1], units[found[2]])
 
 
 def parse_range(text: str) -> tuple[int, int]:

@@ -15,7 +15,8 @@ Recipe = Annotated[
     typer.Option(
         "--recipe",
         metavar="|".join(RECIPES),
-        help="deit: for thousands of pictures a class; small: for hundreds. (default: small for digits and scales, else deit)",
+        help="deit: for thousands of pictures a class; small: for hundreds; segment, segment-small: likewise for --task. "
+        "(default: a small one for the data that needs no files, else the other)",
         autocompletion=complete(RECIPES),
         show_default=False,
     ),

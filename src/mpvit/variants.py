@@ -91,11 +91,20 @@ SHIPPED: dict[str, ModelConfig] = {
 """Networks whose weights come with the package, for trying: handwritten digits (``make digits`` trains it)."""
 
 
+SMALL: dict[str, ModelConfig] = {
+    "pyramid-nano": ModelConfig(
+        (StageConfig(1, 1, 24, 4, 2), StageConfig(2, 1, 32, 4, 2), StageConfig(2, 1, 48, 4, 2), StageConfig(2, 1, 64, 4, 2)),
+        num_classes=10,
+    ),
+}
+"""Networks for trying, without weights: four stages, as detectors and segmenters need, that train on one core in minutes."""
+
+
 DEFAULT_VARIANT = "xsmall"
 """Taken where one is meant and none is named: the paper's running example."""
 
 
-NETWORKS: dict[str, ModelConfig] = {**{name: variant.config for name, variant in VARIANTS.items()}, **SHIPPED}
+NETWORKS: dict[str, ModelConfig] = {**{name: variant.config for name, variant in VARIANTS.items()}, **SHIPPED, **SMALL}
 """Whatever has a name: the published variants, and what comes along."""
 
 

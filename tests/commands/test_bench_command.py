@@ -224,6 +224,7 @@ def test_a_baseline_gives_a_ratio_with_its_interval(bench: Callable[[str], tuple
 UGLY = {
     "--mode plian": (2, "unknown mode 'plian'", "did you mean 'plain'?"),
     "--dtype float23": (2, "unknown dtype 'float23'", "did you mean 'float32'?"),
+    "--dtype tf32": (2, "dtype 'tf32' on cpu: it is CUDA's alone", "float32"),
     "--by path": (2, "unknown part 'path'", ""),
     "--batch 0": (2, "--batch '0': must be whole numbers", "for example"),
     "--batch 1,,2": (2, "--batch '1,,2': must be whole numbers", "for example"),

@@ -198,8 +198,8 @@ def archive() -> bytes:
 
 
 DAMAGED: dict[str, tuple[str, Callable[[Path, Path], None], str]] = {
-    "not there": ("none.onnx", only(), "cannot read 'none.onnx': No such file"),
-    "a folder": ("a.onnx", a_folder, "cannot read 'a.onnx': Is a directory"),
+    "not there": ("none.onnx", only(), "cannot read weights 'none.onnx': No such file"),
+    "a folder": ("a.onnx", a_folder, "cannot read weights 'a.onnx': Is a directory"),
     "empty": ("a.onnx", holding("a.onnx", data=b""), "onnxruntime cannot open it"),
     "text": ("a.onnx", holding("a.onnx", data=b"hello" * 99), "onnxruntime cannot open it"),
     "truncated onnx": ("small.onnx", truncated("small.onnx", 0.6), "onnxruntime cannot open it"),

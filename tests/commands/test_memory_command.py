@@ -8,7 +8,7 @@ import pytest
 from commandline import call
 
 from mpvit.tables.memory import readable_bytes
-from mpvit_cli.commands.memory import parse_bytes
+from mpvit_cli.options import parse_bytes
 
 
 def test_the_recorded_figure_in_json() -> None:
@@ -85,7 +85,7 @@ def test_bad_input_ends_in_one_clear_line(words: list[str], code: int, said: str
     [("24GiB", 24 * 2**30), ("80 gb", 80 * 10**9), ("1.5KiB", 1536), ("512MiB", 2**29), ("7", 7), ("7 bytes", 7)],
 )
 def test_a_budget_is_read_exactly(text: str, nbytes: int) -> None:
-    assert parse_bytes(text) == nbytes
+    assert parse_bytes("--budget", text) == nbytes
 
 
 @pytest.mark.parametrize(

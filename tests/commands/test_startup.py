@@ -55,6 +55,10 @@ CLOSED_FORM = [
     ["paths", "--help"],
     ["paths", "--view", "geometry", "--variant", "xsmall"],
     ["layers", "--help"],
+    ["layers", "--task", "mask-rcnn", "--variant", "tiny", "--format", "json"],
+    ["memory", "--task", "semantic-fpn", "--variant", "tiny"],
+    ["reconcile", "--task", "retinanet", "--variant", "tiny"],
+    ["compare-attn", "--task", "upernet"],
     ["layers", "--backward", "--sort", "bytes"],
     ["layers", "--variant", "tiny", "--format", "json"],
 ]

@@ -6,38 +6,25 @@ from typing import Any
 
 import pytest
 import torch
+from dense_networks import SMALL, inputs, task_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import configs
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpvit import VARIANTS, ModelConfig, StageConfig
+from mpvit import VARIANTS, ModelConfig
 from mpvit.counting.isolation import isolated
 from mpvit.dense import TASKS, Task, build, cut, get_tasks, network
 from mpvit.dense.published import CONVENTION, PUBLISHED, PublishedTask
 from mpvit.errors import UsageError
 from mpvit.operations import Cost, walk
 from mpvit.operations.conventions import CONVENTIONS, tally
-from mpvit.registry import resolve
 
-SMALL = ModelConfig(tuple(StageConfig(paths, 1, dim, 2, 2) for paths, dim in ((2, 8), (1, 12), (2, 4), (1, 6))))
 LEAVES = {nn.Conv2d: "conv", nn.ConvTranspose2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm"}
 LEAVES |= {nn.GroupNorm: "group_norm"}
 
 FIVE_MAPS_OF_97_BY_65 = [(13, 9), (7, 5), (4, 3), (2, 2), (1, 1)]
-
-
-def task_of(name: str, **numbers: int) -> Task:
-    """The task with few regions, which cost the same each."""
-    few = {"proposals": 5, "detections": 2} if TASKS[name].proposals else {}
-    return get_tasks([name], **(few | numbers))[0]
-
-
-def inputs(config: ModelConfig, task: Task, shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
-    batch, height, width = shape
-    regions = resolve(task.head).regions(batch, task)
-    return tuple(torch.zeros(each) for each in ((batch, config.in_channels, height, width), *regions))
 
 
 # ── the closed form, the network and two tools ──────────────────────────────────────────────────────────────────────

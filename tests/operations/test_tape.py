@@ -71,6 +71,16 @@ ONE: dict[str, tuple[Step, Step, tuple[int, ...]]] = {
     "normalize": (lambda tape, x: tape.normalize(x, -2), lambda x: functional.normalize(x, dim=-2), (2, 3, 4)),
     "normalize over the first": (lambda tape, x: tape.normalize(x, 0), lambda x: functional.normalize(x, dim=0), (2, 3, 4)),
     "cat": (lambda tape, x: tape.cat([x, x, x]), lambda x: torch.cat([x, x, x], 1), (2, 3, 4, 5)),
+    "relu": (Tape.relu, functional.relu, (2, 3, 4)),
+    "group norm": (lambda tape, x: tape.group_norm(x, 2), lambda x: functional.group_norm(x, 2), (3, 4, 5, 6)),
+    "upsample": (lambda tape, x: tape.upsample(x, (9, 7)), lambda x: functional.interpolate(x, (9, 7)), (2, 3, 4, 5)),
+    "bilinear": (
+        lambda tape, x: tape.upsample(x, (9, 7)),
+        lambda x: functional.interpolate(x, (9, 7), mode="bilinear"),
+        (2, 3, 4, 5),
+    ),
+    "pool": (lambda tape, x: tape.adaptive_pool(x, 3), lambda x: functional.adaptive_avg_pool2d(x, 3), (2, 3, 4, 5)),
+    "mean": (lambda tape, x: tape.adaptive_pool(x, 1), lambda x: functional.adaptive_avg_pool2d(x, 1), (2, 3, 4, 5)),
     "a product with itself": (lambda tape, x: tape.mul(x, x), lambda x: x * x, (2, 3, 4)),
 }
 TWO: dict[str, tuple[Step, Step, tuple[int, ...], tuple[int, ...], str]] = {
@@ -95,6 +105,13 @@ TWO: dict[str, tuple[Step, Step, tuple[int, ...], tuple[int, ...], str]] = {
         (8, 3, 2, 2),
         "w",
     ),
+    "transposed conv": (
+        Tape.transposed_conv,
+        lambda x, w: functional.conv_transpose2d(x, w, stride=2),
+        (2, 3, 5, 6),
+        (3, 8, 2, 2),
+        "w",
+    ),
     "linear": (Tape.linear, functional.linear, (2, 3, 4), (5, 4), "w"),
 }
 
@@ -113,7 +130,7 @@ def assert_kept(step: Step, torchs: Step, operands: list[tuple[Strided, Tensor]]
     assert predicted.differentiable == out.requires_grad
 
 
-AS_THEY_LIE = ("cat", "batch norm")
+AS_THEY_LIE = ("cat", "batch norm", "group norm", "upsample", "bilinear", "pool", "mean")
 """Maps, whose axes no network here has in another order in memory."""
 
 

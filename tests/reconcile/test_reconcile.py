@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dense_networks import SMALL, task_of
 from golden import golden
 from hypothesis import given
 from hypothesis import settings as runs
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
 from mpvit.counting.isolation import fresh_model
 from mpvit.counting.results import Counted
+from mpvit.dense import TASKS, input_shapes
 from mpvit.errors import CheckError, UsageError
 from mpvit.model.published_layout import PublishedLayout
 from mpvit.reconcile import Term
@@ -160,6 +162,35 @@ def test_tools_agree_on_any_model(name: str, tool: str) -> None:
     make, shape = MODELS[name]
     model, images = make().eval(), [torch.zeros(shape)]
     assert_explained([run_tool(explain(traced(model, images), name, tool), model, images)])
+
+
+class OnLevels(nn.Module):
+    """One convolution on several maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3)
+
+    def forward(self, *maps: Tensor) -> list[Tensor]:
+        return [self.conv(x) for x in maps]
+
+
+def test_tools_agree_on_a_module_that_runs_at_several_sizes() -> None:
+    """Given as ``*args``, which ptflops takes by name alone."""
+    model, maps = OnLevels().eval(), [torch.zeros(1, 3, side, side + 1) for side in (5, 9, 12)]
+    trace = traced(model, maps)
+    assert_explained([run_tool(explain(trace, "levels", tool), model, maps) for tool in INSTALLED])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("config", "size"), [(SMALL, (97, 65)), (VARIANTS["tiny"].config, (64, 96))], ids=["small", "tiny"])
+@pytest.mark.parametrize("name", TASKS)
+def test_tools_agree_on_detectors_and_segmenters(name: str, config: ModelConfig, size: tuple[int, int]) -> None:
+    task = task_of(name, classes=7)
+    trace = trace_config(config, 2, *size, task=task)
+    model = fresh_model(config, "meta", task)
+    given_to = [torch.empty(shape, device="meta") for shape in input_shapes(config, task, 2, *size)]
+    assert_explained([run_tool(explain(trace, name, tool, task), model, given_to) for tool in INSTALLED])
 
 
 class Spelled(nn.Module):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from dense_networks import SMALL, sampled_inputs, task_of
 from hypothesis import given, settings
 from models import MODELS
 from strategies import configs, shapes
@@ -18,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mpvit import VARIANTS, ModelConfig, build_model
 from mpvit.attention import KINDS
 from mpvit.config import ALTERNATIVES
+from mpvit.dense import TASKS, build
 from mpvit.errors import MpvitError
 from mpvit.trace import UNSUMMED, Trace
 from mpvit.trace.closed_form import trace_config
@@ -57,6 +59,27 @@ def test_it_is_with_parts_switched_off_or_exchanged(fields: dict[str, Any]) -> N
 def test_it_is_where_the_grid_is_padded(kind: str) -> None:
     config = VARIANTS["tiny"].config.with_attention(kind)
     assert trace_config(config, 2, 97, 131) == live(config, 2, 97, 131)
+
+
+def assert_both_traces_of_a_task_are_equal(config: ModelConfig, name: str, shape: tuple[int, int, int]) -> None:
+    task = task_of(name, classes=7)
+    with torch.device("meta"):
+        found = trace_module(build(config, task).eval(), sampled_inputs(config, task, shape), backward=True)
+    assert trace_config(config, *shape, task=task) == found
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_closed_form_is_what_a_detector_or_segmenter_does(name: str) -> None:
+    """Calls, modules, sightings and the backward pass, where shared modules run on every level."""
+    assert_both_traces_of_a_task_are_equal(SMALL, name, (2, 97, 65))
+
+
+@pytest.mark.slow
+@settings(max_examples=8)
+@given(configs(fewest_stages=4, most_stages=4), shapes())
+def test_it_is_on_random_backbones(config: ModelConfig, shape: tuple[int, int, int]) -> None:
+    for name in TASKS:
+        assert_both_traces_of_a_task_are_equal(config, name, shape)
 
 
 class Weights(NamedTuple):

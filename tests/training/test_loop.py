@@ -180,7 +180,7 @@ def test_a_run_is_not_begun_over_another(tmp_path: Path, data: Data) -> None:
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "last.ckpt is damaged"),
         (lambda path: path.write_bytes(b""), "last.ckpt is damaged"),
         (lambda path: path.write_bytes(b"no checkpoint at all"), "last.ckpt is damaged"),
-        (lambda path: torch.save({"format": 1}, path), "last.ckpt is damaged"),
+        (lambda path: torch.save({"format": 2}, path), "last.ckpt is damaged"),
         (lambda path: torch.save([1], path), "last.ckpt is damaged"),
         (lambda path: torch.save({"format": 99}, path), "another version"),
     ],

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from dense_networks import SMALL, sampled_inputs, task_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from models import MODELS
@@ -15,6 +16,7 @@ from torch import nn
 from mpvit import VARIANTS, ModelConfig, build_model
 from mpvit.attention import KINDS
 from mpvit.config import ALTERNATIVES
+from mpvit.dense import TASKS, Task, build, get_tasks, input_shapes
 from mpvit.errors import MpvitError, UsageError
 from mpvit.measurement.peak_memory import peak_bytes
 from mpvit.training_memory import OPTIMIZERS, Setting, TrainingMemory
@@ -219,6 +221,85 @@ def test_both_ways_are_one() -> None:
     assert live_memory.training_memory(model, setting) == training_memory(
         config, (64, 96), batch=2, setting=setting, name="tiny"
     )
+
+
+# ── detectors and segmenters ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def kept_of_task(config: ModelConfig, task: Task, shape: tuple[int, int, int], device: str, *, autocast: bool = False) -> int:
+    with torch.device(device):
+        return live_memory.saved_bytes(build(config, task).train(), sampled_inputs(config, task, shape), autocast=autocast)
+
+
+@pytest.mark.parametrize("shape", [(2, 97, 65), (3, 31, 130), (2, 1, 3)])
+@pytest.mark.parametrize("name", TASKS)
+def test_each_task_keeps_that(name: str, shape: tuple[int, int, int]) -> None:
+    task = task_of(name, classes=7)
+    assert record_network(SMALL, *shape, task=task).saved_bytes == kept_of_task(SMALL, task, shape, "meta")
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("name", TASKS)
+def test_each_task_keeps_that_on_the_cpu_in_both_dtypes(name: str, autocast: bool) -> None:  # noqa: FBT001
+    task, shape = task_of(name, classes=7), (2, 65, 49)
+    predicted = record_network(SMALL, *shape, autocast=autocast, task=task).saved_bytes
+    assert predicted == kept_of_task(SMALL, task, shape, "cpu", autocast=autocast)
+
+
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None)
+@given(configs(fewest_stages=4, most_stages=4), shapes(), st.integers(1, 30))
+def test_tasks_on_random_backbones(config: ModelConfig, shape: tuple[int, int, int], classes: int) -> None:
+    shape = (1 + shape[0], *shape[1:])
+    for name in TASKS:
+        task = task_of(name, classes=classes)
+        predicted = record_network(config, *shape, task=task).saved_bytes
+        assert predicted == kept_of_task(config, task, shape, "meta")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_both_ways_are_one_of_a_task(name: str) -> None:
+    """But for the largest transient, which of a task has its outputs too."""
+    task, setting = task_of(name, classes=7), Setting()
+    shapes = input_shapes(SMALL, task, 2, 64, 96)
+    model = UserModel("small", lambda: build(SMALL, task).eval(), tuple(map(Input, shapes)))
+    found = live_memory.training_memory(model, setting)
+    memory = training_memory(SMALL, (64, 96), batch=2, setting=setting, name="small", task=task)
+    assert (memory.learned, memory.input_shapes) == (found.learned, found.input_shapes)
+    assert memory.activations.saved_bytes == found.activations.saved_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_the_peak_of_a_task_is_within_5_percent_of_what_the_allocator_saw(name: str) -> None:
+    task = get_tasks([name], proposals=64, detections=16)[0] if TASKS[name].proposals else TASKS[name]
+    config, size = VARIANTS["tiny"].config, (128, 160)
+    model, given_to = build(config, task).train(), sampled_inputs(config, task, (2, *size))
+    optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=False)
+        outputs = torch.utils._pytree.tree_leaves(model(*given_to))  # noqa: SLF001 - torch has no public way
+        sum(each.sum() for each in outputs).backward()
+        optimizer.step()
+
+    step()
+    gradients = [each.grad for each in given_to if each.grad is not None]
+    lasting = [*model.parameters(), *model.parameters(), *model.parameters(), *model.buffers(), *given_to, *gradients]
+    measured = peak_bytes(step, torch.device("cpu"))
+    assert measured is not None
+    seen = measured + sum(tensor.nbytes for tensor in lasting)
+    memory = training_memory(config, size, batch=2, setting=Setting(optimizer="sgd-momentum"), name="tiny", task=task)
+    assert memory.peak_bytes == pytest.approx(seen, rel=0.05)
+
+
+def test_upernet_trains_on_no_single_image_as_in_torch() -> None:
+    """Its map that is pooled to one position has one value a channel, whatever the image's size."""
+    task = task_of("upernet")
+    with pytest.raises(UsageError, match="batch norm cannot train on one value a channel"):
+        record_network(SMALL, 1, 256, 256, task=task)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        kept_of_task(SMALL, task, (1, 256, 256), "meta")
 
 
 def test_a_network_that_cannot_be_trained_says_so() -> None:

@@ -13,7 +13,8 @@ from mpvit.errors import UsageError
 from mpvit.measurement import Interval
 from mpvit.measurement.estimates import independent_ratio
 
-_KEY = ("table", "model", "input_shape", "mode", "pass", "dtype", "part", "layer_input_shape")
+_TASK = ("task", "classes", "proposals", "detections")
+_KEY = ("table", "model", *_TASK, "input_shape", "mode", "pass", "dtype", "part", "layer_input_shape")
 """What a row of one run and its counterpart of another have in common."""
 
 _HINT = "--compare takes a file that mpvit bench -o FILE.json has written"
@@ -74,7 +75,7 @@ def _is_time(value: object) -> bool:
 
 
 def _require_common(baseline: Baseline, study: Study) -> None:
-    same = {"table": "networks", "pass": study.passes, "dtype": study.dtype}
+    same = {"table": "networks", "pass": study.passes, "dtype": study.dtype} | (study.task.as_row() if study.task else {})
     wanted = [
         {**same, "model": name, "input_shape": list(shape), "mode": mode}
         for name, shape in study.groups

@@ -6,16 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpvit.benchmark.ceilings import measure_ceilings
 from mpvit.benchmark.layers import LayerCase, layer_cases
 from mpvit.benchmark.modes import ENGINES, MODES, forward, forward_and_backward
 from mpvit.benchmark.results import NetworkTime, Result
 from mpvit.benchmark.roofline import Ceilings, Timed, least_bytes, network_work
-from mpvit.benchmark.study import Study, batch_and_size
+from mpvit.benchmark.study import TF32, Study, batch_and_size
 from mpvit.config import ModelConfig
-from mpvit.cost import network
 from mpvit.errors import MpvitError
 from mpvit.extras import missing, remedy
 from mpvit.measurement import BUDGET, Measurement
@@ -26,7 +25,7 @@ from mpvit.model.network import MPViT
 from mpvit.operations import Block, Shape
 from mpvit.registry import resolve
 
-TOLERANCES = {"float32": 1e-4, "bfloat16": 0.1, "float16": 0.02}
+TOLERANCES = {"float32": 1e-4, TF32: 5e-3, "bfloat16": 0.1, "float16": 0.02}
 """How far, norm over norm, the output of each dtype may be from the plain network's in float32 before it is timed."""
 
 _SEED = 0
@@ -45,9 +44,11 @@ def measure(study: Study) -> Iterator[tuple[Result, ...]]:
     A result without samples says why in its measurement. Raises ``KeyboardInterrupt`` after what an interrupted group
     has given. While it runs, torch has ``study.threads`` threads; torch's random state is left as it was.
     """
-    start, groups = time.perf_counter(), study.groups
-    device, dtype = torch.device(study.device), getattr(torch, study.dtype)
-    with cpu_threads(study.threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    groups, device, dtype = study.groups, torch.device(study.device), getattr(torch, study.items)
+    forked = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with cpu_threads(study.threads), forked, _products(tf32=study.dtype == TF32):
+        _wake(device, dtype)
+        start = time.perf_counter()
         budget_s = None if study.budget_s is None else study.budget_s / (len(groups) + 1)
         ceilings = measure_ceilings(device, dtype, _CEILING_SHARE * study.min_time_s, budget_s)
         if ceilings.product.interrupted or ceilings.copy.interrupted:
@@ -61,10 +62,29 @@ def measure(study: Study) -> Iterator[tuple[Result, ...]]:
                 raise KeyboardInterrupt
 
 
+def _wake(device: torch.device, dtype: torch.dtype) -> None:
+    """Run a product and a convolution once, before the clock starts: the first on a GPU may take many seconds."""
+    images = torch.ones(1, 8, 8, 8, dtype=dtype, device=device)
+    product = torch.nn.functional.conv2d(images, images, padding=4)[..., :8, :8] @ images
+    product.sum().item()  # waits for the device
+
+
+@contextlib.contextmanager
+def _products(*, tf32: bool) -> Iterator[None]:
+    """Let CUDA's convolutions and matrix products of float32 round to TF32, or keep them from it; the CPU's never do."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def _measure_group(study: Study, name: str, shape: Shape, ceilings: Ceilings, budget_s: float | None) -> tuple[Result, ...]:
     """Time one network on one batch, in every mode and, if asked for, by layer, all of them interleaved."""
     start = time.perf_counter()
-    tree = network(study.models[name], *batch_and_size(shape))
+    tree = study.tree(name, shape)
     prepared = _prepare(study, study.models[name], shape, tree, budget_s)
     layers = {f"{index} {layer.part}": layer for index, layer in enumerate(prepared.layers)}
     measured = run(
@@ -76,12 +96,20 @@ def _measure_group(study: Study, name: str, shape: Shape, ceilings: Ceilings, bu
     )
     times = {each.name: replace(each, peak_bytes=None) if each.name in ENGINES else each for each in measured}
     times |= prepared.refused
-    work = network_work(tree, study.dtype, backward=study.backward)
+    work = network_work(tree, study.items, backward=study.backward)
     results: list[Result] = []
     for mode in study.modes:
         difference = prepared.differences.get(mode)
         timed = Timed(work, times[mode], ceilings)
-        result = NetworkTime(model=name, input_shape=shape, mode=mode, passes=study.passes, timed=timed, difference=difference)
+        result = NetworkTime(
+            model=name,
+            task=study.task,
+            input_shape=shape,
+            mode=mode,
+            passes=study.passes,
+            timed=timed,
+            difference=difference,
+        )
         results.append(_with_speedup(result, study.modes[0], times))
     for key, layer in layers.items():
         results.append(layer.timed(name, shape, replace(times[key], name=layer.part), ceilings))
@@ -107,7 +135,7 @@ class _Prepared:
 
 def _prepare(study: Study, config: ModelConfig, shape: Shape, tree: Block, budget_s: float | None) -> _Prepared:
     prepared = _Prepared()
-    short = shortage(least_bytes(tree, study.dtype, backward=study.backward), study.device)
+    short = shortage(least_bytes(tree, study.items, backward=study.backward), study.device)
     if budget_s is not None and budget_s <= 0:
         prepared.refused = {mode: _unmeasured(study, mode, stopped=BUDGET) for mode in study.modes}
     elif short:
@@ -121,10 +149,10 @@ def _prepare(study: Study, config: ModelConfig, shape: Shape, tree: Block, budge
 def _fill(study: Study, config: ModelConfig, shape: Shape, tree: Block, prepared: _Prepared) -> None:
     """Build the network, with seeded weights, and a case of each mode that gives the plain network's output."""
     torch.manual_seed(_SEED)
-    plain = MPViT(config).eval().to(study.device)
+    plain = _built(study, config, shape).eval().to(study.device)
     images = torch.randn(shape).to(study.device)
     reference = forward(plain, images)().double()
-    given = images.to(getattr(torch, study.dtype))
+    given = images.to(getattr(torch, study.items))
     for mode in study.modes:
         if library := missing(*ENGINES.get(mode, ())):
             prepared.refused[mode] = _unmeasured(study, mode, stopped=f"{library} is not installed: {remedy(library)}")
@@ -133,9 +161,17 @@ def _fill(study: Study, config: ModelConfig, shape: Shape, tree: Block, prepared
             changed, shown = resolve(MODES[mode])(plain, images, given.dtype), images if mode in ENGINES else given
             prepared.differences[mode] = _checked_difference(mode, forward(changed, shown)(), reference, study.dtype)
             prepared.cases[mode] = (forward_and_backward if study.backward else forward)(changed, shown)
-    if study.by == "layer" and prepared.cases:
+    if study.by == "layer" and prepared.cases and isinstance(plain, MPViT):
         with _refusing(study, study.modes, prepared):
-            prepared.layers = layer_cases(plain.to(given.dtype), given, tree, study.dtype)
+            prepared.layers = layer_cases(plain.to(given.dtype), given, tree, study.items)
+
+
+def _built(study: Study, config: ModelConfig, shape: Shape) -> nn.Module:
+    if study.task is None:
+        return MPViT(config)
+    from mpvit.benchmark.tasks import TaskNetwork
+
+    return TaskNetwork(config, study.task, batch_and_size(shape))
 
 
 def _checked_difference(mode: str, output: Tensor, reference: Tensor, dtype: str) -> float:

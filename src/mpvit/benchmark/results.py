@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpvit.benchmark.roofline import Ceilings, Timed
+from mpvit.dense import Task
 from mpvit.measurement import Interval
 from mpvit.operations import Shape
 
@@ -24,6 +25,7 @@ class NetworkTime:
         speedup: how many times faster than ``speedup_over``, by rounds of the same run; None for the first mode.
         speedup_over: the run's first mode.
         baseline_speedup: how many times faster than an earlier run; None where that has no such row.
+        task: the detector or segmenter that it is under; None for the network alone.
     """
 
     model: str
@@ -35,6 +37,7 @@ class NetworkTime:
     speedup: Interval | None = None
     speedup_over: str | None = None
     baseline_speedup: Interval | None = None
+    task: Task | None = None
 
     @property
     def images_per_s(self) -> float | None:
@@ -47,6 +50,7 @@ class NetworkTime:
         return {
             "table": "networks",
             "model": self.model,
+            **(self.task.as_row() if self.task else {}),
             "input_shape": list(self.input_shape),
             "batch": self.input_shape[0],
             "mode": self.mode,

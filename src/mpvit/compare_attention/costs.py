@@ -112,15 +112,20 @@ def sweep(names: Sequence[str], sizes: Sizes, tokens: Sequence[int]) -> list[Att
 
 def met_tokens(config: ModelConfig, names: Sequence[str] = CROSSING) -> list[StageTokens]:
     """Return, for each stage of ``config`` and each of ``MET_SIZES``, the tokens it meets and what attention costs there."""
+    return [at for size in MET_SIZES for at in tokens_at(config, size, names)]
+
+
+def tokens_at(config: ModelConfig, size: tuple[int, int], names: Sequence[str]) -> list[StageTokens]:
+    """Return, for each stage of ``config`` at an image of (height, width) pixels, its tokens and what attention costs there."""
     met = []
-    for size in MET_SIZES:
-        height, width = (strided_length(strided_length(side, 2), 2) for side in size)
-        for index, stage in enumerate(config.stages):
-            if index:
-                height, width = strided_length(height, 2), strided_length(width, 2)
-            sizes = Sizes(1, stage.heads, stage.head_dim, height, width)
-            costs = tuple(attention_costs(names, sizes))
-            met.append(StageTokens(index + FIRST_STAGE, size, height * width, stage.dim, stage.heads, costs))
+    height, width = (strided_length(strided_length(side, 2), 2) for side in size)
+    for index, stage in enumerate(config.stages):
+        if index:
+            height, width = strided_length(height, 2), strided_length(width, 2)
+        sizes = Sizes(1, stage.heads, stage.head_dim, height, width)
+        costs = tuple(attention_costs(names, sizes))
+        layers = stage.paths * stage.layers
+        met.append(StageTokens(index + FIRST_STAGE, size, height * width, stage.dim, stage.heads, costs, layers))
     return met
 
 

@@ -65,7 +65,10 @@ class AttentionCost:
 
 @dataclass(frozen=True, slots=True)
 class StageTokens:
-    """The tokens that a stage meets at one image size, (height, width) in pixels, and what attention costs there."""
+    """The tokens that a stage meets at one image size, (height, width) in pixels, and what attention costs there.
+
+    ``layers`` is how many layers the stage has, over all paths; costs are those of one.
+    """
 
     stage: int
     size: tuple[int, int]
@@ -73,6 +76,7 @@ class StageTokens:
     dim: int
     heads: int
     costs: tuple[AttentionCost, ...]
+    layers: int
 
 
 @dataclass(frozen=True, slots=True)

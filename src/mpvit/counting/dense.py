@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from mpvit.config import ModelConfig
 from mpvit.counting import analytic, check_convention
 from mpvit.counting.results import TOTAL, Count
-from mpvit.dense import TASKS, Task, cut, network
+from mpvit.dense import TASKS, Task, cut, label, network
 from mpvit.dense.published import CONVENTION, PUBLISHED, PublishedTask
 from mpvit.errors import CheckError, UsageError, unknown_name
 from mpvit.operations import Block, Shape
@@ -40,7 +40,7 @@ class TaskCount(Count):
     @property
     def label(self) -> str:
         """What was counted, in few words."""
-        return f"{self.task.name} on {self.model}"
+        return label(self.model, self.task)
 
     @property
     def agreement(self) -> tuple[bool, bool] | None:
@@ -51,11 +51,8 @@ class TaskCount(Count):
 
     def as_row(self) -> dict[str, Any]:
         """Return the count as a row of ``mpvit flops``, with the task's numbers and what is published of it."""
-        task = self.task
         row = Count.as_row(self)  # super() would look for the class that has no slots
-        row |= {"task": task.name, "classes": task.classes}
-        if task.proposals:
-            row |= {"proposals": task.proposals, "detections": task.detections}
+        row |= self.task.as_row()
         if self.printed and self.agreement:
             row["published"] = {
                 "params_millions": self.printed.params_millions,

@@ -6,13 +6,14 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mpvit.config import ModelConfig
+from mpvit.dense import Task, build
 from mpvit.errors import MpvitError
 from mpvit.measurement.machine import shortage
 from mpvit.model.network import MPViT
@@ -20,10 +21,14 @@ from mpvit.user_model.devices import put
 from mpvit.user_model.guard import eagerly, reason
 
 
-def fresh_model(config: ModelConfig, device: str) -> MPViT:
+@overload
+def fresh_model(config: ModelConfig, device: str, task: None = None) -> MPViT: ...
+@overload
+def fresh_model(config: ModelConfig, device: str, task: Task | None) -> nn.Module: ...
+def fresh_model(config: ModelConfig, device: str, task: Task | None = None) -> nn.Module:
     """Return a network in evaluation mode whose weights are zeros (or, on ``meta``, nothing); no random number is drawn."""
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        model = MPViT(config).eval()
+        model = (build(config, task) if task else MPViT(config)).eval()
     if device != "meta":
         model.to_empty(device=device)
         for tensor in [*model.parameters(), *model.buffers()]:

@@ -35,8 +35,7 @@ def _run(model: nn.Module, inputs: Sequence[Tensor], backend: str) -> Counted:
         network, tensors = throwaway(model, inputs, "cpu")
         hooked = annotated(network, "__flops__")
         others = charged(network, _dispatched if backend == "aten" else _patched)
-        named = dict(zip(inspect.signature(network.forward).parameters, tensors, strict=False))
-        given = tensors[0] if len(tensors) == 1 else named
+        given = tensors[0] if len(tensors) == 1 else _named(network, tensors)
         macs, params = get_model_complexity_info(
             network,
             tuple(tensors[0].shape[1:]) or (1,),
@@ -49,6 +48,16 @@ def _run(model: nn.Module, inputs: Sequence[Tensor], backend: str) -> Counted:
             reason = printed.getvalue().partition("exception: \n")[2].partition("\n")[0]
             raise RuntimeError(reason or "it could not run the network")
         return Counted(macs, params, hooked + others)
+
+
+def _named(network: nn.Module, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Return ``tensors`` by the names that they have for ``network``; what it takes as ``*args`` gets names here."""
+    own = network.forward
+    parameters = inspect.signature(own).parameters
+    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters.values()):
+        network.forward = lambda **named: own(*named.values())
+        return {f"argument_{index}": tensor for index, tensor in enumerate(tensors)}
+    return dict(zip(parameters, tensors, strict=False))
 
 
 def _patched() -> int:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mpvit.dense.torch_network import DenseNetwork
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 LEVELS = 4
 """Maps of the pyramid that heads are made for."""
@@ -49,6 +51,11 @@ class Task:
     proposals: int = 0
     detections: int = 0
 
+    def as_row(self) -> dict[str, Any]:
+        """Return its name and what it is asked for as columns of a row."""
+        regions = {"proposals": self.proposals, "detections": self.detections} if self.proposals else {}
+        return {"task": self.name, "classes": self.classes, **regions}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
@@ -59,12 +66,15 @@ class Head:
         forward: (modules, pyramid, (height, width) of the image, *regions) -> the raw outputs.
         cost: (shape of each map of the pyramid, task, (height, width) of the image) -> the operations of ``forward``; its
             blocks have the modules' names.
+        record: the steps of ``forward`` in training on a tape: (tape, pyramid, task, (height, width) of the image) -> the raw
+            outputs.
         regions: (images, task) -> the shapes of the features of regions that ``forward`` takes beside the pyramid.
     """
 
     modules: Callable[[Sequence[int], Task], dict[str, nn.Module]]
     forward: Callable[..., Any]
     cost: Callable[[Sequence[Shape], Task, tuple[int, int]], Block]
+    record: Callable[[Tape, Sequence[Strided], Task, tuple[int, int]], list[Strided]]
     regions: Callable[[int, Task], tuple[Shape, ...]] = lambda _images, _task: ()
 
 
@@ -80,6 +90,17 @@ TASKS: dict[str, Task] = {
 }
 """Each task at the size and classes that its figures on backbones like this one are published for: COCO's 80 classes,
 ADE20K's 150."""
+
+
+SEGMENTERS = ("semantic-fpn", "segformer", "upernet")
+"""Tasks whose raw output is logits of each pixel, the lightest head's training first: those that ``mpvit train`` takes."""
+
+
+def get_segmenter(name: str, classes: int) -> Task:
+    """Return the task of a segmenter for so many classes; raise ``UsageError`` for another name."""
+    if name not in SEGMENTERS:
+        raise unknown_name("task of training", name, SEGMENTERS)
+    return replace(TASKS[name], classes=classes)
 
 
 def get_tasks(names: Sequence[str], **numbers: int | None) -> list[Task]:
@@ -102,6 +123,11 @@ def get_tasks(names: Sequence[str], **numbers: int | None) -> list[Task]:
     return [replace(task, **{field: value for field, value in given.items() if getattr(task, field)}) for task in tasks]
 
 
+def label(model: str, task: Task | None) -> str:
+    """Return what a network is called: its name, or that of the task on it too."""
+    return model if task is None else f"{task.name} on {model}"
+
+
 def network(config: ModelConfig, task: Task, batch: int, height: int, width: int) -> Block:
     """Return the tree of one forward pass over (batch, in_channels, height, width): the backbone without classifier, the head.
 
@@ -110,7 +136,17 @@ def network(config: ModelConfig, task: Task, batch: int, height: int, width: int
     require_levels(config, task)
     body = backbone(config, batch, height, width)
     head: Head = resolve(task.head)
-    return Block({"backbone": body, "head": head.cost(pyramid_shapes(body), task, (height, width))})
+    head_cost = head.cost(pyramid_shapes(body), task, (height, width))
+    return Block({"backbone": body, "head": head_cost}, module="DenseNetwork")
+
+
+def input_shapes(config: ModelConfig, task: Task | None, batch: int, height: int, width: int) -> tuple[Shape, ...]:
+    """Return the shapes of what a network takes: images, and the features of regions where the head of its task does."""
+    images = (batch, config.in_channels, height, width)
+    if task is None:
+        return (images,)
+    head: Head = resolve(task.head)
+    return (images, *head.regions(batch, task))
 
 
 def build(config: ModelConfig, task: Task) -> DenseNetwork:

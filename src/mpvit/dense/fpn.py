@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mpvit.operations import Block, Node, Shape, conv, elementwise, upsample
+from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mpvit.dense import Layers
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 WIDTH = 256
 """Channels of every level."""
@@ -52,6 +55,14 @@ def cost(shapes: Sequence[Shape]) -> Block:
     }
     outputs: dict[str, Node] = {str(i): conv(grid, WIDTH, 3, bias=True) for i, grid in enumerate(grids)}
     return Block({"laterals": Block(laterals), "top_down": Block(top_down), "outputs": Block(outputs)})
+
+
+def record(tape: Tape, pyramid: Sequence[Strided]) -> list[Strided]:
+    """Return the result of ``forward``, recorded on ``tape``."""
+    maps = [tape.conv(x, parameter(WIDTH, x.shape[1], 1, 1)) for x in pyramid]
+    for level in range(len(maps) - 2, -1, -1):
+        maps[level] = tape.add(maps[level], tape.upsample(maps[level + 1], maps[level].shape[2:]))
+    return [tape.conv(x, parameter(WIDTH, WIDTH, 3, 3)) for x in maps]
 
 
 def widened(shapes: Sequence[Shape]) -> list[Shape]:

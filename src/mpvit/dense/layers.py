@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.operations import Block, Node, Operation, Shape, activation, called, conv, is_module, norm, registered, upsample
+from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
+
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 GROUPS = 32
 """Of a group norm, as Wu & He, ECCV 2018, have it."""
@@ -30,6 +34,12 @@ def conv_norm_relu_cost(shape: Shape, out: int, kernel: int, kind: str = "batch_
     return Block({"0": convolution, "1": norm(kind, shape, out), "2": activation("relu", shape)}, module="Sequential")
 
 
+def record_conv_norm_relu(tape: Tape, x: Strided, out: int, kernel: int, kind: str = "batch_norm") -> Strided:
+    """Return the result of ``conv_norm_relu`` in training, recorded on ``tape``."""
+    x = tape.conv(x, parameter(out, x.shape[1], kernel, kernel))
+    return tape.relu(tape.batch_norm(x) if kind == "batch_norm" else tape.group_norm(x, GROUPS))
+
+
 def convs_relu(channels: int, count: int) -> list[nn.Module]:
     """Return ``count`` 3x3 convolutions with bias that keep ``channels``, a ReLU behind each."""
     from torch import nn
@@ -41,6 +51,18 @@ def convs_relu(channels: int, count: int) -> list[nn.Module]:
 def convs_relu_cost(shape: Shape, count: int) -> list[Operation]:
     """Return the operations of ``convs_relu`` on (B, C, H, W)."""
     return [conv(shape, shape[1], 3, bias=True), activation("relu", shape)] * count
+
+
+def record_convs_relu(tape: Tape, x: Strided, weights: Sequence[Strided]) -> Strided:
+    """Return the result of ``convs_relu`` with these weights, recorded on ``tape``."""
+    for weight in weights:
+        x = tape.relu(tape.conv(x, weight))
+    return x
+
+
+def weights_of_convs(channels: int, count: int) -> list[Strided]:
+    """Return the weights of ``convs_relu``, which every level of a shared module takes."""
+    return [parameter(channels, channels, 3, 3) for _ in range(count)]
 
 
 def sequential(operations: Sequence[Node]) -> Block:

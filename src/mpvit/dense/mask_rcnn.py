@@ -8,16 +8,22 @@ the proposals, is left to whoever calls: neither multiplies a matrix.
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.dense import Head, Layers, Task, fpn
-from mpvit.dense.layers import convs_relu, convs_relu_cost, sequential, shared
+from mpvit.dense.layers import convs_relu, convs_relu_cost, record_convs_relu, sequential, shared, weights_of_convs
 from mpvit.operations import Block, Shape, activation, conv, linear, transposed_conv
+from mpvit.operations.strided import new
+from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
+
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 ANCHORS = 3
 HIDDEN = 1024
@@ -96,8 +102,9 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int], *f
     maps = fpn.forward(layers["fpn"], pyramid)
     maps.append(maps[-1][:, :, ::2, ::2])
     rpn = layers["rpn"]
-    seen = [rpn["conv"](x) for x in maps]
-    proposals = Proposals(tuple(maps), tuple(map(rpn["objectness"], seen)), tuple(map(rpn["offsets"], seen)))
+    seen = [(rpn["objectness"](x), rpn["offsets"](x)) for x in map(rpn["conv"], maps)]
+    objectness, offsets = zip(*seen, strict=True)
+    proposals = Proposals(tuple(maps), objectness, offsets)
     if not features:
         return proposals
     of_proposals, of_detections = features
@@ -153,4 +160,29 @@ def _mask_head_cost(shape: Shape, classes: int) -> Block:
     return sequential([*convs_relu_cost(shape, MASK_DEPTH), upsampled, activation("relu", upsampled.output_shape), last])
 
 
-HEAD = Head(modules=modules, forward=forward, cost=cost, regions=regions)
+def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
+    """Return the outputs of ``forward`` with features of regions, recorded on ``tape``."""
+    maps = fpn.record(tape, pyramid)
+    batch, width, height, breadth = maps[-1].shape
+    maps.append(maps[-1].narrow((batch, width, (height + 1) // 2, (breadth + 1) // 2)))
+    weights = weights_of_convs(fpn.WIDTH, 1)
+    predictors = [parameter(out, fpn.WIDTH, 1, 1) for out in (ANCHORS, 4 * ANCHORS)]
+    outputs = [*maps]
+    for x in maps:
+        seen = record_convs_relu(tape, x, weights)
+        outputs += [tape.conv(seen, predictor) for predictor in predictors]
+    of_proposals, of_detections = (new(shape) for shape in regions(batch, task))  # sampled from the maps: they take a gradient
+    outputs += _record_box_head(tape, of_proposals, task.classes)
+    upsampled = record_convs_relu(tape, of_detections, weights_of_convs(fpn.WIDTH, MASK_DEPTH))
+    upsampled = tape.relu(tape.transposed_conv(upsampled, parameter(fpn.WIDTH, fpn.WIDTH, 2, 2)))
+    return [*outputs, tape.conv(upsampled, parameter(task.classes, fpn.WIDTH, 1, 1))]
+
+
+def _record_box_head(tape: Tape, x: Strided, classes: int) -> list[Strided]:
+    hidden = x.reshape((x.shape[0], prod(x.shape[1:])))
+    for _ in range(2):
+        hidden = tape.relu(tape.linear(hidden, parameter(HIDDEN, hidden.shape[1])))
+    return [tape.linear(hidden, parameter(out, HIDDEN)) for out in (classes + 1, 4 * classes)]
+
+
+HEAD = Head(modules=modules, forward=forward, cost=cost, record=record, regions=regions)

@@ -10,13 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.dense import Head, Layers, Task, fpn
-from mpvit.dense.layers import convs_relu, convs_relu_cost, sequential, shared
-from mpvit.operations import Block, Shape, activation, conv
+from mpvit.dense.layers import convs_relu, convs_relu_cost, record_convs_relu, sequential, shared, weights_of_convs
+from mpvit.operations import Block, Shape, activation, conv, function
+from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
+
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 ANCHORS = 9
 DEPTH = 4
@@ -57,8 +61,11 @@ def _subnet(out: int) -> nn.Module:
 
 def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) -> Boxes:
     """Map each (B, C, H, W) -> ``Boxes``."""
+    from torch.nn.functional import relu
+
+    maps = fpn.forward(layers["fpn"], pyramid[FINEST:])
     p6 = layers["coarse"]["p6"](pyramid[-1])
-    levels = [*fpn.forward(layers["fpn"], pyramid[FINEST:]), p6, layers["coarse"]["p7"](p6.relu())]
+    levels = [*maps, p6, layers["coarse"]["p7"](relu(p6))]
     return Boxes(tuple(map(layers["class_subnet"], levels)), tuple(map(layers["box_subnet"], levels)))
 
 
@@ -67,7 +74,7 @@ def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:
     p6 = conv(shapes[-1], fpn.WIDTH, 3, stride=2, bias=True)
     p7 = conv(p6.output_shape, fpn.WIDTH, 3, stride=2, bias=True)
     levels = [*fpn.widened(shapes[FINEST:]), p6.output_shape, p7.output_shape]
-    relu = activation("relu", p6.output_shape)._replace(module="")
+    relu = function(activation("relu", p6.output_shape))
     return Block(
         {
             "fpn": fpn.cost(shapes[FINEST:]),
@@ -84,4 +91,16 @@ def _subnet_cost(out: int, shape: Shape) -> Block:
     return sequential([*convs_relu_cost(shape, DEPTH), conv(shape, out, 3, bias=True)])
 
 
-HEAD = Head(modules=modules, forward=forward, cost=cost)
+def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
+    """Return the outputs of ``forward``, recorded on ``tape``."""
+    maps = fpn.record(tape, pyramid[FINEST:])
+    p6 = tape.conv(pyramid[-1], parameter(fpn.WIDTH, pyramid[-1].shape[1], 3, 3), 2)
+    levels = [*maps, p6, tape.conv(tape.relu(p6), parameter(fpn.WIDTH, fpn.WIDTH, 3, 3), 2)]
+    outputs: list[Strided] = []
+    for out in (ANCHORS * task.classes, ANCHORS * 4):
+        weights, last = weights_of_convs(fpn.WIDTH, DEPTH), parameter(out, fpn.WIDTH, 3, 3)
+        outputs += [tape.conv(record_convs_relu(tape, x, weights), last) for x in levels]
+    return outputs
+
+
+HEAD = Head(modules=modules, forward=forward, cost=cost, record=record)

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 from mpvit.dense import Head, Layers, Task
 from mpvit.dense.layers import to_size, to_size_cost
 from mpvit.operations import Block, Node, Shape, cat, linear
+from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
+
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 WIDTH = 256
 
@@ -37,10 +41,11 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) ->
     import torch
     from einops import rearrange
 
-    unified = [layer(rearrange(x, "b c h w -> b h w c")) for layer, x in zip(layers["unify"], pyramid, strict=True)]
+    tokens = [rearrange(x, "b c h w -> b h w c").contiguous() for x in pyramid]
+    unified = [layer(x) for layer, x in zip(layers["unify"], tokens, strict=True)]
     first, *coarser = (rearrange(x, "b h w c -> b c h w") for x in unified)
     joined = torch.cat([first, *(to_size(x, first.shape[2:]) for x in coarser)], dim=1)  # (B, 4·256, H, W) at stride 4
-    logits = layers["classifier"](layers["fusion"](rearrange(joined, "b c h w -> b h w c")))
+    logits = layers["classifier"](layers["fusion"](rearrange(joined, "b c h w -> b h w c").contiguous()))
     return to_size(rearrange(logits, "b h w k -> b k h w"), size)
 
 
@@ -64,4 +69,15 @@ def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:
     )
 
 
-HEAD = Head(modules=modules, forward=forward, cost=cost)
+def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
+    """Return the output of ``forward``, recorded on ``tape``."""
+    tokens = [x.rearrange("b c h w -> b h w c").contiguous() for x in pyramid]
+    unified = [tape.linear(x, parameter(WIDTH, x.shape[-1])).rearrange("b h w c -> b c h w") for x in tokens]
+    grid = unified[0].shape[2:]
+    joined = tape.cat([unified[0], *(tape.upsample(x, grid) for x in unified[1:])])
+    fused = tape.linear(joined.rearrange("b c h w -> b h w c").contiguous(), parameter(WIDTH, joined.shape[1]))
+    logits = tape.linear(fused, parameter(task.classes, WIDTH))
+    return [tape.upsample(logits.rearrange("b h w k -> b k h w"), size)]
+
+
+HEAD = Head(modules=modules, forward=forward, cost=cost, record=record)

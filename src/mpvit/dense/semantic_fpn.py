@@ -9,17 +9,20 @@ and the convolutions before it have no bias.
 from __future__ import annotations
 
 from functools import reduce
-from operator import add
 from typing import TYPE_CHECKING
 
 from mpvit.dense import Head, Layers, Task, fpn
-from mpvit.dense.layers import conv_norm_relu, conv_norm_relu_cost, to_size, to_size_cost
+from mpvit.dense.layers import conv_norm_relu, conv_norm_relu_cost, record_conv_norm_relu, to_size, to_size_cost
 from mpvit.operations import Block, Node, Shape, conv, elementwise
+from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
+
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 WIDTH = 128
 
@@ -50,7 +53,7 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) ->
             if level:
                 y = to_size(y, pyramid[level - step - 1].shape[2:])
         maps.append(y)  # (B, 128, H, W) at stride 4
-    return to_size(layers["classifier"](reduce(add, maps)), size)
+    return to_size(layers["classifier"](reduce(lambda x, y: x + y, maps)), size)
 
 
 def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:
@@ -85,4 +88,17 @@ def _branch_cost(shapes: Sequence[Shape], level: int) -> Block:
     return Block(children)
 
 
-HEAD = Head(modules=modules, forward=forward, cost=cost)
+def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
+    """Return the output of ``forward``, recorded on ``tape``."""
+    maps = []
+    for level, x in enumerate(fpn.record(tape, pyramid)):
+        y = x
+        for step in range(max(level, 1)):
+            y = record_conv_norm_relu(tape, y, WIDTH, 3, "group_norm")
+            if level:
+                y = tape.upsample(y, pyramid[level - step - 1].shape[2:])
+        maps.append(y)
+    return [tape.upsample(tape.conv(reduce(tape.add, maps), parameter(task.classes, WIDTH, 1, 1)), size)]
+
+
+HEAD = Head(modules=modules, forward=forward, cost=cost, record=record)

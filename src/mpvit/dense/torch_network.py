@@ -1,5 +1,6 @@
 """The whole detector or segmenter in torch: the backbone and a head on its pyramid."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from mpvit.config import ModelConfig
 from mpvit.dense import Head, Task
+from mpvit.model.fused import fuse
 from mpvit.model.network import MPViT
 from mpvit.registry import resolve
 
@@ -37,7 +39,19 @@ class DenseNetwork(nn.Module):
         self.backbone = MPViT(replace(config, num_classes=0))
         self.head = DenseHead([config.next_dim(stage) for stage in range(len(config.stages))], task)
 
+    @property
+    def config(self) -> ModelConfig:
+        """What the backbone is made of."""
+        return self.backbone.config
+
     def forward(self, image: Tensor, *regions: Tensor) -> Any:  # noqa: ANN401 - the head's
         """Map (B, in_channels, H, W) -> raw outputs; ``regions`` are features that the head takes beside the pyramid."""
         height, width = image.shape[2:]
         return self.head(self.backbone.forward_features(image), (height, width), *regions)
+
+
+def fuse_backbone(network: DenseNetwork) -> DenseNetwork:
+    """Return a copy for inference whose backbone is ``mpvit.fuse`` of the network's own; its head is the same."""
+    fused = copy.copy(network)
+    fused._modules = {**network._modules, "backbone": fuse(network.backbone)}  # noqa: SLF001 - the head is shared, not copied
+    return fused

@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING
 
 from mpvit.cost import output_shape
 from mpvit.dense import Head, Layers, Task
-from mpvit.dense.layers import conv_norm_relu, conv_norm_relu_cost, sequential, to_size, to_size_cost
+from mpvit.dense.layers import conv_norm_relu, conv_norm_relu_cost, record_conv_norm_relu, sequential, to_size, to_size_cost
 from mpvit.operations import Block, Node, Shape, adaptive_pool, cat, conv, elementwise, registered
+from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
+
+    from mpvit.operations.strided import Strided
+    from mpvit.operations.tape import Tape
 
 WIDTH = 512
 POOLED = (1, 2, 3, 6)
@@ -59,8 +63,8 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) ->
     """Map each (B, C, H, W) -> logits at the image's size, (B, K, height, width); in training the auxiliary ones too."""
     import torch
 
-    maps = [lateral(x) for lateral, x in zip(layers["fpn"]["laterals"], pyramid[:-1], strict=True)]
-    maps.append(_pool(layers["pyramid_pooling"], pyramid[-1]))
+    pooled = _pool(layers["pyramid_pooling"], pyramid[-1])
+    maps = [*(lateral(x) for lateral, x in zip(layers["fpn"]["laterals"], pyramid[:-1], strict=True)), pooled]
     for level in range(len(maps) - 2, -1, -1):
         maps[level] = maps[level] + to_size(maps[level + 1], maps[level].shape[2:])
     maps[:-1] = [output(x) for output, x in zip(layers["fpn"]["outputs"], maps[:-1], strict=True)]
@@ -77,8 +81,9 @@ def _pool(layers: Layers, x: Tensor) -> Tensor:
     import torch
     from torch.nn.functional import adaptive_avg_pool2d
 
-    pooled = (branch(adaptive_avg_pool2d(x, side)) for branch, side in zip(layers["branches"], POOLED, strict=True))
-    return layers["fusion"](torch.cat([x, *(to_size(each, x.shape[2:]) for each in pooled)], dim=1))
+    pooled = [adaptive_avg_pool2d(x, side) for side in POOLED]
+    seen = [branch(each) for branch, each in zip(layers["branches"], pooled, strict=True)]
+    return layers["fusion"](torch.cat([x, *(to_size(each, x.shape[2:]) for each in seen)], dim=1))
 
 
 def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:
@@ -132,4 +137,23 @@ def _pool_cost(shape: Shape) -> Block:
     )
 
 
-HEAD = Head(modules=modules, forward=forward, cost=cost)
+def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
+    """Return the outputs of ``forward`` in training, the auxiliary head's too, recorded on ``tape``."""
+    pooled = _record_pool(tape, pyramid[-1])
+    maps = [*(record_conv_norm_relu(tape, x, WIDTH, 1) for x in pyramid[:-1]), pooled]
+    for level in range(len(maps) - 2, -1, -1):
+        maps[level] = tape.add(maps[level], tape.upsample(maps[level + 1], maps[level].shape[2:]))
+    maps[:-1] = [record_conv_norm_relu(tape, x, WIDTH, 3) for x in maps[:-1]]
+    grid = maps[0].shape[2:]
+    joined = tape.cat([maps[0], *(tape.upsample(x, grid) for x in maps[1:])])
+    auxiliary = record_conv_norm_relu(tape, pyramid[AUXILIARY_LEVEL], AUXILIARY_WIDTH, 3)
+    last = (record_conv_norm_relu(tape, joined, WIDTH, 3), auxiliary)
+    return [tape.upsample(tape.conv(x, parameter(task.classes, x.shape[1], 1, 1)), size) for x in last]
+
+
+def _record_pool(tape: Tape, x: Strided) -> Strided:
+    seen = [record_conv_norm_relu(tape, tape.adaptive_pool(x, side), WIDTH, 1) for side in POOLED]
+    return record_conv_norm_relu(tape, tape.cat([x, *(tape.upsample(each, x.shape[2:]) for each in seen)]), WIDTH, 3)
+
+
+HEAD = Head(modules=modules, forward=forward, cost=cost, record=record)

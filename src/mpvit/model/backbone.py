@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mpvit.config import ModelConfig
 from mpvit.errors import UsageError
 from mpvit.model.network import MPViT
-from mpvit.model.weights import fill, read_weights, with_classes_of
+from mpvit.model.weights import fill, read_weights, require_classifier, with_classes_of
 from mpvit.variants import get_config
 
 FIRST_REDUCTION = 4
@@ -99,6 +99,7 @@ def create_backbone(
     if weights is None:
         return Backbone(MPViT(replace(config, num_classes=0)), chosen)
     content = read_weights(weights)
+    require_classifier(content)
     network = MPViT(with_classes_of(content, config))
     fill(network, content)
     return Backbone(network, chosen)

@@ -39,7 +39,7 @@ CHANNEL_BYTES = 12_800
 """On a CPU a stage takes as many images at once as hold at most so many bytes a channel (one image of 224² in the first
 stage, in float32), so that what its MLP widens stays in cache; whole batches of 8 took 1.1 to 1.2 times as long."""
 
-SIDE_BY_SIDE_ROWS = 2048
+SIDE_BY_SIDE_ROWS = 256
 """On a CPU the paths of a stage run side by side up to so many rows, where calls cost most; beyond, in turn, for the cache."""
 
 
@@ -103,11 +103,11 @@ class FusedLayer(nn.Module):
             linear.side_by_side(tokens, paths).reshape(x.shape) for linear in (self.query, self.key, self.value)
         )
         window = slice(paths.start * dim, paths.stop * dim)
-        attended = torch.zeros_like(query) if crpe is None else crpe(value, window).mul_(query)  # (b, h, w, g·c)
+        attended = torch.zeros_like(query) if crpe is None else crpe(value, window, query)  # (b, h, w, g·c)
         attended = self._attend(query, key, value, attended, paths)
         stream = self.projection.add_to(stream, attended.view(rows, count, dim).transpose(0, 1), paths)
         tokens = functional.layer_norm(stream, (dim,), eps=LAYER_NORM_EPS).transpose(0, 1)
-        stream = self.contract.add_to(stream, functional.gelu(self.expand.one_by_one(tokens, paths)), paths)
+        stream = self.contract.add_to(stream, self.expand.one_by_one(tokens, paths, gelu=True), paths)
         return stream.reshape(x.shape)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, paths: slice) -> Tensor:
@@ -136,14 +136,13 @@ class FusedLocalBranch(nn.Module):
     def __init__(self, local: LocalBranch, dtype: torch.dtype) -> None:
         """Fold ``local``."""
         super().__init__()
-        self.expand = FusedPointwise(*fold_batch_norm(local.expand.conv, local.expand.norm), dtype)
-        self.depthwise = FusedConv(*fold_batch_norm(local.depthwise.conv, local.depthwise.norm), dtype)
+        self.expand = FusedPointwise(*fold_batch_norm(local.expand.conv, local.expand.norm), dtype, act=True)
+        self.depthwise = FusedConv(*fold_batch_norm(local.depthwise.conv, local.depthwise.norm), dtype, act=True)
         self.contract = FusedPointwise(*fold_batch_norm(local.contract.conv, local.contract.norm), dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, h, w, c) -> (b, h, w, c), fresh."""
-        y = functional.hardswish(self.depthwise(functional.hardswish(self.expand(x), inplace=True)), inplace=True)
-        return self.contract(y).add_(x)
+        return self.contract(self.depthwise(self.expand(x))).add_(x)
 
 
 class FusedStage(nn.Module):
@@ -175,7 +174,7 @@ class FusedStage(nn.Module):
     def _run(self, x: Tensor) -> Tensor:
         maps = []
         for embedding in self.embeddings:
-            embedded = functional.hardswish(embedding(x), inplace=True)
+            embedded = embedding(x)
             x = embedded if self.series else x
             maps.append(embedded)
         *grid, dim = maps[0].shape
@@ -191,7 +190,7 @@ class FusedStage(nn.Module):
                 x = layer(x, self.crpe, paths)
             total = self.fusion.add(total, x.view(rows, -1), of_paths + channels.start)
         assert total is not None  # noqa: S101 - a stage has a path
-        return functional.hardswish(self.fusion.finish(total), inplace=True).view(*grid, -1)
+        return self.fusion.finish(total).view(*grid, -1)
 
 
 class FusedMPViT(GraphedModule):
@@ -202,7 +201,7 @@ class FusedMPViT(GraphedModule):
         super().__init__()
         self.config = model.config
         stem = cast("list[ConvNormAct]", list(model.stem))
-        self.stem = nn.ModuleList(FusedConv(*fold_batch_norm(c.conv, c.norm), dtype, c.conv.stride[0]) for c in stem)
+        self.stem = nn.ModuleList(FusedConv(*fold_batch_norm(c.conv, c.norm), dtype, c.conv.stride[0], act=True) for c in stem)
         self.stages = nn.ModuleList(FusedStage(stage, dtype) for stage in cast("list[Stage]", list(model.stages)))
         self.head = None if model.head is None else PathLinears([(model.head.weight, model.head.bias)], dtype)
 
@@ -211,7 +210,7 @@ class FusedMPViT(GraphedModule):
         refuse_gradients(x)
         x = x.to(next(self.buffers()).dtype).permute(0, 2, 3, 1)
         for conv in self.stem:
-            x = functional.hardswish(conv(x), inplace=True)
+            x = conv(x)
         pyramid = []
         for stage in self.stages:
             x = stage(x)
@@ -252,7 +251,7 @@ def _exponentials(key: Tensor) -> Tensor:
 def _fold_embedding(patches: PatchEmbedding, dtype: torch.dtype) -> nn.Sequential:
     first = patches.depthwise
     depthwise = FusedConv(first.weight, torch.zeros_like(patches.norm.bias), dtype, first.stride[0])
-    return nn.Sequential(depthwise, FusedPointwise(*fold_batch_norm(patches.pointwise, patches.norm), dtype))
+    return nn.Sequential(depthwise, FusedPointwise(*fold_batch_norm(patches.pointwise, patches.norm), dtype, act=True))
 
 
 def _merge_encodings(paths: Sequence[ConvPositionEncoding], dtype: torch.dtype) -> FusedConv | None:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors
 import safetensors.torch
@@ -58,28 +58,70 @@ class _Misfit:
         return "; ".join(complaints)
 
 
+class Saved(Protocol):
+    """A torch network that weights are of: a classifier or backbone, or a segmenter on one."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """What the classifier or backbone is made of."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return its tensors by name."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:  # noqa: ANN401 - torch's own
+        """Take them over."""
+
+
 def load_weights(model: MPViT, path: str | Path) -> None:
     """Load ``path`` into ``model``: a safetensors file of this project, or a checkpoint of the published layout.
 
     Every tensor must be there and fit, and the copies of a shared one be equal; ``num_batches_tracked`` alone may be
     absent. Raises ``WeightsError`` naming the tensors that do not, and leaves the model as it was.
     """
-    fill(model, read_weights(path))
+    content = read_weights(path)
+    require_classifier(content)
+    fill(model, content)
+
+
+def require_classifier(content: WeightsFile) -> None:
+    """Raise ``WeightsError`` where a file holds a segmenter, which names the classes of pixels."""
+    if task := content.card.task:
+        raise WeightsError(
+            f"{content.path} holds a segmenter, {task}: must be a classifier",
+            hint="mpvit predict and mpvit eval take segmenters; mpvit weights inspect says what the file is",
+        )
+
+
+def read_task(path: Path) -> str | None:
+    """Return the task in a file's card, None where it has none or is damaged; its tensors are not read.
+
+    Raises ``WeightsError`` where there is no file to read.
+    """
+    if not _is_safetensors(path):
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return read_card(file.metadata() or {}).task
+    except (safetensors.SafetensorError, OSError, WeightsError):  # reading all of it says so
+        return None
 
 
 def read_weights(path: str | Path) -> WeightsFile:
     """Read a weights file of either layout, told apart by its content; raise ``WeightsError`` where it is damaged."""
     path = Path(path)
+    return _read_safetensors(path) if _is_safetensors(path) else _read_checkpoint(path)
+
+
+def _is_safetensors(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            start = file.read(9)
+            return file.read(9)[8:] == b"{"
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise WeightsError(f"cannot read weights {str(path)!r}: {reason}") from None
-    return _read_safetensors(path) if start[8:] == b"{" else _read_checkpoint(path)
 
 
-def fill(model: MPViT, weights: WeightsFile) -> None:
+def fill(model: Saved, weights: WeightsFile) -> None:
     """Copy ``weights`` into ``model``, all or nothing; see ``load_weights``."""
     if weights.config and replace(weights.config, drop_path=model.config.drop_path) != model.config:
         raise WeightsError(
@@ -105,7 +147,7 @@ def with_classes_of(weights: WeightsFile, config: ModelConfig) -> ModelConfig:
 
 
 def save_weights(
-    model: MPViT, path: str | Path, *, layout: str = "project", classes: Sequence[str] | None = None, card: Card = NO_CARD
+    model: Saved, path: str | Path, *, layout: str = "project", classes: Sequence[str] | None = None, card: Card = NO_CARD
 ) -> None:
     """Write the model's weights to ``path``, whole or not at all.
 
@@ -116,13 +158,15 @@ def save_weights(
     """
     if classes is not None:
         card = replace(card, classes=tuple(classes))
-    if card.classes is not None and len(card.classes) != model.config.num_classes:
+    if card.classes is not None and card.task is None and len(card.classes) != model.config.num_classes:
         raise UsageError(f"{len(card.classes)} class names: the network has {model.config.num_classes} classes")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if layout == "project":
         metadata = {"format": "pt", "mpvit.config": json.dumps(asdict(model.config)), **card.as_metadata()}
         data = _ordered(safetensors.torch.save(tensors, metadata))
     elif layout == "published":
+        if card.task:
+            raise UsageError(f"layout = 'published': must be 'project', a segmenter ({card.task}) has no published layout")
         renamed = {alias: t for name, t in tensors.items() for alias in published_names(name, model.config)}
         buffer = io.BytesIO()
         torch.save({"model": renamed}, buffer)

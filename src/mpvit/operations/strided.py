@@ -47,6 +47,10 @@ class Strided:
             return new(shape, self.dtype, differentiable=self.differentiable)
         return self._view(shape, strides)
 
+    def contiguous(self) -> "Strided":
+        """Return it, or a copy where it does not lie in the order of its axes."""
+        return self if _is_contiguous(self.shape, self.strides) else new(self.shape, self.dtype)
+
     def rearrange(self, pattern: str, **lengths: int) -> "Strided":
         """Return what ``einops.rearrange`` does: split axes, permute them, join axes."""
         shape, strides = _rearranged(self.shape, self.strides, pattern, tuple(lengths.items()))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
+from mpvit.errors import UsageError
 from mpvit.operations import Shape, strided_length
 from mpvit.operations.strided import Storage, Strided, elementwise, new
 
@@ -59,6 +60,13 @@ class Tape:
         self.save(x, weight)
         return new((x.shape[0], weight.shape[0], *grid), x.dtype)
 
+    def transposed_conv(self, x: Strided, weight: Strided) -> Strided:
+        """Transposed convolution whose stride is its kernel, (B, C, H, W) by (C, out, k, k), likewise."""
+        _, out, kernel, _ = weight.shape
+        x, weight = self._lowered(x), self._lowered_weight(weight)
+        self.save(x, weight)
+        return new((x.shape[0], out, kernel * x.shape[2], kernel * x.shape[3]), x.dtype)
+
     def linear(self, x: Strided, weight: Strided) -> Strided:
         """Linear layer on the last axis by (out, C): keeps its input, as rows, and its weight."""
         x, weight = self._lowered(x), self._lowered_weight(weight)
@@ -66,13 +74,26 @@ class Tape:
         return new((*x.shape[:-1], weight.shape[0]), x.dtype)
 
     def batch_norm(self, x: Strided) -> Strided:
-        """Batch norm in training: keeps its input, the running mean and variance, and the batch's."""
+        """Batch norm in training: keeps its input, the running mean and variance, and the batch's.
+
+        Raises ``UsageError`` where it would see one value a channel.
+        """
+        if prod(x.shape) == x.shape[1]:
+            raise UsageError(
+                "batch 1, a map of 1x1: batch norm cannot train on one value a channel",
+                hint="take a larger batch, or a larger image where the map grows with it",
+            )
         self.save(x, *(constant(x.shape[1]) for _ in range(4)))
         return elementwise(x)
 
     def layer_norm(self, x: Strided) -> Strided:
         """Layer norm over the last axis: keeps its input, and each row's mean and deviation in float32."""
         self.save(x, constant(*x.shape[:-1]), constant(*x.shape[:-1]))
+        return new(x.shape, x.dtype)
+
+    def group_norm(self, x: Strided, groups: int) -> Strided:
+        """Group norm: keeps its input, and each image's and group's mean and deviation in float32."""
+        self.save(x, constant(x.shape[0], groups), constant(x.shape[0], groups))
         return new(x.shape, x.dtype)
 
     # ── elementwise ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -85,6 +106,10 @@ class Tape:
     def square(self, x: Strided) -> Strided:
         """x²: keeps its input."""
         return self.activation(x)
+
+    def relu(self, x: Strided) -> Strided:
+        """ReLU: keeps its result."""
+        return self.exp(x)
 
     def exp(self, x: Strided) -> Strided:
         """E to the x: keeps its result."""
@@ -128,11 +153,21 @@ class Tape:
         batch, _, height, width = maps[0].shape
         return new((batch, sum(x.shape[1] for x in maps), height, width), maps[0].dtype)
 
+    def upsample(self, x: Strided, grid: Sequence[int]) -> Strided:
+        """Interpolation to a grid of (height, width), nearest or bilinear: keeps nothing."""
+        return new((*x.shape[:2], *grid), x.dtype)
+
     # ── reductions and products ─────────────────────────────────────────────────────────────────────────────────────
 
     def sum(self, x: Strided, axis: int) -> Strided:
         """Sum along an axis, which stays with length 1: keeps nothing."""
         return new(_shortened(x.shape, axis), x.dtype)
+
+    def adaptive_pool(self, x: Strided, side: int) -> Strided:
+        """Adaptive average pooling to (side, side) positions: keeps its input; to one position, a mean, nothing."""
+        if side > 1:
+            self.save(x)
+        return new((*x.shape[:2], side, side), x.dtype)
 
     def amax(self, x: Strided, *axes: int) -> Strided:
         """Largest along axes, which stay with length 1: keeps its input and its result."""

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mpvit.plots import COLORS
-from mpvit.training.results import Epoch, Evaluation, wilson
+from mpvit.training.results import Epoch, Evaluation, Interval, wilson
+from mpvit.training.segmented import SegmenterEvaluation
 
 _LETTERS = 8
 _NAMED = 30
@@ -17,14 +18,17 @@ _SHORT = 3
 
 
 def curves_figure(epochs: Sequence[Epoch], title: str) -> Figure:
-    """Return two panels over the epochs: losses, and the share of errors on pictures held out with its interval."""
+    """Return two panels over the epochs: losses, and the share of errors on pictures held out with its interval.
+
+    Of a segmenter the second has what is missing to a mean intersection over union of 1.
+    """
     figure = Figure(figsize=(6.4, 2.8), layout="constrained")
     losses, errors = figure.subplots(1, 2)
     counted = [each.epoch for each in epochs]
     losses.plot(counted, [each.loss for each in epochs], color=COLORS[0], label="training, as pictures are changed")
     losses.plot(counted, [each.held_out_loss for each in epochs], color=COLORS[1], label="held out, averaged weights")
     losses.set_ylabel("cross-entropy", fontsize=_LETTERS + 1)
-    intervals = [wilson(each.held_out_correct, each.held_out_images) for each in epochs]
+    shares, intervals = zip(*map(_held_out, epochs), strict=True)
     errors.fill_between(
         counted,
         [100 * (1 - each.high) for each in intervals],
@@ -34,9 +38,9 @@ def curves_figure(epochs: Sequence[Epoch], title: str) -> Figure:
         linewidth=0,
         label="95 % interval",
     )
-    errors.plot(counted, [100 * (1 - each.held_out_accuracy) for each in epochs], color=COLORS[1], label="held out")
-    errors.set_ylabel("errors, % of pictures", fontsize=_LETTERS + 1)
-    errors.set_yscale("log" if all(each.held_out_accuracy < 1 for each in epochs) else "linear")
+    errors.plot(counted, [100 * (1 - share) for share in shares], color=COLORS[1], label="held out")
+    errors.set_ylabel("100 % − mIoU" if epochs[0].overlap else "errors, % of pictures", fontsize=_LETTERS + 1)
+    errors.set_yscale("log" if all(share < 1 for share in shares) else "linear")
     errors.yaxis.set_major_formatter("{x:g}")
     for axes in (losses, errors):
         axes.set_xlabel("epoch", fontsize=_LETTERS + 1)
@@ -51,9 +55,19 @@ def curves_figure(epochs: Sequence[Epoch], title: str) -> Figure:
     return figure
 
 
-def confusion_figure(found: Evaluation) -> Figure:
-    """Return the confusion as shares of each class's pictures; its numbers and names where there are few classes."""
-    count = len(found.classes)
+def _held_out(epoch: Epoch) -> tuple[float, Interval]:
+    """Return the share of what is right on pictures held out, or a segmenter's mean IoU, and its interval."""
+    if overlap := epoch.overlap:
+        return overlap.miou, Interval(overlap.low, overlap.high)
+    return epoch.held_out_accuracy, wilson(epoch.held_out_correct, epoch.held_out_images)
+
+
+def confusion_figure(found: Evaluation | SegmenterEvaluation) -> Figure:
+    """Return the confusion as shares of each class's pictures; its numbers and names where there are few classes.
+
+    Of a segmenter it is that of pixels, and the numbers are percent of a class's.
+    """
+    count, whole = len(found.classes), isinstance(found, Evaluation)
     side = max(3.2, min(0.42 * count + 1.2, 9.0))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
@@ -65,11 +79,16 @@ def confusion_figure(found: Evaluation) -> Figure:
         axes.set_yticks(range(count), found.classes)
         for down, row in enumerate(found.confusion):
             for across, number in enumerate(row):
-                if number:
+                text = str(number) if whole else f"{100 * shares[down][across]:.1f}"
+                if number and text != "0.0":
                     color = "white" if shares[down][across] > 1 / 2 else "black"
-                    axes.text(across, down, str(number), ha="center", va="center", fontsize=_LETTERS - 1, color=color)
+                    axes.text(across, down, text, ha="center", va="center", fontsize=_LETTERS - 1, color=color)
     axes.tick_params(labelsize=_LETTERS, length=0)
     axes.set_xlabel("class that the network names", fontsize=_LETTERS + 1)
-    axes.set_ylabel("class", fontsize=_LETTERS + 1)
-    axes.set_title(f"{found.model} on {found.data}: {found.correct} of {found.images} right", fontsize=_LETTERS + 1)
+    axes.set_ylabel("class" if whole else "class, % of its pixels", fontsize=_LETTERS + 1)
+    said = f"{found.model} on {found.data}: {found.correct} of {found.images} right"
+    if isinstance(found, SegmenterEvaluation):
+        right, miou = (f"{100 * share:.2f} %" for share in (found.pixel_accuracy, found.overlap.miou))
+        said = f"{found.task} on {found.model}, {found.data}:\n{right} of pixels right, mIoU {miou}"
+    axes.set_title(said, fontsize=_LETTERS + 1)
     return figure

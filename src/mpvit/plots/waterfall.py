@@ -31,15 +31,15 @@ class _Bar(NamedTuple):
 
 def waterfall_figure(explanations: Sequence[Explanation]) -> Figure:
     """Return one panel a network, its tools one under the other; MACs across, from 0."""
-    models = list(dict.fromkeys(each.model for each in explanations))
-    rows = [[_bars(each) for each in explanations if each.model == model] for model in models]
+    models = list(dict.fromkeys(each.label for each in explanations))
+    rows = [[_bars(each) for each in explanations if each.label == model] for model in models]
     heights = [sum(len(bars) + _GAP_ROWS for bars in tools) for tools in rows]
     figure = Figure(figsize=(7.2, _ROW_INCHES * sum(heights) + 0.9 * len(models)), layout="constrained")
     for axes, model, tools in zip(
         figure.subplots(len(models), squeeze=False, height_ratios=heights)[:, 0], models, rows, strict=True
     ):
         _draw(axes, tools)
-        shapes = next(each.input_shapes for each in explanations if each.model == model)
+        shapes = next(each.input_shapes for each in explanations if each.label == model)
         size = ", ".join("×".join(map(str, shape)) for shape in shapes)
         axes.set_title(f"{model}, input {size}", fontsize=_LETTERS + 2, loc="left")
     return figure

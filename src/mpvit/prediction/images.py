@@ -36,6 +36,12 @@ _UPRIGHT = {
 }
 """What undoes each EXIF orientation (Exif 2.3, tag 0x0112)."""
 
+_ON_ITS_SIDE = (5, 6, 7, 8)
+"""Orientations of which width and height change places."""
+
+_LONGEST = 8
+"""How much longer than wide a picture is shown whole; a longer one is squeezed, so that no line of pixels fills the memory."""
+
 
 def image_paths(given: Iterable[Path]) -> list[Path]:
     """Return the files that are meant, in the order given: a folder stands for the images in and below it, sorted.
@@ -108,28 +114,71 @@ def _decoded(file: BinaryIO) -> Image.Image:
             return _upright(_rgb(image), image.getexif().get(Base.Orientation, 1))
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) of an image, upright by its EXIF orientation, from its head alone. Raises ``ImageError``."""
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            width, height = image.size
+            return (height, width) if image.getexif().get(Base.Orientation, 1) in _ON_ITS_SIDE else (width, height)
+    except Exception as error:
+        raise ImageError(str(path), _reason(error, lambda: path.stat().st_size == 0)) from error
+
+
+def read_mask(path: Path) -> NDArray[np.integer[Any]]:
+    """Return the indices in a mask, (height, width): of the palette where it has one, else greys.
+
+    Raises ``ImageError``, and ``UsageError`` for one in colours.
+    """
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file, Image.open(file) as image:
+            warnings.simplefilter("ignore")
+            image.load()
+            bands, values = image.getbands(), np.asarray(image)
+    except Exception as error:
+        reason = _reason(error, lambda: path.stat().st_size == 0)
+        raise ImageError(str(path), f"its mask {path.name}: {reason}") from error
+    if len(bands) != 1 or values.dtype.kind not in "bui":
+        raise UsageError(
+            f"mask {str(path)!r}: has the bands {', '.join(bands)}: must be one, of whole numbers",
+            hint="each pixel of a mask is an index of a class: a grey PNG file, or one with a palette",
+        )
+    return values.astype(np.int64)
+
+
 PUBLISHED = Preprocessing()
 """Of the published weights."""
 
 
 def preprocess(image: Image.Image, how: Preprocessing = PUBLISHED) -> NDArray[np.float32]:
     """Return the centre of an RGB image as the network takes it: float32 (3, size, size), normalised; see ``centre``."""
-    values = np.asarray(centre(image, how.side, how.size), dtype=np.float32) / 255  # (size, size, 3)
+    return _normalised(centre(image, how.side, how.size), how)
+
+
+def whole(image: Image.Image, how: Preprocessing = PUBLISHED) -> NDArray[np.float32]:
+    """Return all of an RGB image as a segmenter takes it: float32 (3, h, w), normalised, the short side ``how.size`` pixels."""
+    short = min(image.size)
+    width, height = (min(round(how.size * length / short), _LONGEST * how.size) for length in image.size)
+    return _normalised(image.resize((width, height), Image.Resampling.BICUBIC), how)
+
+
+def _normalised(image: Image.Image, how: Preprocessing) -> NDArray[np.float32]:
+    values = np.asarray(image, dtype=np.float32) / 255  # (h, w, 3)
     mean, std = np.array(how.mean, dtype=np.float32), np.array(how.std, dtype=np.float32)
     return ((values - mean) / std).transpose(2, 0, 1).astype(np.float32, copy=False)
 
 
-def centre(image: Image.Image, side: int, size: int) -> Image.Image:
-    """Return the centre, size x size pixels, of an RGB image whose short side is made ``side`` pixels long.
+def centre(image: Image.Image, side: int, size: int, resampling: Image.Resampling = Image.Resampling.BICUBIC) -> Image.Image:
+    """Return the centre, size x size pixels, of an RGB image or a mask whose short side is made ``side`` pixels long.
 
-    The filter is Pillow's bicubic one, and the long side follows (rounded down). Only what the centre depends on is
-    resized, so that neither a panorama nor a large ``side`` costs memory.
+    The filter is Pillow's bicubic one where no other is named, and the long side follows (rounded down). Only what the centre
+    depends on is resized, so that neither a panorama nor a large ``side`` costs memory.
     """
     x, y = (_centre(length, min(image.size), side, size) for length in image.size)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # crop repeats the warning about large images
         part = image.crop((x.first, y.first, x.last, y.last))
-    return part.resize((size, size), Image.Resampling.BICUBIC, box=(x.start, y.start, x.end, y.end))
+    return part.resize((size, size), resampling, box=(x.start, y.start, x.end, y.end))
 
 
 class _Centre(NamedTuple):

@@ -20,7 +20,7 @@ from mpvit.export import SUFFIXES
 from mpvit.export.engine import Engine
 from mpvit.model.card import NO_CARD, Card, Preprocessing
 from mpvit.model.network import MPViT
-from mpvit.model.weights import fill, read_weights
+from mpvit.model.weights import Saved, fill, read_weights, require_classifier
 from mpvit.prediction.images import PUBLISHED, preprocess, read_image
 from mpvit.prediction.results import Classifier, ClassScore, Prediction
 from mpvit.variants import DEFAULT_VARIANT, NETWORKS, get_config
@@ -99,6 +99,7 @@ def load_network(
             hint="mpvit predict and mpvit eval take it; name the weights that it was made of",
         )
     content = read_weights(weights)
+    require_classifier(content)
     config = config_of(content.config, variant, weights)
     names = class_names(config.num_classes, content.card, classes, weights)
     model = fresh_model(config, "cpu")
@@ -109,7 +110,7 @@ def load_network(
             raise
         hint = f"the file does not say its variant, so it was taken for {DEFAULT_VARIANT}: name it with --variant"
         raise WeightsError(str(error), hint=hint) from None
-    return _network(model, names, label(weights), device, content.card)
+    return _network(model, names, weights, device, content.card)
 
 
 def random_network(
@@ -128,14 +129,23 @@ def random_network(
 
 
 def _network(
-    model: MPViT, classes: tuple[str, ...], weights: str | None, device: torch.device | None, card: Card | None = None
+    model: MPViT, classes: tuple[str, ...], weights: Path | None, device: torch.device | None, card: Card | None = None
 ) -> Network:
     place = device or torch.device("cpu")
-    name = name_of(model.config)
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
-    trained = card.trained if card else None
-    about = Classifier(name, weights, str(place), torch.get_num_threads(), dtype, trained)
-    return Network(model.to(place), classes, (card and card.preprocessing) or PUBLISHED, about)
+    return Network(model.to(place), classes, (card and card.preprocessing) or PUBLISHED, about(model, weights, place, card))
+
+
+def about(model: Saved, weights: Path | None, device: torch.device, card: Card | None = None) -> Classifier:
+    """Return what a network is that answers: ``weights`` is its file, None where they are random."""
+    return Classifier(
+        model=name_of(model.config),
+        weights=label(weights) if weights else None,
+        device=str(device),
+        threads=torch.get_num_threads(),
+        dtype=str(next(iter(model.state_dict().values())).dtype).removeprefix("torch."),
+        training=card.trained if card else None,
+        task=(card and card.task) or "",
+    )
 
 
 def name_of(config: ModelConfig) -> str:
@@ -253,8 +263,13 @@ def _predictions(
         prepared = [_try_preparing(path, config) for path in batch]
         scores = iter(_probabilities(model, [image for image in prepared if not isinstance(image, str)]))
         for path, image in zip(batch, prepared, strict=True):
-            name = os.fsencode(path).decode(errors="backslashreplace")  # a name need not be UTF-8, what is printed must
+            name = printable(path)
             yield Prediction(name, error=image) if isinstance(image, str) else _best(name, next(scores), classes, config.top)
+
+
+def printable(path: Path) -> str:
+    """Return a file's name as it can be printed: it need not be UTF-8, what is printed must."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _try_preparing(path: Path, config: InferenceConfig) -> NDArray[np.float32] | str:
@@ -276,12 +291,15 @@ def _probabilities(model: MPViT | Engine, images: Sequence[NDArray[np.float32]])
     try:
         logits = model(torch.from_numpy(np.stack(images)).to(parameter))
     except (RuntimeError, MemoryError) as error:  # torch's own out-of-memory errors are RuntimeErrors
-        reason = str(error).strip().partition("\n")[0]
-        raise MpvitError(
-            f"the network failed on {len(images)} images of {images[0].shape[-1]} pixels: {reason}",
-            hint="a smaller size or batch needs less memory",
-        ) from error
+        raise failed(error, len(images), images[0].shape[-1]) from error
     return logits.cpu().double().softmax(-1)
+
+
+def failed(error: Exception, images: int, pixels: int) -> MpvitError:
+    """Return the error of a network that fails on so many images of a width in pixels."""
+    reason = str(error).strip().partition("\n")[0]
+    hint = "a smaller size or batch needs less memory"
+    return MpvitError(f"the network failed on {images} images of {pixels} pixels: {reason}", hint=hint)
 
 
 def _best(image: str, probabilities: Tensor, classes: Sequence[str], top: int) -> Prediction:

@@ -9,12 +9,15 @@ from torch import Tensor
 from mpvit.config import ModelConfig
 from mpvit.counting import count
 from mpvit.counting.isolation import fresh_model
+from mpvit.dense.torch_network import DenseNetwork
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.export import SUFFIXES, get_target
 from mpvit.export.engine import open_engine
+from mpvit.model.card import Trained
 from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, fill, read_weights, save_weights, with_classes_of
 from mpvit.prediction.inference import name_of
+from mpvit.prediction.segmentation import filled_segmenter
 from mpvit.published import is_published
 from mpvit.variants import NETWORKS, get_config
 
@@ -64,7 +67,8 @@ class Inspected:
             "config": asdict(self.content.config) if self.content.config else None,
             "classes": list(card.classes) if card.classes is not None else None,
             "preprocessing": asdict(card.preprocessing) if card.preprocessing else None,
-            "trained": asdict(card.trained) | {"top1": card.trained.top1} if card.trained else None,
+            "task": card.task,
+            "trained": _trained_row(card.trained),
             "misfit": self.misfit or None,
         }
 
@@ -78,7 +82,7 @@ def inspect(path: Path, variant: str | None = None) -> Inspected:
         return _exported(path, variant)
     content = read_weights(path)
     tensors: Mapping[str, Tensor] = {name: each for name, each in content.tensors.items() if isinstance(each, Tensor)}
-    candidates = {variant: get_config(variant)} if variant else _candidates(content)
+    candidates = {variant: get_config(variant)} if variant and not content.card.task else _candidates(content)
     model, misfit, params = None, "", sum(each.numel() for each in tensors.values())
     for name, config in candidates.items():
         wanted = with_classes_of(content, config) if content.config is None else config
@@ -142,11 +146,27 @@ def _exported(path: Path, variant: str | None) -> Inspected:
     )
 
 
-def filled(content: WeightsFile, config: ModelConfig) -> MPViT:
-    """Return the network of ``config`` with the weights of a file; raise ``WeightsError`` where they do not fit."""
+def filled(content: WeightsFile, config: ModelConfig) -> MPViT | DenseNetwork:
+    """Return the network of ``config`` with the weights of a file, or the segmenter in it.
+
+    Raises ``WeightsError`` where they do not fit.
+    """
+    if content.card.task:
+        return filled_segmenter(content)
     model: MPViT = fresh_model(config, "cpu")
     fill(model, content)
     return model
+
+
+def _trained_row(trained: Trained | None) -> dict[str, Any] | None:
+    if trained is None:
+        return None
+    if trained.overlap is None:
+        return {name: value for name, value in asdict(trained).items() if name != "overlap"} | {"top1": trained.accuracy}
+    overlap = trained.overlap
+    found = asdict(trained) | {"pixels": overlap.pixels, "pixel_accuracy": trained.accuracy}
+    del found["overlap"]
+    return found | {"miou": overlap.miou, "miou_low": overlap.low, "miou_high": overlap.high}
 
 
 def _candidates(content: WeightsFile) -> dict[str, ModelConfig]:

@@ -1,8 +1,13 @@
 """What a network sees in images, as frozen values."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mpvit.model.card import Trained
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 UNKNOWN = "unknown network"
 """What a network is called whose file says nothing of it."""
@@ -24,6 +29,7 @@ class Classifier:
         dtype: of the weights, such as float32.
         training: what they were trained on, where their file says so.
         engine: what runs it, with its version.
+        task: the segmenter whose head stands on the network; empty for one that names the classes of whole pictures.
     """
 
     model: str
@@ -33,6 +39,7 @@ class Classifier:
     dtype: str
     training: Trained | None = None
     engine: str = TORCH
+    task: str = ""
 
     @property
     def trained(self) -> bool:
@@ -55,4 +62,31 @@ class Prediction:
 
     image: str
     classes: tuple[ClassScore, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassShare:
+    """One class that a segmenter sees in an image: its pixels, and their ``share`` of the image, in [0, 1]."""
+
+    index: int
+    name: str
+    pixels: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmentation:
+    """What a segmenter sees in one image.
+
+    Attributes:
+        image: what a person calls it.
+        classes: that it has pixels of, the largest first.
+        indices: of the class of each pixel, (height, width) of 8 bits; None where there is an ``error``.
+        error: why there are none.
+    """
+
+    image: str
+    classes: tuple[ClassShare, ...] = ()
+    indices: "NDArray[np.uint8] | None" = None
     error: str = ""

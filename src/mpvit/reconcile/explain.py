@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mpvit.counting.results import Counted
+from mpvit.dense import Task, label
 from mpvit.errors import CheckError, MpvitError
 from mpvit.measurement.machine import free_bytes
 from mpvit.operations import Shape
@@ -25,6 +26,7 @@ class Explanation:
 
     Attributes:
         model: name of the network.
+        task: the detector or segmenter that it is under; None for the network alone.
         input_shapes: of the forward pass.
         tool: name of the tool; ``made_for`` is the version that its rule is for.
         source: where the tool says itself what the rule says.
@@ -51,6 +53,12 @@ class Explanation:
     live: Counted | None = None
     error: str = ""
     failed: bool = False
+    task: Task | None = None
+
+    @property
+    def label(self) -> str:
+        """What was counted, in few words."""
+        return label(self.model, self.task)
 
     @property
     def tool_macs(self) -> int:
@@ -84,6 +92,7 @@ class Explanation:
         params = self.param_terms or ()
         return {
             "model": self.model,
+            **(self.task.as_row() if self.task else {}),
             "input_shapes": [list(shape) for shape in self.input_shapes],
             "tool": self.tool,
             "rule_version": self.made_for,
@@ -127,7 +136,7 @@ def read_on_the_cpu(trace: Trace, tools: Sequence[str], network: "nn.Module", in
     return trace
 
 
-def explain(trace: Trace, model: str, tool: str) -> Explanation:
+def explain(trace: Trace, model: str, tool: str, task: Task | None = None) -> Explanation:
     """Return what ``tool`` counts of a trace, by its rule; raise ``UsageError`` for a tool that there is not."""
     known = get_tool(tool)
     rule = get_rule(known)
@@ -141,6 +150,7 @@ def explain(trace: Trace, model: str, tool: str) -> Explanation:
         terms=reasons(rule.macs(trace)),
         params=trace.params,
         param_terms=None if rule.params is None else reasons(rule.params(trace)),
+        task=task,
     )
 
 
@@ -169,16 +179,16 @@ _NAMED = 3
 def require_explained(explanations: Sequence[Explanation], traces: Mapping[str, Trace] | None = None) -> None:
     """Raise ``CheckError`` for the first live count that its rule does not explain to the last integer.
 
-    With ``traces``, by model, it names the modules in which the difference sits, and the operators that they call.
+    With ``traces``, by label, it names the modules in which the difference sits, and the operators that they call.
     """
     for each in explanations:
         for what, residual in (("MACs", each.residual), ("parameters", each.params_residual)):
             if residual:
-                trace = (traces or {}).get(each.model)
+                trace = (traces or {}).get(each.label)
                 where = differing(trace, each.tool, each.live.by_module) if trace and each.live and what == "MACs" else {}
                 places = _first([f"{name or 'the network itself'} ({amount:+})" for name, amount in where.items()])
                 raise CheckError(
-                    f"{each.model}: {residual} {what} of {each.tool} are not explained{places and f': in {places}'}",
+                    f"{each.label}: {residual} {what} of {each.tool} are not explained{places and f': in {places}'}",
                     hint=_hint(trace, where),
                 )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from mpvit.ablation.knobs import Knob, get_knob
 from mpvit.ablation.results import PARTS, Row
 from mpvit.ablation.study import Ablation, Study
+from mpvit.dense import label
 from mpvit.operations import Cost
 from mpvit.tables import Document, Field, Table, build
 from mpvit.tables.accuracy import (
@@ -29,7 +30,7 @@ def ablation_document(found: Ablation, *, unfinished: bool = False) -> Document:
     study = found.study
     rows = [found.baseline, *found.rows]
     asked = f"{' × '.join(study.axes)}{matched_text(study)}; MACs by convention {study.convention}"
-    model = f"{study.task.name} on {study.model}" if study.task else study.model
+    model = label(study.model, study.task)
     title = f"{model}, input {times(study.input_shape)}: {asked}"
     tables = [build(title, list(_fields(found)), rows)]
     steps = [(row, step) for row in found.rows if (step := found.step(row))]
@@ -132,9 +133,9 @@ def _step_table(found: Ablation, steps: Sequence[_Step]) -> Table:
     """Return what each further path costs: parameters and MACs, and which parts of the network they are in."""
     parts = [part for part in PARTS if any(step[part] != Cost() for _, step in steps)]
     fields = [Field(name, _step_value(name), numeric=False) for name in found.study.axes]
-    for figure, label in (("params", "params"), ("macs", "MACs")):
-        fields.append(Field(f"+ {label}", _step_figure(figure, parts)))
-        fields += [Field(f"{label}: {part}", _step_figure(figure, [part])) for part in parts]
+    for figure, word in (("params", "params"), ("macs", "MACs")):
+        fields.append(Field(f"+ {word}", _step_figure(figure, parts)))
+        fields += [Field(f"{word}: {part}", _step_figure(figure, [part])) for part in parts]
     return build("Each number of paths less the one before it, by part of the network", fields, steps)
 
 

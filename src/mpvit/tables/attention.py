@@ -17,7 +17,8 @@ from mpvit.compare_attention.results import (
 from mpvit.measurement import WARNINGS
 from mpvit.tables import Cell, Column, Document, Field, Table, build
 from mpvit.tables.measured import milliseconds, quartiles
-from mpvit.units import grouped, times
+from mpvit.tables.memory import readable_bytes
+from mpvit.units import ITEM_BYTES, grouped, times
 
 _STRAIGHT = 0.1
 """How far a measured exponent may be from the predicted one before it needs a word."""
@@ -53,6 +54,63 @@ def attention_document(
         {"table": "stages", "stage": at.stage, "image_size": list(at.size), **cost.as_row()} for at in met for cost in at.costs
     ]
     return Document("compare-attn", tuple(results), tuple(tables), tuple(_notes(first, met, network)))
+
+
+def task_document(met: Sequence[StageTokens], network: str, memory_bytes: int) -> Document:
+    """Return what each kind costs in one layer of each stage at the size of a task, and what does not fit into the memory.
+
+    ``network`` is its name, that of the task included.
+    """
+    at = [(stage, cost) for stage in met for cost in stage.costs]
+    title = f"{network}, {times(met[0].size)} pixels, one image: attention in one layer of each stage"
+    fits: Field[_At] = Field(f"fits {readable_bytes(memory_bytes)}", lambda a: _fits(a, memory_bytes), numeric=False)
+    rows = tuple(
+        {
+            "table": "stages",
+            "stage": stage.stage,
+            "layers": stage.layers,
+            "image_size": list(stage.size),
+            **cost.as_row(),
+            "extra_bytes": _extra_bytes((stage, cost)),
+            "memory_bytes": memory_bytes,
+            "fits": _extra_bytes((stage, cost)) <= memory_bytes,
+        }
+        for stage, cost in at
+    )
+    return Document("compare-attn", rows, (build(title, [*_AT, fits], at),), tuple(_task_notes(at, memory_bytes)))
+
+
+_At = tuple[StageTokens, AttentionCost]
+_AT: tuple[Field[_At], ...] = (
+    Field("Stage", lambda a: a[0].stage),
+    Field("N", lambda a: a[0].tokens),
+    Field("C", lambda a: a[0].dim, optional=True),
+    Field("h", lambda a: a[0].heads, optional=True),
+    Field("Layers", lambda a: a[0].layers, optional=True),
+    Field("Kind", lambda a: a[1].label, numeric=False),
+    Field("MACs", lambda a: a[1].macs),
+    Field("full ÷", lambda a: ratio_text(a[1].ratio), optional=True),
+    Field("Extra", lambda a: readable_bytes(_extra_bytes(a))),
+)
+
+
+def _extra_bytes(at: _At) -> int:
+    return ITEM_BYTES["float32"] * at[1].extra_elements
+
+
+def _fits(at: _At, memory_bytes: int) -> str:
+    return "yes" if _extra_bytes(at) <= memory_bytes else "no"
+
+
+def _task_notes(at: Sequence[_At], memory_bytes: int) -> list[str]:
+    notes = ["MACs of one layer; Extra: its largest tensor in float32 beside what every kind holds. Layers: of all paths."]
+    too_large = [each for each in at if _extra_bytes(each) > memory_bytes]
+    notes += [
+        f"{cost.label} does not fit into {readable_bytes(memory_bytes)} in stage {stage.stage}: "
+        f"{grouped(stage.tokens)} tokens make one tensor of {readable_bytes(_extra_bytes((stage, cost)))}."
+        for stage, cost in too_large
+    ]
+    return notes if too_large else [*notes, f"Every tensor fits into {readable_bytes(memory_bytes)}."]
 
 
 def ratio_text(ratio: float) -> str:

@@ -28,7 +28,13 @@ def benchmark_document(study: Study, results: Sequence[Result], baseline: Baseli
     ceilings = networks[0].timed.ceilings
     where = f"{measured.device}, {_threads(measured.threads)}, {measured.dtype}"
     fields = [f for f in _NETWORK if f.header not in _SPEEDUPS or any(f.read(result) for result in networks)]
-    tables = [build(f"{study.passes}, {times(study.size)} pixels, {where}", fields, networks)]
+    tables = [
+        build(
+            f"{f'{study.task.name}, ' if study.task else ''}{study.passes}, {times(study.size)} pixels, {where}",
+            fields,
+            networks,
+        )
+    ]
     tables += [_layer_table(group) for group in layers.values()]
     rows = ceiling_rows(ceilings)
     notes = [_ceiling_note(ceilings), *_speedup_notes(study, networks)]

@@ -33,7 +33,7 @@ def layer_document(trees: Sequence[LayerTree], order: str, depth: int) -> Docume
     tables = []
     for tree in trees:
         shown = list(_shown(tree.root, depth))
-        title = f"{tree.model}: input {', '.join(times(shape) for shape in tree.input_shapes)}"
+        title = f"{tree.label}: input {', '.join(times(shape) for shape in tree.input_shapes)}"
         tables.append(build(title, _fields(tree, figure, shown), shown))
     rows = tuple(row for tree in trees for row in tree.as_rows())
     return Document("layers", rows, tuple(tables), tuple(_notes(trees, depth)))
@@ -98,7 +98,7 @@ def _notes(trees: Sequence[LayerTree], depth: int) -> Iterator[str]:
     if trees[0].backward:
         yield "Backward MACs: the gradients of what is trained, and of every activation behind it."
     for tree in trees:
-        yield from (f"{tree.model}: {text}." for text in _remarks(tree))
+        yield from (f"{tree.label}: {text}." for text in _remarks(tree))
 
 
 def _remarks(tree: LayerTree) -> Iterator[str]:

@@ -29,7 +29,7 @@ _READABLE: Field[_Row] = Field("Readable", lambda row: readable_bytes(row[1]))
 
 def _title(memory: TrainingMemory) -> str:
     shapes = ", ".join(times(shape) for shape in memory.input_shapes)
-    title = f"{memory.model}: training on {shapes}, {memory.setting.dtype}, {memory.setting.optimizer}"
+    title = f"{memory.label}: training on {shapes}, {memory.setting.dtype}, {memory.setting.optimizer}"
     budget = memory.setting.budget_bytes
     if budget is None or memory.largest_batch is None:
         return title
@@ -48,9 +48,19 @@ def _rows(memory: TrainingMemory) -> list[_Row]:
 
 
 def _notes(predictions: Sequence[TrainingMemory]) -> list[str]:
-    notes = [f"{memory.model}: {memory.error}" for memory in predictions if memory.error]
+    notes = [f"{memory.label}: {memory.error}" for memory in predictions if memory.error]
     notes.append("Saved activations are exact: the storages that autograd keeps, parameters left out, buffers included.")
     notes.append("The peak is a model (MPViT: within 4 % of torch's CPU allocator): gradients kept, no kernel's workspace.")
+    if any(memory.task for memory in predictions):
+        notes.append(
+            "The step ends at the raw outputs: what a loss keeps of them is not in it. Of a task the largest transient has the "
+            "outputs and the gradients of shared parameters too; its peak is within 5 % of torch's CPU allocator."
+        )
+    if any(memory.task and memory.task.proposals for memory in predictions):
+        notes.append(
+            "Features of all proposals and detections count; sampling them from the maps keeps boxes alone. Training usually "
+            "samples fewer than inference: --proposals 512 --detections 128."
+        )
     if any(memory.setting.autocast for memory in predictions):
         notes.append("bfloat16 is autocast by the CPU's rules; CUDA's keep more, as norms and softmax run in float32.")
     return notes

@@ -5,7 +5,7 @@ from typing import Any
 
 from mpvit.prediction.results import TORCH, UNKNOWN, Classifier, Prediction
 from mpvit.tables import Cell, Column, Document, Table
-from mpvit.tables.training import share_text
+from mpvit.tables.training import trained_text
 
 ASSUMED = "The file says nothing of its classes and preprocessing: they are taken for those of ImageNet and of the paper."
 
@@ -18,7 +18,7 @@ def prediction_document(predictions: Sequence[Prediction], network: Classifier) 
     rows = [row for prediction in predictions for row in _prediction_cells(prediction)]
     weights = f"weights {network.weights}" if network.trained else "random weights"
     if known := network.training:
-        weights += f", trained on {known.data}: {share_text(known.correct, known.images)} of {known.images} pictures held out"
+        weights += f", trained on {known.data}: {trained_text(known)}"
     where = "" if network.engine == TORCH else f", run by {network.engine}"
     table = Table(f"{network.model}, {weights}{where}", (*columns, Column("Probability", numeric=True)), tuple(rows))
     return Document(

@@ -34,8 +34,8 @@ _LIVE: tuple[Field[Explanation], ...] = (
 def reconcile_document(explanations: Sequence[Explanation], layout: str, *, live: bool) -> Document:
     """Return, for each network, every tool's number and its terms; then why each term is."""
     tables: list[Table] = []
-    for model in dict.fromkeys(each.model for each in explanations):
-        own = [each for each in explanations if each.model == model]
+    for model in dict.fromkeys(each.label for each in explanations):
+        own = [each for each in explanations if each.label == model]
         shapes = ", ".join(times(shape) for shape in own[0].input_shapes)
         exact = f"exact: {grouped(own[0].macs)} MACs, {grouped(own[0].params)} parameters"
         title = f"{model}: input {shapes}, {layout} layout, {exact}"

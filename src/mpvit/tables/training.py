@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mpvit.model.card import Overlap, Trained
 from mpvit.tables import Document, Field, Table, build
-from mpvit.training.results import ClassResult, Epoch, Evaluation, wilson
+from mpvit.training.results import ClassResult, Epoch, Evaluation, Interval, ends, wilson
 
 _ACCURACY_DIGITS = 2
 
@@ -16,8 +17,25 @@ def percent(share: float) -> str:
 
 def share_text(correct: int, images: int) -> str:
     """Return a share in percent with its interval: 98.61 % (96.79–99.40)."""
-    low, high = wilson(correct, images)
-    return f"{percent(correct / images)} ({100 * low:.{_ACCURACY_DIGITS}f}–{100 * high:.{_ACCURACY_DIGITS}f})"
+    return interval_text(correct / images, wilson(correct, images))
+
+
+def interval_text(share: float, interval: Interval) -> str:
+    """Return a share in percent with an interval: 98.61 % (96.79–99.40)."""
+    low, high = (f"{100 * end:.{_ACCURACY_DIGITS}f}" for end in interval)
+    return f"{percent(share)} ({low}–{high})"
+
+
+def overlap_text(overlap: Overlap) -> str:
+    """Return a mean intersection over union in percent with its interval."""
+    return interval_text(overlap.miou, Interval(overlap.low, overlap.high))
+
+
+def trained_text(known: Trained) -> str:
+    """Return how well weights do on pictures held out."""
+    if known.overlap:
+        return f"mIoU {overlap_text(known.overlap)} on {known.images} pictures held out"
+    return f"{share_text(known.correct, known.images)} of {known.images} pictures held out"
 
 
 # ── training ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -33,13 +51,30 @@ def training_document(epochs: Sequence[Epoch], row: dict[str, Any], device: str,
         "train_loss": last.loss,
         "loss": last.held_out_loss,
         "images": last.held_out_images,
-        "top1": last.held_out_accuracy,
-        **dict(zip(("top1_low", "top1_high"), wilson(last.held_out_correct, last.held_out_images), strict=True)),
+        **_figures(last),
         "images_per_s": last.images_per_s,
     }
-    accuracy = share_text(last.held_out_correct, last.held_out_images)
-    title = f"{row['model']} on {row['data']}: {accuracy} of {last.held_out_images} pictures held out"
-    return Document("train", (whole,), (build(title, _EPOCH, epochs[-_SHOWN:]),), _TRAINING_NOTES, device, threads, dtype)
+    if last.overlap:
+        figure = f"mIoU {overlap_text(last.overlap)} on {last.held_out_images} pictures held out"
+        title = f"{row['task']} on {row['model']}, {row['data']}: {figure}"
+        table, notes = build(title, (*_EPOCH, *_OVERLAPS, _SPEED), epochs[-_SHOWN:]), _SEGMENTER_NOTES
+    else:
+        accuracy = share_text(last.held_out_correct, last.held_out_images)
+        title = f"{row['model']} on {row['data']}: {accuracy} of {last.held_out_images} pictures held out"
+        table, notes = build(title, (*_EPOCH, _TOP1, _SPEED), epochs[-_SHOWN:]), _TRAINING_NOTES
+    return Document("train", (whole,), (table,), notes, device, threads, dtype)
+
+
+def _figures(last: Epoch) -> dict[str, Any]:
+    """Return what an epoch came to on pictures held out, as entries of a row."""
+    if overlap := last.overlap:
+        return {
+            "pixels": overlap.pixels,
+            "miou": overlap.miou,
+            **ends("miou", Interval(overlap.low, overlap.high)),
+            "pixel_accuracy": last.held_out_accuracy,
+        }
+    return {"top1": last.held_out_accuracy, **ends("top1", wilson(last.held_out_correct, last.held_out_images))}
 
 
 _SHOWN = 5
@@ -50,9 +85,13 @@ _EPOCH: tuple[Field[Epoch], ...] = (
     Field("Loss", lambda epoch: f"{epoch.loss:.4f}"),
     Field("Accuracy", lambda epoch: percent(epoch.accuracy)),
     Field("Held-out loss", lambda epoch: f"{epoch.held_out_loss:.4f}"),
-    Field("Top-1", lambda epoch: percent(epoch.held_out_accuracy)),
-    Field("Images/s", lambda epoch: f"{epoch.images_per_s:.0f}", optional=True),
 )
+_TOP1: Field[Epoch] = Field("Top-1", lambda epoch: percent(epoch.held_out_accuracy))
+_OVERLAPS: tuple[Field[Epoch], ...] = (
+    Field("mIoU", lambda epoch: percent(epoch.overlap.miou) if epoch.overlap else None),
+    Field("Pixels right", lambda epoch: percent(epoch.held_out_accuracy), optional=True),
+)
+_SPEED: Field[Epoch] = Field("Images/s", lambda epoch: f"{epoch.images_per_s:.0f}", optional=True)
 
 _TRAINING_NOTES = (
     "Top-1 and held-out loss are of the averaged weights, which are kept; loss and accuracy of pictures as they were changed.",
@@ -60,10 +99,19 @@ _TRAINING_NOTES = (
 )
 
 
+RESAMPLED = "Its interval is of 95 %, of pictures drawn with replacement 2000 times: other pictures, not another seed."
+
+_SEGMENTER_NOTES = (
+    "mIoU and held-out loss are of the averaged weights, which are kept; loss and accuracy, of pixels, of pictures as changed.",
+    f"mIoU is the mean over the classes of intersection ÷ union of their pixels in all pictures. {RESAMPLED}",
+)
+
+
 def epoch_text(epoch: Epoch, epochs: int) -> str:
     """Return an epoch in a line."""
+    figure = f"mIoU {percent(epoch.overlap.miou)}" if epoch.overlap else f"top-1 {percent(epoch.held_out_accuracy)}"
     return (
-        f"epoch {epoch.epoch}/{epochs}: loss {epoch.loss:.4f}, top-1 {percent(epoch.held_out_accuracy)}"
+        f"epoch {epoch.epoch}/{epochs}: loss {epoch.loss:.4f}, {figure}"
         f" (held-out loss {epoch.held_out_loss:.4f}), {epoch.images_per_s:.0f} images/s"
     )
 
@@ -86,11 +134,22 @@ def evaluation_document(found: Evaluation, device: str, threads: int, mode: str)
         ("calibration error", percent(found.calibration_error)),
         ("images/s", f"{found.images_per_s:.0f}"),
     ]
-    fields: tuple[Field[tuple[str, str]], ...] = (
-        Field("What", lambda pair: pair[0], numeric=False),
-        Field("", lambda pair: pair[1]),
+    notes = (
+        "Intervals are Wilson's, of 95 %. Top-5 of five classes or fewer is 1 by definition.",
+        *damaged_notes(found.damaged),
     )
-    return Document("eval", (row,), (build(title, fields, whole), _by_class(found)), _notes(found), device, threads, "float32")
+    return Document("eval", (row,), (whole_table(title, whole), _by_class(found)), notes, device, threads, "float32")
+
+
+def whole_table(title: str, pairs: Sequence[tuple[str, str]]) -> Table:
+    """Return a table of what is said of the whole."""
+    return build(title, _PAIR, pairs)
+
+
+_PAIR: tuple[Field[tuple[str, str]], ...] = (
+    Field("What", lambda pair: pair[0], numeric=False),
+    Field("", lambda pair: pair[1]),
+)
 
 
 def _by_class(found: Evaluation) -> Table:
@@ -107,13 +166,13 @@ _CLASS: tuple[Field[ClassResult], ...] = (
 )
 
 
-def _notes(found: Evaluation) -> tuple[str, ...]:
-    notes = ["Intervals are Wilson's, of 95 %. Top-5 of five classes or fewer is 1 by definition."]
-    if found.damaged:
-        names = ", ".join(name for name, _ in found.damaged[:_NAMED])
-        more = f" and {len(found.damaged) - _NAMED} more" if len(found.damaged) > _NAMED else ""
-        notes.append(f"{len(found.damaged)} pictures cannot be read and are left out: {names}{more}.")
-    return tuple(notes)
+def damaged_notes(damaged: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Return what is said of pictures that cannot be read."""
+    if not damaged:
+        return ()
+    names = ", ".join(name for name, _ in damaged[:_NAMED])
+    more = f" and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""
+    return (f"{len(damaged)} pictures cannot be read and are left out: {names}{more}.",)
 
 
 _NAMED = 5

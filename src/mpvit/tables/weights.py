@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mpvit.prediction.inspection import Inspected
 from mpvit.tables import Cell, Document, Field, Table, build
 from mpvit.tables.memory import readable_bytes
-from mpvit.tables.training import share_text
+from mpvit.tables.training import percent, trained_text
 from mpvit.units import grouped
 
 _Line = tuple[str, str]
@@ -26,15 +26,19 @@ def _table(found: Inspected) -> Table:
     lines: list[tuple[str, Cell]] = [
         ("layout", found.layout),
         ("size", _size(found)),
+        *([("task", card.task)] if card.task else []),
         ("network", found.model or f"fits none: {found.misfit}"),
         ("parameters", grouped(found.params)),
         ("classes", _classes(card.classes)),
     ]
     if how := card.preprocessing:
-        lines.append(("preprocessing", f"{how.size} pixels, {how.crop:g} of the short side"))
+        seen = "pixels of the short side, whole pictures" if card.task else f"pixels, {how.crop:g} of the short side"
+        lines.append(("preprocessing", f"{how.size} {seen}"))
     if known := card.trained:
         lines.append(("trained on", f"{known.data}, {known.epochs} epochs, recipe {known.recipe}"))
-        lines.append(("top-1", f"{share_text(known.correct, known.images)} of {known.images} pictures held out"))
+        lines.append(("mIoU" if known.overlap else "top-1", trained_text(known).removeprefix("mIoU ")))
+        if known.overlap:
+            lines.append(("pixels right", percent(known.accuracy)))
     if found.model and found.misfit:
         lines.append(("misfit", found.misfit))
     return build(str(found.path), _FIELDS, [(what, str(said)) for what, said in lines])

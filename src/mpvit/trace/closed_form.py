@@ -1,12 +1,15 @@
-"""The trace of a Multi-Path Vision Transformer from its configuration, without torch."""
+"""The trace of a Multi-Path Vision Transformer from its configuration, and of what stands on one, without torch."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
+from mpvit import dense
 from mpvit.config import ModelConfig
 from mpvit.cost import network
+from mpvit.dense import Task, input_shapes
 from mpvit.operations import Block, Node, Operation, Shape
 from mpvit.operations.backward import backward_macs
 from mpvit.operations.conventions import dispatched_macs
@@ -18,15 +21,18 @@ LAYOUTS = ("project", "published")
 path's position encodings again."""
 
 _OPERATORS = {
-    **{kind: ("functional", kind) for kind in ("linear", "batch_norm", "layer_norm", "gelu", "hardswish")},
+    **{kind: ("functional", kind) for kind in ("linear", "batch_norm", "layer_norm", "group_norm")},
+    **{kind: ("functional", kind) for kind in ("gelu", "hardswish", "relu")},
     **{kind: ("functional", kind) for kind in ("elu", "normalize", "pad")},
     **{kind: ("method", kind) for kind in ("softmax", "sum", "amax", "exp", "square", "masked_fill")},
     **{kind: ("sign", kind) for kind in ("add", "mul", "sub", "div")},
     "cat": ("torch", "cat"),
     "conv": ("functional", "conv2d"),
+    "transposed": ("functional", "conv_transpose2d"),
     "matmul": ("torch", "einsum"),
     "pool": ("functional", "adaptive_avg_pool2d"),
     "sdpa": ("functional", "scaled_dot_product_attention"),
+    **{f"upsample_{mode}2d": ("functional", f"interpolate {mode}") for mode in ("nearest", "bilinear")},
 }
 """How the network spells each kind of operation, and torch's name for it."""
 
@@ -45,14 +51,27 @@ class _Place(NamedTuple):
     type: str
 
 
-def trace_config(config: ModelConfig, batch: int, height: int, width: int, *, layout: str = "project") -> Trace:
+def trace_config(
+    config: ModelConfig, batch: int, height: int, width: int, *, layout: str = "project", task: Task | None = None
+) -> Trace:
     """Return the trace of one forward pass over (batch, in_channels, height, width), float32, in evaluation mode.
 
-    Raises ``UsageError`` for a length below 1.
+    With a ``task`` it is that of the detector or segmenter, in this project's layout; features of regions are further
+    inputs, which take a gradient, as what is sampled from the pyramid does. Raises ``UsageError`` for a length below 1.
     """
+    if task:
+        return _trace(dense.network(config, task, batch, height, width), input_shapes(config, task, batch, height, width))
     tree = network(config, batch, height, width)
     if layout == "published":
         tree = published_tree(tree)
+    trace = _trace(tree, [(batch, config.in_channels, height, width)])
+    if layout == "published":
+        names = {name: replace(module, names=_names(name, config)) for name, module in trace.modules.items()}
+        return replace(trace, modules=names)
+    return trace
+
+
+def _trace(tree: Block, shapes: Sequence[Shape]) -> Trace:
     calls: list[Call] = []
     operations: list[Operation] = []
     module_calls: list[ModuleCall] = []
@@ -73,16 +92,15 @@ def trace_config(config: ModelConfig, batch: int, height: int, width: int, *, la
             parameters.setdefault(place.module, []).extend(_parameters(node))
     modules = {
         name: Module(
-            names=_names(name, config) if layout == "published" else (name,),
+            names=(name,),
             type=kind,
             leaf=leaf,
             parameters=tuple(parameters.get(name, ())),
         )
         for name, (kind, leaf) in types.items()
     }
-    shape = (batch, config.in_channels, height, width)
     return Trace(
-        input_shapes=(shape,),
+        input_shapes=tuple(shapes),
         calls=tuple(calls),
         module_calls=tuple(module_calls),
         modules=modules,
@@ -113,12 +131,13 @@ def _walk(node: Node, path: str, own: str, around: _Place, scope: str) -> Iterat
     """
     if node.shared:
         own = f"{scope}.{node.shared}"
-    if node.module:
-        around = _Place(path, own, node.module)
+        if own.startswith(f"{around.module}."):  # the caller has it: there it is called by its name
+            path = f"{around.path}{own.removeprefix(around.module)}"
     if isinstance(node, Operation):
-        yield around, node
+        yield (_Place(path, own, node.module) if node.module else around), node
         return
     if node.module and _is_called(node):
+        around = _Place(path, own, node.module)
         yield around, node
     if node.scope:
         scope = own
@@ -133,7 +152,7 @@ def _is_called(block: Block) -> bool:
 
 
 def _call(operation: Operation, place: _Place) -> Call:
-    spelling, operator = _OPERATORS[operation.kind]
+    spelling, operator = _OPERATORS["transposed" if operation.module == "ConvTranspose2d" else operation.kind]
     activations = (operation.input_shape, *operation.others)
     bias = operation.kind in ("conv", "linear") and len(operation.weights) > 1
     return Call(
@@ -167,8 +186,9 @@ def _kernels(operation: Operation, biases: int) -> tuple[Kernel, ...]:
 
 def _sightings(calls: Sequence[Call]) -> Iterator[Sighting]:
     for index, call in enumerate(calls):
-        if call.operator in PATCHABLE.get(call.spelling, ()):
-            yield Sighting(call.spelling, call.operator, call.module, call.operands, call.output, index)
+        name = call.operator.partition(" ")[0]  # that of upsampling has its mode behind it
+        if name in PATCHABLE.get(call.spelling, ()):
+            yield Sighting(call.spelling, name, call.module, call.operands, call.output, index)
 
 
 def _parameters(operation: Operation) -> list[tuple[str, Shape]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Literal
 
+from mpvit.dense import Task, label
 from mpvit.operations import Cost
 from mpvit.trace import Call, Module, Trace
 
@@ -92,6 +93,7 @@ class LayerTree:
 
     Attributes:
         model: the network's name.
+        task: the detector or segmenter that it is under; None for the network alone.
         input_shapes: of the forward pass's arguments.
         root: the network itself.
         backward: whether the figures include the backward pass.
@@ -109,6 +111,12 @@ class LayerTree:
     tied: tuple[str, ...]
     never_called: tuple[str, ...]
     not_counted: dict[str, int]
+    task: Task | None = None
+
+    @property
+    def label(self) -> str:
+        """What it is of, in few words."""
+        return label(self.model, self.task)
 
     def sorted_by(self, order: str) -> "LayerTree":
         """Return the tree with siblings in one of ``ORDERS``."""
@@ -128,6 +136,7 @@ class LayerTree:
         }
         return {
             "model": self.model,
+            **(self.task.as_row() if self.task else {}),
             "input_shape": self._input_shape(),
             "path": layer.path,
             "parent": None if parent is None else parent.path,
@@ -140,9 +149,9 @@ class LayerTree:
         }
 
 
-def layer_tree(trace: Trace, model: str, *, backward: bool = False) -> LayerTree:
+def layer_tree(trace: Trace, model: str, *, backward: bool = False, task: Task | None = None) -> LayerTree:
     """Return the tree of a trace; with ``backward`` its figures include the multiply-adds of the backward pass, which ran."""
-    root = _Place(model, "", "module")
+    root = _Place(label(model, task), "", "module")
     for call in trace.calls:
         place = root.at(call.path)
         place.type = trace.modules[call.module].type
@@ -164,6 +173,7 @@ def layer_tree(trace: Trace, model: str, *, backward: bool = False) -> LayerTree
         tied=tuple(name for name, module in trace.modules.items() if module.tied),
         never_called=_owning(trace.modules, trace.modules.keys() - _running(trace.calls)),
         not_counted=trace.not_counted(),
+        task=task,
     )
 
 

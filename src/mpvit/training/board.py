@@ -30,6 +30,8 @@ def board(folder: Path, *, wanted: bool) -> Iterator[Callable[[Epoch], None]]:
             figures = asdict(epoch) | {"held_out_accuracy": epoch.held_out_accuracy}
             for name in ("rate", "loss", "accuracy", "held_out_loss", "held_out_accuracy", "images_per_s"):
                 writer.add_scalar(name, figures[name], epoch.epoch)
+            if epoch.overlap:
+                writer.add_scalar("held_out_miou", epoch.overlap.miou, epoch.epoch)
             writer.flush()
 
         yield write

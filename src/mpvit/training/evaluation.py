@@ -11,7 +11,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from mpvit.errors import MpvitError
-from mpvit.training.views import Plain
+from mpvit.training.pixels import Pixels, PixelsFound
+from mpvit.training.views import Plain, PlainMasked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +37,16 @@ class Found(NamedTuple):
     calibration_error: float
     seconds: float
 
+    @property
+    def correct(self) -> int:
+        """Pictures whose likeliest class is the right one."""
+        return sum(row[index] for index, row in enumerate(self.confusion))
+
+    @property
+    def overlap(self) -> None:
+        """There is none of whole pictures."""
+        return
+
 
 def evaluate(
     network: Callable[[Tensor], Tensor],
@@ -47,25 +58,27 @@ def evaluate(
     batch: int,
     workers: int,
     watch: Callable[[Iterable[Any], str, int], Iterable[Any]] | None = None,
-) -> Found:
+) -> Found | PixelsFound:
     """Return what ``network``, in evaluation mode on the accelerator's device, says of the pictures of ``part``.
+
+    Of a part with masks that is what it says of their pixels.
 
     With several processes each takes a share of every batch, and all get the whole result. Raises ``MpvitError`` for a
     picture that cannot be read and for answers that are no numbers.
     """
-    sums, began = _Sums(classes), time.perf_counter()
-    views = Plain(part, preprocessing)
+    sums: _Sums | Pixels = Pixels(classes) if part.masks else _Sums(classes)
+    views: Plain | PlainMasked = PlainMasked(part, preprocessing) if part.masks else Plain(part, preprocessing)
+    began = time.perf_counter()
     # every process takes its share of a batch, which must come out even: the last ones are filled up and taken off again
     batch = max(batch // accelerator.num_processes, 1) * accelerator.num_processes
-    loader = accelerator.prepare_data_loader(DataLoader(views, batch, num_workers=workers))
+    loader = accelerator.prepare_data_loader(
+        DataLoader(views, batch, num_workers=workers, collate_fn=Pixels.collate if part.masks else None)
+    )
     with torch.inference_mode():
-        for pictures, targets in watch(batches(loader), "Looking", len(loader)) if watch else batches(loader):
+        for seen in watch(batches(loader), "Looking", len(loader)) if watch else batches(loader):
             with accelerator.autocast():
-                logits = network(pictures)
-            answers, right = (each.cpu() for each in accelerator.gather_for_metrics((logits.float(), targets)))
-            if not answers.isfinite().all():
-                raise MpvitError("the network's answers are no numbers", hint="its weights may be damaged")
-            sums.add(answers, right)
+                answers = sums.look(network, seen)
+            sums.add(*(each.cpu() for each in accelerator.gather_for_metrics(answers)))
     if sums.images != part.pictures:
         raise AssertionError(f"{sums.images} pictures of {part.pictures} were looked at")
     return sums.found(began)
@@ -82,8 +95,16 @@ class _Sums:
         self.best = MulticlassAccuracy(classes, top_k=min(_BEST, classes), average="micro", sync_on_compute=False)
         self.loss, self.images = 0.0, 0
 
+    @staticmethod
+    def look(network: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the logits of a batch, (b, classes), and its classes, (b)."""
+        pictures, targets = batch
+        return network(pictures).float(), targets
+
     def add(self, answers: Tensor, right: Tensor) -> None:
-        """Add a batch: logits, (b, classes), and classes, (b)."""
+        """Add what ``look`` found in a batch."""
+        if not answers.isfinite().all():
+            raise MpvitError("the network's answers are no numbers", hint="its weights may be damaged")
         self.loss += functional.cross_entropy(answers.double(), right, reduction="sum").item()
         self.images += len(right)
         for metric in (self.confusion, self.best):

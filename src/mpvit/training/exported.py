@@ -15,13 +15,13 @@ from mpvit.prediction.inference import InferenceConfig, Network
 from mpvit.training.data import open_data
 from mpvit.training.judge import judge
 from mpvit.training.processes import accelerator_of, readable
+from mpvit.training.results import Evaluation
 from mpvit.training.views import Plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mpvit.export.results import Exported
-    from mpvit.training.results import Evaluation
 
 _BATCH = 64
 """Pictures that the accuracy is computed on at a time."""
@@ -76,4 +76,6 @@ class Pictures:
             )
             for each in (self.network, in_engine)
         )
+        assert isinstance(before, Evaluation)  # noqa: S101 - neither is a segmenter
+        assert isinstance(after, Evaluation)  # noqa: S101
         return before, after

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mpvit.dense.torch_network import fuse_backbone
 from mpvit.errors import MpvitError, UsageError, unknown_name
-from mpvit.training.data import Data, Part, open_data
+from mpvit.training.data import UNJUDGED, Data, Part, open_data
 from mpvit.training.evaluation import evaluate
 from mpvit.training.processes import readable
 from mpvit.training.results import Evaluation
+from mpvit.training.segmented import SegmenterEvaluation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from accelerate import Accelerator
+    from PIL.Image import Image
 
     from mpvit.model.card import Trained
     from mpvit.prediction.exported import EngineNetwork
     from mpvit.prediction.inference import InferenceConfig, Network
+    from mpvit.prediction.segmentation import Segmenter
+    from mpvit.training.data import Masks
 
 PARTS = ("held-out", "all")
 
@@ -33,7 +39,7 @@ def check_asked(part: str | None, mode: str) -> None:
 
 
 def judge(
-    network: Network | EngineNetwork,
+    network: Network | EngineNetwork | Segmenter,
     text: str,
     accelerator: Accelerator,
     *,
@@ -42,14 +48,17 @@ def judge(
     mode: str,
     workers: int,
     watch: Callable[[Iterable[Any], str, int], Iterable[Any]],
-) -> Evaluation:
+) -> Evaluation | SegmenterEvaluation:
     """Return how well ``network`` does on the data that ``text`` names, as ``mpvit eval`` has it.
+
+    A segmenter is shown data with masks.
 
     ``part`` None is what the network has not seen: what the data holds out itself, or what its training held out of data of
     this name; else everything. Pictures that cannot be read are left out and named. Raises ``UsageError`` for classes that
     the network does not know.
     """
-    data = open_data(text)
+    task = network.about.task
+    data = open_data(text, masked=bool(task))
     part = part or ("held-out" if not data.share or _held_out(network.about.training, data) else "all")
     if part == "held-out" and not data.held_out.pictures:
         data.require_trainable()
@@ -67,15 +76,16 @@ def judge(
         workers=workers,
         watch=watch,
     )
-    return Evaluation(
-        data=data.name,
-        part=part,
-        model=network.about.model,
-        weights=str(network.about.weights),
-        classes=network.classes,
-        damaged=data.damaged,
+    known = {
+        "data": data.name,
+        "part": part,
+        "model": network.about.model,
+        "weights": str(network.about.weights),
+        "classes": network.classes,
+        "damaged": data.damaged,
         **found._asdict(),
-    )
+    }
+    return SegmenterEvaluation(task=task, images=looked_at.pictures, **known) if task else Evaluation(**known)
 
 
 def _held_out(trained: Trained | None, data: Data) -> bool:
@@ -83,10 +93,12 @@ def _held_out(trained: Trained | None, data: Data) -> bool:
     return trained is not None and trained.data == data.name and trained.held_out == data.share
 
 
-def by_name(part: Part, data: Data, network: Network | EngineNetwork) -> Part:
+def by_name(part: Part, data: Data, network: Network | EngineNetwork | Segmenter) -> Part:
     """Return the pictures with the network's indices for their classes: by name or, where no name fits, in their order."""
     places = {name: index for index, name in enumerate(network.classes)}
     unknown = [name for name in data.classes if name not in places]
+    if not unknown and part.masks:
+        return part._replace(masks=_Renumbered(part.masks, [places[name] for name in data.classes]))
     if not unknown:
         return part._replace(targets=tuple(places[data.classes[target]] for target in part.targets))
     if len(data.classes) == len(network.classes):
@@ -97,9 +109,23 @@ def by_name(part: Part, data: Data, network: Network | EngineNetwork) -> Part:
     )
 
 
-def _running(network: Network | EngineNetwork, mode: str, accelerator: Accelerator) -> Any:  # noqa: ANN401 - maps pictures to logits
+@dataclass(frozen=True, slots=True)
+class _Renumbered:
+    """Masks with other indices: ``indices`` has the new one of each class."""
+
+    masks: Masks
+    indices: Sequence[int]
+
+    def mask(self, place: int) -> Image:
+        unchanged = range(len(self.indices), UNJUDGED + 1)
+        return self.masks.mask(place).point([*self.indices, *unchanged])
+
+
+def _running(network: Network | EngineNetwork | Segmenter, mode: str, accelerator: Accelerator) -> Any:  # noqa: ANN401 - see below
+    """Return what maps pictures to logits."""
     from mpvit.export.engine import Engine
     from mpvit.model.fused import fuse
+    from mpvit.model.network import MPViT
 
     if isinstance(network.model, Engine):
         if mode != "plain" or accelerator.device.type != "cpu":
@@ -109,4 +135,6 @@ def _running(network: Network | EngineNetwork, mode: str, accelerator: Accelerat
             )
         return network.model
     model = network.model.to(accelerator.device).eval()
-    return fuse(model) if mode == "fused" else model
+    if mode != "fused":
+        return model
+    return fuse(model) if isinstance(model, MPViT) else fuse_backbone(model)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import signal
 import time
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,22 +12,28 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from mpvit.dense import build
 from mpvit.errors import MpvitError
 from mpvit.model.network import MPViT
 from mpvit.training import seed_of
 from mpvit.training.evaluation import Found, batches, evaluate
-from mpvit.training.processes import synced
+from mpvit.training.processes import interruptible, synced
 from mpvit.training.results import Epoch, Step
 from mpvit.training.run import Run, State
-from mpvit.training.views import Changed, Order, mixed
+from mpvit.training.views import IGNORED, Changed, Order, mixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from accelerate import Accelerator
 
     from mpvit.training.data import Data
+    from mpvit.training.pixels import PixelsFound
     from mpvit.training.recipe import Recipe
+    from mpvit.training.settings import Settings
+
+AUXILIARY = 0.4
+"""Of the loss of an auxiliary head (Zhao et al., CVPR 2017, arXiv:1612.01105, section 4.1)."""
 
 _LOOKS = 20
 """How often the loss is looked at in an epoch: each look waits for the device."""
@@ -66,7 +70,7 @@ def train(
     loop = Loop(run, data, accelerator, machine, watch)
     if state:
         loop.restore(state)
-    with _interruptible() as interrupted, warnings.catch_warnings():
+    with interruptible() as interrupted, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Grad strides do not match")  # of depthwise kernels, one channel wide
         while len(loop.history) < recipe.epochs:
             loop.epoch(interrupted)
@@ -85,7 +89,7 @@ class Loop:
         self.recipe = recipe = run.settings.recipe
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed_of(recipe.seed, "weights"))
-            network: nn.Module = MPViT(run.settings.config)
+            network = _network(run.settings)
         self.average = AveragedModel(network, multi_avg_fn=_averaging(recipe), use_buffers=True).to(accelerator.device)
         if accelerator.num_processes > 1:
             network = synced(network, accelerator.device)
@@ -102,7 +106,7 @@ class Loop:
         self.history: list[Epoch] = []
         self.step = self.seen = 0
         self.loss = torch.zeros((), dtype=torch.float64, device=accelerator.device)
-        self.correct = torch.zeros((), dtype=torch.int64, device=accelerator.device)
+        self.correct, self.answers = (torch.zeros((), dtype=torch.int64, device=accelerator.device) for _ in range(2))
 
     def restore(self, state: State) -> None:
         """Stand where a checkpoint stood."""
@@ -120,6 +124,7 @@ class Loop:
         if self.accelerator.is_main_process:  # the others count from here on: sums are over all processes
             self.loss.fill_(state.loss)
             self.correct.fill_(state.correct)
+            self.answers.fill_(state.answers)
 
     def epoch(self, interrupted: Sequence[int]) -> None:
         """Learn from every picture once, look at those held out, and write down how far that is."""
@@ -152,20 +157,21 @@ class Loop:
                 loss=loss,
                 accuracy=accuracy,
                 held_out_loss=found.loss,
-                held_out_correct=sum(row[index] for index, row in enumerate(found.confusion)),
+                held_out_correct=found.correct,
                 held_out_images=self.data.held_out.pictures,
                 images_per_s=(self.seen - before) / seconds,
+                overlap=found.overlap,
             )
         )
         self.seen = 0
-        self.loss.zero_()
-        self.correct.zero_()
+        for each in (self.loss, self.correct, self.answers):
+            each.zero_()
         self.save()
         if self.accelerator.is_main_process:
             self.run.save_epoch(average, self.data, self.history)  # type: ignore[arg-type]
         self.watch(self.history[-1])
 
-    def _held_out(self, network: nn.Module) -> Found:
+    def _held_out(self, network: nn.Module) -> Found | PixelsFound:
         """Return what a network in evaluation mode says of the pictures held out."""
         return evaluate(
             network,
@@ -187,8 +193,12 @@ class Loop:
         with accelerator.accumulate(self.network):
             batch = mixed(images, targets, recipe, self.step, part)
             with accelerator.autocast():
-                logits = self.network(batch.images)
+                answers = self.network(batch.images)
+            # a head that learns beside the main one, as UperNet's, comes second
+            logits, *others = answers if isinstance(answers, tuple) else (answers,)
             loss = batch.loss(logits.float(), recipe.smoothing)
+            for other in others:
+                loss = loss + AUXILIARY * batch.loss(other.float(), recipe.smoothing)
             accelerator.backward(loss)
             if accelerator.sync_gradients and recipe.clip:
                 accelerator.clip_grad_norm_(self.network.parameters(), recipe.clip)
@@ -196,7 +206,8 @@ class Loop:
             self.optimizer.zero_grad()
         likely = batch.targets if batch.share <= 1 / 2 else batch.others
         self.loss += loss.detach() * len(images)
-        self.correct += (logits.detach().argmax(-1) == likely).sum()
+        self.correct += (logits.detach().argmax(1) == likely).sum()
+        self.answers += (likely != IGNORED).sum()
         self.seen += len(images) * accelerator.num_processes
         if not accelerator.sync_gradients:
             return False
@@ -206,15 +217,16 @@ class Loop:
 
     def _so_far(self) -> tuple[float, float]:
         """Return the mean loss and the accuracy of this epoch over all processes; raise where the loss is no number."""
-        sums = self.accelerator.reduce(torch.stack((self.loss, self.correct.double())))
-        loss, correct = (float(each) / self.seen for each in sums)
+        sums = self.accelerator.reduce(torch.stack((self.loss, self.correct.double(), self.answers.double())))
+        loss, correct, answers = map(float, sums)
+        loss /= self.seen
         if not math.isfinite(loss):
             epoch = len(self.history) + 1
             raise MpvitError(
                 f"the loss is no number any more, at step {self.step} in epoch {epoch}",
                 hint=f"{self.run.folder} keeps its last good checkpoint; begin another run with a smaller --lr",
             )
-        return loss, correct
+        return loss, correct / max(answers, 1)
 
     def _any(self, asked: bool) -> bool:  # noqa: FBT001 - reads as a question
         """Tell whether any process was asked to stop, the same answer in all of them."""
@@ -224,10 +236,11 @@ class Loop:
 
     def save(self) -> None:
         """Write how far the run is; a loss that is no number is never written."""
-        loss, correct = self.loss, self.correct
+        sums = (self.loss, self.correct, self.answers)
         if self.seen:
             self._so_far()
-            loss, correct = self.accelerator.reduce(self.loss), self.accelerator.reduce(self.correct)
+            sums = tuple(self.accelerator.reduce(each) for each in sums)
+        loss, correct, answers = sums
         if self.accelerator.is_main_process:
             network: dict[str, Any] = self.accelerator.unwrap_model(self.network).state_dict()
             state = State(
@@ -237,11 +250,18 @@ class Loop:
                 optimizer=self.optimizer.state_dict(),
                 loss=float(loss),
                 correct=int(correct),
+                answers=int(answers),
                 seen=self.seen,
                 history=self.history,
             )
             self.run.save(state)
         self.accelerator.wait_for_everyone()
+
+
+def _network(settings: Settings) -> nn.Module:
+    """Return the classifier or the segmenter that a run trains, freshly initialised."""
+    task = settings.segmenter
+    return build(settings.config, task) if task else MPViT(settings.config)
 
 
 def groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -259,26 +279,3 @@ def _averaging(recipe: Recipe) -> Callable[[Any, Any, Any], None]:
             torch._foreach_copy_(averaged, current)
 
     return average
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[Sequence[int]]:
-    """Yield what SIGINT and SIGTERM write themselves into, so that a step is never left in its middle."""
-    signals: list[int] = []
-    kinds = (signal.SIGINT, signal.SIGTERM)
-
-    def remember(number: int, _: object) -> None:
-        if signals:  # a second one is meant
-            raise KeyboardInterrupt
-        signals.append(number)
-
-    try:
-        before = {kind: signal.signal(kind, remember) for kind in kinds}
-    except ValueError:  # not in the main thread, where no signal arrives
-        yield signals
-        return
-    try:
-        yield signals
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

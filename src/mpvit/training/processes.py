@@ -1,7 +1,9 @@
-"""One process or several: who takes what of a batch, and batch norm over all of them."""
+"""One process or several: who takes what of a batch, batch norm over all of them, and how they are asked to stop."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +16,7 @@ from mpvit.errors import UsageError
 from mpvit.training.data import damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mpvit.training.data import Data
     from mpvit.training.recipe import Recipe
@@ -113,3 +115,26 @@ def synced(network: nn.Module, device: torch.device) -> nn.Module:
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SyncedBatchNorm2d
     return network
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Sequence[int]]:
+    """Yield what SIGINT and SIGTERM write themselves into, so that a step is never left in its middle."""
+    signals: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+
+    def remember(number: int, _: object) -> None:
+        if signals:  # a second one is meant
+            raise KeyboardInterrupt
+        signals.append(number)
+
+    try:
+        before = {kind: signal.signal(kind, remember) for kind in kinds}
+    except ValueError:  # not in the main thread, where no signal arrives
+        yield signals
+        return
+    try:
+        yield signals
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -133,8 +133,59 @@ RECIPES = {
         erasing=0.0,
         average=0.99,
     ),
+    "segment": Recipe(
+        size=512,
+        crop=1.0,
+        epochs=64,
+        batch=16,
+        rate=3.2e-3,
+        last_rate=0.0,
+        warmup=1,
+        weight_decay=1e-4,
+        smoothing=0.0,
+        mixup=0.0,
+        cutmix=0.0,
+        resized_crop=0.25,
+        operations=0,
+        erasing=0.0,
+        average=0.999,
+    ),
+    "segment-small": Recipe(
+        size=64,
+        crop=1.0,
+        epochs=10,
+        batch=16,
+        rate=6.4e-2,
+        warmup=1,
+        clip=1.0,
+        smoothing=0.0,
+        mixup=0.0,
+        cutmix=0.0,
+        resized_crop=0.0,
+        flip=0.0,
+        shift=0.125,
+        operations=0,
+        erasing=0.0,
+        average=0.99,
+    ),
 }
-"""By name: ``deit`` for thousands of pictures a class and days, ``small`` for hundreds and minutes."""
+"""By name: ``deit`` for thousands of pictures a class and days, ``small`` for hundreds and minutes. Of segmenters ``segment``,
+whose optimizer, rate, batch and length are those of Semantic FPN on pyramids of transformers (PVT, Wang et al., ICCV 2021,
+arXiv:2102.12122, section 5.4) with a cosine, and ``segment-small`` for minutes."""
+
+_WITHOUT_MASKS = ("mixup", "cutmix", "erasing")
+"""Changes that leave no mask that fits the picture."""
+
+
+def require_maskable(recipe: Recipe) -> None:
+    """Raise ``UsageError`` for what a segmenter's pictures cannot be changed by, and for a part of them alone."""
+    for name in _WITHOUT_MASKS:
+        if value := getattr(recipe, name):
+            raise UsageError(
+                f"{name} = {value}: must be 0 for a segmenter, no mask fits such a picture", hint="--recipe segment has none"
+            )
+    if recipe.crop != 1:
+        raise UsageError(f"crop = {recipe.crop}: must be 1 for a segmenter, which sees whole pictures")
 
 
 def get_recipe(name: str) -> Recipe:

@@ -1,8 +1,10 @@
-"""What training and evaluation found, as frozen values."""
+"""What training and evaluation found, as frozen values. Those of a segmenter's evaluation stand in ``segmented.py``."""
 
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, NamedTuple
+
+from mpvit.model.card import Overlap
 
 _NORMAL_QUANTILE = 1.959963984540054
 """Of 97.5 %: an interval of 95 %."""
@@ -106,16 +108,17 @@ class Evaluation:
             "images": self.images,
             "damaged": len(self.damaged),
             "top1": self.top1,
-            **_ends("top1", wilson(self.correct, self.images)),
+            **ends("top1", wilson(self.correct, self.images)),
             "top5": self.top5,
-            **_ends("top5", wilson(self.correct5, self.images)),
+            **ends("top5", wilson(self.correct5, self.images)),
             "loss": self.loss,
             "calibration_error": self.calibration_error,
             "images_per_s": self.images_per_s,
         }
 
 
-def _ends(name: str, interval: Interval) -> dict[str, float]:
+def ends(name: str, interval: Interval) -> dict[str, float]:
+    """Return an interval as two entries of a row."""
     return {f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
@@ -128,11 +131,13 @@ class Epoch:
         step: steps of the optimizer so far.
         rate: the learning rate of its last step.
         loss: mean over its pictures, changed and mixed as they are.
-        accuracy: share of its pictures, as they are changed, whose likeliest class is the right one.
+        accuracy: share of its pictures, as they are changed, whose likeliest class is the right one; of a segmenter, of their
+            pixels.
         held_out_loss: of the averaged weights on the pictures held out.
-        held_out_correct: pictures held out whose class those name.
+        held_out_correct: pictures held out whose class those name; of a segmenter, their pixels.
         held_out_images: pictures held out.
         images_per_s: pictures learned from a second, reading them included.
+        overlap: of a segmenter alone, on the pictures held out.
     """
 
     epoch: int
@@ -144,11 +149,12 @@ class Epoch:
     held_out_correct: int
     held_out_images: int
     images_per_s: float
+    overlap: Overlap | None = None
 
     @property
     def held_out_accuracy(self) -> float:
-        """Share of the pictures held out whose class the averaged weights name."""
-        return self.held_out_correct / self.held_out_images
+        """Share of the pictures held out, or of a segmenter's pixels, whose class the averaged weights name."""
+        return self.held_out_correct / (self.overlap.pixels if self.overlap else self.held_out_images)
 
 
 class Step(NamedTuple):

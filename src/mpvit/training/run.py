@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mpvit.model.network import MPViT
+    from mpvit.model.weights import Saved
     from mpvit.training.data import Data
 
 CONFIG, LOG, CHECKPOINT, WEIGHTS, CURVES = "config.json", "log.jsonl", "last.ckpt", "weights.safetensors", "curves.svg"
 
-_FORMAT = 1
+_FORMAT = 2
 """Of a checkpoint."""
 
 
@@ -39,7 +39,7 @@ class State:
     Attributes:
         step: steps of the optimizer that are done.
         network, average, optimizer: their state dicts; none at the beginning.
-        loss, correct, seen: sums over the pictures of an epoch that is not over yet.
+        loss, correct, answers, seen: sums over an epoch that is not over yet; answers are of pictures, or of pixels.
         history: the epochs that are.
     """
 
@@ -49,6 +49,7 @@ class State:
     optimizer: dict[str, Any]
     loss: float
     correct: int
+    answers: int
     seen: int
     history: list[Epoch]
 
@@ -81,7 +82,7 @@ class Run:
         path = folder / CONFIG
         try:
             settings = msgspec.json.decode(path.read_bytes(), type=Settings)
-            settings.config  # noqa: B018 - checks it
+            settings.require()
         except OSError as error:
             raise UsageError(f"no run in {str(folder)!r}: {path.name}: {error.strerror}", hint="name a run's folder") from None
         except (msgspec.MsgspecError, UsageError) as error:
@@ -131,7 +132,7 @@ class Run:
         """The file of the averaged weights."""
         return self.folder / WEIGHTS
 
-    def save_epoch(self, network: MPViT, data: Data, history: Sequence[Epoch]) -> None:
+    def save_epoch(self, network: Saved, data: Data, history: Sequence[Epoch]) -> None:
         """Write the averaged weights after an epoch, with all that ``mpvit predict`` needs, and the log so far."""
         last = history[-1]
         trained = Trained(
@@ -141,8 +142,10 @@ class Run:
             correct=last.held_out_correct,
             epochs=last.epoch,
             recipe=self.settings.recipe_name,
+            overlap=last.overlap,
         )
-        card = Card(classes=data.classes, preprocessing=self.settings.preprocessing, trained=trained)
+        task = self.settings.task or None
+        card = Card(classes=data.classes, preprocessing=self.settings.preprocessing, trained=trained, task=task)
         save_weights(network, self.weights, card=card)
         lines = "".join(f"{json.dumps(asdict(epoch))}\n" for epoch in history)
         write_atomically(self.folder / LOG, lines.encode())

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
+from mpvit import dense
 from mpvit.config import ModelConfig, config_from_dict
 from mpvit.model.card import Preprocessing
 from mpvit.training.data import Data
@@ -23,6 +24,7 @@ class Settings:
         recipe_name: the recipe that ``recipe`` began as.
         recipe: how it is trained.
         versions: of the libraries that it began with.
+        task: the segmenter whose head stands on the network; empty for a classifier.
     """
 
     data: str
@@ -34,27 +36,48 @@ class Settings:
     recipe_name: str
     recipe: Recipe
     versions: dict[str, str]
+    task: str = ""
 
     @classmethod
-    def of(cls, data: Data, network: tuple[str, ModelConfig], recipe: tuple[str, Recipe], versions: dict[str, str]) -> Self:
+    def of(
+        cls,
+        data: Data,
+        network: tuple[str, ModelConfig],
+        recipe: tuple[str, Recipe],
+        versions: dict[str, str],
+        task: str | None = None,
+    ) -> Self:
         """Return what a run trains on ``data``; the network, which gets its classes, and the recipe come with their names."""
         model, config = network
+        classes = 0 if task else len(data.classes)  # those of a segmenter are its head's
         return cls(
             data=data.where,
             fingerprint=data.fingerprint,
             damaged=data.damaged,
             classes=data.classes,
             model=model,
-            network=asdict(replace(config, num_classes=len(data.classes))),
+            network=asdict(replace(config, num_classes=classes)),
             recipe_name=recipe[0],
             recipe=recipe[1],
             versions=versions,
+            task=task or "",
         )
+
+    def require(self) -> None:
+        """Raise ``UsageError`` for a network or a task that there is not."""
+        config = self.config
+        if self.segmenter:
+            dense.require_levels(config, self.segmenter)
 
     @property
     def config(self) -> ModelConfig:
-        """The network's configuration, with as many classes as the data."""
+        """The network's configuration, with as many classes as the data; none below a segmenter's head."""
         return config_from_dict(self.network)
+
+    @property
+    def segmenter(self) -> dense.Task | None:
+        """The segmenter with as many classes as the data; None of a classifier."""
+        return dense.get_segmenter(self.task, len(self.classes)) if self.task else None
 
     @property
     def preprocessing(self) -> Preprocessing:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple
 
+from mpvit.dense import Task, label
 from mpvit.errors import UsageError, unknown_name
 from mpvit.operations import Shape
 from mpvit.trace import Call
@@ -88,6 +89,7 @@ class TrainingMemory:
         activations: what the forward pass leaves behind.
         largest_batch: the most samples that fit the setting's budget; None without one, or where none fits.
         error: why none fits; empty where one does.
+        task: the detector or segmenter that it is under; None for the network alone.
     """
 
     model: str
@@ -97,6 +99,12 @@ class TrainingMemory:
     activations: Activations
     largest_batch: int | None = None
     error: str = ""
+    task: Task | None = None
+
+    @property
+    def label(self) -> str:
+        """What is trained, in few words."""
+        return label(self.model, self.task)
 
     @property
     def optimizer_bytes(self) -> int:
@@ -114,6 +122,7 @@ class TrainingMemory:
         """Return the prediction as one flat row for JSON and CSV."""
         return {
             "model": self.model,
+            **(self.task.as_row() if self.task else {}),
             "input_shape": list(self.input_shapes[0]),
             "batch": self.input_shapes[0][0],
             "dtype": self.setting.dtype,
@@ -136,10 +145,12 @@ def transient_bytes(calls: Iterable[Call], dtype: str) -> int:
     return ITEM_BYTES[dtype] * max((sum(map(prod, call.inputs)) + call.elements for call in calls), default=0)
 
 
-def with_largest_batch(memory: TrainingMemory, measure: Callable[[int], Activations]) -> TrainingMemory:
+def with_largest_batch(memory: TrainingMemory, measure: Callable[[int], Activations], *, evenly: bool = True) -> TrainingMemory:
     """Return ``memory`` with the largest batch that fits its budget; ``measure`` gives a batch's activations.
 
     From a batch of 2 on memory grows by the same bytes a sample; a single sample can take less, as fewer copies are made.
+    Where it does not grow ``evenly`` it grows ever faster, as other calls become the largest: then the bound is moved until
+    it holds.
     """
     budget = memory.setting.budget_bytes
     if budget is None:
@@ -150,7 +161,7 @@ def with_largest_batch(memory: TrainingMemory, measure: Callable[[int], Activati
 
     second, third, fourth = (peak(batch) for batch in (2, 3, 4))
     growth = third - second
-    if growth < 1 or fourth - third != growth:
+    if growth < 1 or (evenly and fourth - third != growth):
         return replace(memory, error="memory does not grow evenly with the batch")
     largest = 2 + (budget - second) // growth
     if largest < 2:  # noqa: PLR2004 - where growth is even
@@ -161,4 +172,6 @@ def with_largest_batch(memory: TrainingMemory, measure: Callable[[int], Activati
         if first > budget:
             return replace(memory, error=f"budget of {budget} bytes: one sample takes {first}")
         largest = 1
+    while not evenly and largest > 1 and (over := peak(largest) - budget) > 0:
+        largest -= -(-over // (peak(largest) - peak(largest - 1)))  # a convex function lies above its tangents
     return replace(memory, largest_batch=largest)

@@ -3,37 +3,50 @@
 The steps are those of ``mpvit.model``, on a tape.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import prod
 
+from mpvit import dense
 from mpvit.attention import Sizes, get_kind
 from mpvit.attention.factorized_crpe import record_encoding
 from mpvit.config import ModelConfig, StageConfig
 from mpvit.cost import network
-from mpvit.errors import UsageError
-from mpvit.operations import Block, Operation, walk
+from mpvit.dense import Head, Task
+from mpvit.operations import Block, Operation, Shape, walk
 from mpvit.operations.strided import Strided, new
 from mpvit.operations.tape import Tape, constant, parameter
+from mpvit.registry import resolve
 from mpvit.training_memory import Activations, Learned, Setting, TrainingMemory, with_largest_batch
 from mpvit.units import ITEM_BYTES
 
 
-def training_memory(config: ModelConfig, size: tuple[int, int], *, batch: int, setting: Setting, name: str) -> TrainingMemory:
-    """Return what training the network of ``config`` takes; ``size`` is (height, width) in pixels.
+def training_memory(
+    config: ModelConfig, size: tuple[int, int], *, batch: int, setting: Setting, name: str, task: Task | None = None
+) -> TrainingMemory:
+    """Return what training the network of ``config`` takes, or a ``task`` on it; ``size`` is (height, width) in pixels.
 
-    Raises ``UsageError`` for a length below 1, and where batch norm would see one value a channel.
+    It ends at the raw outputs: what a loss keeps of them is left out. Raises ``UsageError`` for a length below 1, and where
+    batch norm would see one value a channel.
     """
 
     def step(samples: int) -> TrainingMemory:
+        tree = dense.network(config, task, samples, *size) if task else network(config, samples, *size)
         shape = samples, config.in_channels, *size
-        return training_step(config, network(config, samples, *size), shape, setting=setting, name=name)
+        return training_step(config, tree, shape, setting=setting, name=name, task=task)
 
-    return with_largest_batch(step(batch), lambda samples: step(samples).activations)
+    return with_largest_batch(step(batch), lambda samples: step(samples).activations, evenly=task is None)
 
 
 def training_step(
-    config: ModelConfig, tree: Block, shape: tuple[int, int, int, int], *, setting: Setting, name: str
+    config: ModelConfig,
+    tree: Block,
+    shape: tuple[int, int, int, int],
+    *,
+    setting: Setting,
+    name: str,
+    task: Task | None = None,
 ) -> TrainingMemory:
     """Return what a step on an input of ``shape`` takes, ``tree`` being what ``network`` gives for it; no largest batch.
 
@@ -43,15 +56,36 @@ def training_step(
     operations = [operation for _, _, operation in walk(tree)]
     params = sum(operation.params for operation in operations)
     nbytes = ITEM_BYTES["float32"] * params
-    saved = record_network(config, batch, height, width, autocast=setting.autocast).saved_bytes
-    transient = ITEM_BYTES[setting.dtype] * max(_held(operation) for operation in operations if operation.calls)
+    tape, outputs = _recorded(config, shape, task, autocast=setting.autocast)
+    transient = _transient(operations, setting) if task is None else _transient_of_task(operations, tape, outputs, setting)
     return TrainingMemory(
         model=name,
-        input_shapes=(shape,),
+        task=task,
+        input_shapes=dense.input_shapes(config, task, batch, height, width),
         setting=setting,
         learned=Learned(params, nbytes, nbytes, sum(map(_tensors, operations))),
-        activations=Activations(saved, transient),
+        activations=Activations(tape.saved_bytes, transient),
     )
+
+
+def _transient(operations: Sequence[Operation], setting: Setting) -> int:
+    return ITEM_BYTES[setting.dtype] * max(_held(operation) for operation in operations if operation.calls)
+
+
+def _transient_of_task(operations: Sequence[Operation], tape: Tape, outputs: Sequence[Strided], setting: Setting) -> int:
+    """Return what a step of a task holds beside: outputs are large, and weights as large as maps.
+
+    That is the outputs that nothing keeps already, the gradients of shared parameters, which wait for all calls, and the
+    largest call with the gradients of its own parameters.
+    """
+    free = {x.storage: None for x in outputs if x.storage not in tape.saved}
+    waiting = sum(operation.params for operation in operations if not operation.calls)
+    largest = max(
+        ITEM_BYTES[setting.dtype] * _held(operation) + ITEM_BYTES["float32"] * operation.params
+        for operation in operations
+        if operation.calls
+    )
+    return sum(storage.nbytes for storage in free) + ITEM_BYTES["float32"] * waiting + largest
 
 
 def _held(operation: Operation) -> int:
@@ -64,36 +98,46 @@ def _tensors(operation: Operation) -> int:
     return min(len(operation.weights), len(operation.weight_names)) if operation.params else 0
 
 
-def record_network(config: ModelConfig, batch: int, height: int, width: int, *, autocast: bool = False) -> Tape:
+def record_network(
+    config: ModelConfig, batch: int, height: int, width: int, *, autocast: bool = False, task: Task | None = None
+) -> Tape:
     """Return the tape of a forward pass over (batch, in_channels, height, width) in training mode.
 
     ``autocast`` takes the CPU's rules for bfloat16. Raises ``UsageError`` where batch norm would see one value a channel.
     """
+    return _recorded(config, (batch, config.in_channels, height, width), task, autocast=autocast)[0]
+
+
+def _recorded(config: ModelConfig, shape: Shape, task: Task | None, *, autocast: bool) -> tuple[Tape, list[Strided]]:
+    """Return the tape, and the raw outputs."""
     tape = Tape(autocast)
+    pyramid = _backbone(tape, config, constant(*shape))
+    if task:
+        head: Head = resolve(task.head)
+        return tape, head.record(tape, pyramid, task, (shape[2], shape[3]))
+    pooled = new(pyramid[-1].shape[:2], pyramid[-1].dtype)
+    return tape, [tape.linear(pooled, parameter(config.num_classes, pooled.shape[1])) if config.num_classes else pooled]
+
+
+def _backbone(tape: Tape, config: ModelConfig, x: Strided) -> list[Strided]:
+    """Record the stem and the stages and return each stage's map."""
+    pyramid: list[Strided] = []
     first = config.stages[0].dim
-    x = constant(batch, config.in_channels, height, width)
     for out in (first // 2, first):
         x = _conv_norm_act(tape, x, out, 3, stride=2)
     rates = iter(config.drop_path_rates())
     for index, stage in enumerate(config.stages):
         dropped = [next(rates) > 0 for _ in range(stage.layers)]
         x = _stage(tape, x, stage, config.next_dim(index), stride=config.stride(index), dropped=dropped)
-    if config.num_classes:
-        pooled = new(x.shape[:2], x.dtype)
-        tape.linear(pooled, parameter(config.num_classes, x.shape[1]))
-    return tape
+        pyramid.append(x)
+    return pyramid
 
 
 def _conv_norm_act(
     tape: Tape, x: Strided, out: int, kernel: int, *, stride: int = 1, depthwise: bool = False, act: bool = True
 ) -> Strided:
     weight = parameter(out, 1 if depthwise else x.shape[1], kernel, kernel)
-    x = tape.conv(x, weight, stride)
-    if x.shape[0] * x.shape[2] * x.shape[3] == 1:
-        raise UsageError(
-            "batch 1, a map of 1x1: batch norm cannot train on one value a channel", hint="take a larger batch or image"
-        )
-    x = tape.batch_norm(x)
+    x = tape.batch_norm(tape.conv(x, weight, stride))
     return tape.activation(x) if act else x
 
 

@@ -17,16 +17,17 @@ def _macs(trace: Trace) -> Iterator[Term]:
     exact: dict[str, int] = {}
     for call in trace.calls:
         exact[call.path] = exact.get(call.path, 0) + call.macs
-    calls: dict[str, int] = {}
-    for module_call in trace.module_calls:
-        calls[module_call.path] = calls.get(module_call.path, 0) + 1
+    counted: dict[tuple[str, str], int] = {}
     for module_call in trace.module_calls:
         module = trace.modules[module_call.module]
-        if not _is_seen(module) or not module_call.output:
-            continue
-        counted = _counted(module, module_call.output)
-        missing = counted - exact.get(module_call.path, 0) // calls[module_call.path]
-        if "Conv" in module.type:
+        if _is_seen(module) and module_call.output:
+            place = module_call.path, module_call.module
+            counted[place] = counted.get(place, 0) + _counted(module, module_call.output)
+    for (path, name), macs in counted.items():
+        module, missing = trace.modules[name], macs - exact.get(path, 0)
+        if "ConvTranspose" in module.type:
+            yield Term("transposed convolutions", missing, "parameters times output positions: the inputs' are fewer")
+        elif "Conv" in module.type:
             yield Term("convolutions' biases", missing, "parameters times output positions: a bias adds one an element")
         elif module.type == "Linear":
             yield Term("tokens ignored", missing, "a linear layer's parameters once for each image, whatever its tokens")

@@ -1,4 +1,7 @@
-"""Pictures in classes: a folder of class folders, scikit-learn's digits, generated scales, a data set of Hugging Face."""
+"""Pictures in classes: a folder of class folders, scikit-learn's digits, generated scales, a data set of Hugging Face.
+
+Or with masks, a class for each pixel: a folder of pictures and masks, and generated digits on textures.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mpvit.errors import ImageError, MpvitError, UsageError
 from mpvit.training import seed_of
 from mpvit.training.recipe import Recipe, get_recipe
-from mpvit.variants import SHIPPED
+from mpvit.variants import SHIPPED, SMALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -20,13 +23,20 @@ if TYPE_CHECKING:
 
 DIGITS = "digits"
 SCALES = "scales"
+DIGITS_ON_TEXTURES = "digits-on-textures"
 STORED = "hf:"
 
 SCALES_SIDE = 64
-"""Of its pictures, in pixels."""
+"""Of its pictures and of digits on textures, in pixels."""
 
-BUILT_IN = (DIGITS, SCALES)
+BUILT_IN = (DIGITS, SCALES, DIGITS_ON_TEXTURES)
 """Data that is no files: small pictures, which need no large network."""
+
+IMAGES, MASKS = "images", "masks"
+"""The folders in one of pictures and masks."""
+
+UNJUDGED = 255
+"""In a mask a pixel of no class: nothing is learned from it, and no answer there is right or wrong."""
 
 HELD_OUT = 0.2
 """The share of each class that is held out where the data has no part of its own for that."""
@@ -45,16 +55,33 @@ class Source(Protocol):
         """Return what a person calls it."""
 
 
+class Masks(Protocol):
+    """Where masks are read from, by their place in it."""
+
+    def mask(self, place: int) -> Image.Image:
+        """Return the mask of a picture, 8-bit grey of its size: an index of a class or ``UNJUDGED`` for each pixel.
+
+        Raises ``ImageError`` where it cannot be read, and ``UsageError`` where it is no mask of the picture.
+        """
+
+
 class Part(NamedTuple):
-    """Some pictures of a source, each with the index of its class."""
+    """Some pictures of a source, each with the index of its class; or with a mask, and then 0 instead of that."""
 
     source: Source
     places: tuple[int, ...]
     targets: tuple[int, ...]
+    masks: Masks | None = None
 
     def read(self, index: int) -> Image.Image:
         """Return a picture as 8-bit RGB; raise ``ImageError``."""
         return self.source.read(self.places[index])
+
+    def mask(self, index: int) -> Image.Image:
+        """Return the mask of a picture of a part that has masks; as ``Masks.mask``."""
+        if self.masks is None:
+            raise AssertionError("these pictures have no masks")
+        return self.masks.mask(self.places[index])
 
     def name(self, index: int) -> str:
         """Return what a person calls it."""
@@ -96,6 +123,11 @@ class Data:
     damaged: tuple[tuple[str, str], ...] = ()
 
     @property
+    def masked(self) -> bool:
+        """Whether it has a class for each pixel, in masks, and not for each picture."""
+        return self.train.masks is not None
+
+    @property
     def all(self) -> Part:
         """Both parts; of one source."""
         return self.train._replace(
@@ -110,10 +142,17 @@ class Data:
             for index, target in enumerate(part.targets):
                 digest.update(f"{part.name(index)}\0{self.classes[target]}\0".encode(errors="surrogateescape"))
             digest.update(b"\1")
+        if self.masked:
+            digest.update("\0".join(self.classes).encode())
         return digest.hexdigest()
 
     def require_trainable(self) -> None:
         """Raise ``UsageError`` where nothing is held out: no class has enough pictures for its share to be one."""
+        if not self.held_out.pictures and self.masked:
+            raise UsageError(
+                f"data {self.name!r}: too few pictures to hold any out, {self.train.pictures}",
+                hint=f"it needs at least 3, or a part of its own: {IMAGES}/val and {MASKS}/val",
+            )
         if not self.held_out.pictures:
             most, target = max((number, target) for target, number in Counter(self.train.targets).items())
             raise UsageError(
@@ -130,47 +169,80 @@ class Data:
         )
         before, left = Counter(self.train.targets), Counter(train.targets)
         for target, number in before.items():
+            if not left[target] and self.masked:
+                raise MpvitError(f"{self.name}: none of its {number} pictures to learn from can be read")
             if not left[target]:
                 raise MpvitError(f"class {self.classes[target]!r} of {self.name}: none of its {number} pictures can be read")
         return replace(self, train=train, held_out=held_out, damaged=tuple(damaged))
 
 
-def open_data(text: str) -> Data:
+def open_data(text: str, *, masked: bool = False) -> Data:
     """Return the data that ``text`` names: ``digits``, ``scales``, a folder, or ``hf:`` and a folder of Hugging Face.
 
     A folder has class folders, or ``train`` and ``val`` with class folders in each. Where nothing is held out, a fifth of
     each class is, by the pictures' names: the same ones whatever else comes into the folder.
+    ``masked`` data has masks, as a segmenter needs: ``digits-on-textures``, or a folder as in ``masks.read_masks``.
     Raises ``UsageError`` for what is no such folder, and ``MpvitError`` where a library that it needs is missing.
     """
+    if masked:
+        return _open_masked(text)
     from mpvit.training.data import digits, folder, scales, stored
 
+    if text == DIGITS_ON_TEXTURES:
+        raise UsageError(f"data {text!r}: has masks, which a segmenter alone learns", hint=SEGMENTER)
     if text == DIGITS:
         return digits.read_digits()
     if text == SCALES:
         return scales.read_scales()
     if text.startswith(STORED):
         return stored.read_stored(Path(text.removeprefix(STORED)))
+    return folder.read_folder(
+        _folder(text, f"name a folder of class folders, {STORED}FOLDER, or {DIGITS} or {SCALES}, which need none")
+    )
+
+
+def _open_masked(text: str) -> Data:
+    from mpvit.training.data import digits_on_textures, masks
+
+    if text == DIGITS_ON_TEXTURES:
+        return digits_on_textures.read_digits_on_textures()
+    if text in BUILT_IN or text.startswith(STORED):
+        raise UsageError(
+            f"data {text!r}: has no masks, which a segmenter learns", hint=f"{DIGITS_ON_TEXTURES} has, or a folder"
+        )
+    return masks.read_masks(
+        _folder(text, f"name a folder with {IMAGES}/ and {MASKS}/, or {DIGITS_ON_TEXTURES}, which needs none")
+    )
+
+
+def _folder(text: str, hint: str) -> Path:
     try:
         there = Path(text).is_dir()
     except (OSError, ValueError):
         there = False
     if not there:
-        hint = f"name a folder of class folders, {STORED}FOLDER, or {DIGITS} or {SCALES}, which need none"
         raise UsageError(f"data {text!r}: is no folder", hint=hint)
-    return folder.read_folder(Path(text))
+    return Path(text)
+
+
+SEGMENTER = "mpvit train --task semantic-fpn learns it"
+"""What is said of data with masks where one of classes is wanted."""
 
 
 def default_network(data: str | None, larger: str) -> str:
     """Return the network that learns ``data`` where none is named: one that comes along for small pictures, else ``larger``."""
+    if data == DIGITS_ON_TEXTURES:
+        return next(iter(SMALL))
     return next(iter(SHIPPED)) if data in BUILT_IN else larger
 
 
-def recipe_for(data: str, name: str | None) -> tuple[str, Recipe]:
+def recipe_for(data: str, name: str | None, *, masked: bool = False) -> tuple[str, Recipe]:
     """Return the recipe called ``name`` or, where that is None, the one that ``data`` is learned by; with its name.
 
     Raises ``UsageError`` for a name that there is not.
     """
-    name = name or ("small" if data in BUILT_IN else "deit")
+    usual, small = ("segment", "segment-small") if masked else ("deit", "small")
+    name = name or (small if data in BUILT_IN else usual)
     recipe = get_recipe(name)
     if data == SCALES and name == "small":  # its textures are a few pixels wide
         recipe = replace(recipe, size=SCALES_SIDE)
@@ -205,31 +277,41 @@ def split(whole: Part) -> tuple[Part, Part]:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """Of each picture why it cannot be read; empty where it can."""
+    """Of each picture why it, or its mask, cannot be read, empty where it can; or the error of a mask that is none of it."""
 
     part: Part
 
     def __len__(self) -> int:
         return self.part.pictures
 
-    def __getitem__(self, index: int) -> str:
+    def __getitem__(self, index: int) -> str | UsageError:
         try:
             self.part.read(index)
+            if self.part.masks:
+                self.part.mask(index)
         except ImageError as error:
             return error.reason
+        except UsageError as error:
+            return error
         return ""
 
 
-def damaged(data: Data, workers: int, watch: Callable[[Iterable[str], str, int], Iterable[str]]) -> list[tuple[str, str]]:
-    """Read every picture once, in ``workers`` processes; return those that cannot be read, with the reason.
+def damaged(data: Data, workers: int, watch: Callable[[Iterable[Any], str, int], Iterable[Any]]) -> list[tuple[str, str]]:
+    """Read every picture and mask once, in ``workers`` processes; return those that cannot be read, with the reason.
 
-    ``watch`` takes what comes one after the other, what it is and how many there are, and hands it on.
+    ``watch`` takes what comes one after the other, what it is and how many there are, and hands it on. Raises
+    ``UsageError`` for the first mask that is none of its picture.
     """
     if data.where in BUILT_IN:
         return []
     from torch.utils.data import DataLoader
 
     whole = data.all
-    reasons: Iterable[str] = DataLoader(_Checked(whole), batch_size=None, num_workers=workers)  # type: ignore[arg-type]
-    seen = watch(reasons, "Reading", whole.pictures)
-    return [(whole.name(index), reason) for index, reason in enumerate(seen) if reason]
+    reasons: Iterable[str | UsageError] = DataLoader(_Checked(whole), batch_size=None, num_workers=workers)  # type: ignore[arg-type]
+    found = []
+    for index, reason in enumerate(watch(reasons, "Reading", whole.pictures)):
+        if isinstance(reason, UsageError):
+            raise reason
+        if reason:
+            found.append((whole.name(index), reason))
+    return found

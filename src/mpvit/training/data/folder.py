@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.errors import UsageError
 from mpvit.prediction.images import image_paths, read_image
-from mpvit.training.data import HELD_OUT, PARTS, Data, Part, require_classes, split
+from mpvit.training.data import HELD_OUT, IMAGES, MASKS, PARTS, SEGMENTER, Data, Part, require_classes, split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,6 +27,8 @@ class _Files(NamedTuple):
 
 def read_folder(folder: Path) -> Data:
     """Return the pictures below a folder; raise ``UsageError`` for one without classes."""
+    if all((folder / each).is_dir() for each in (IMAGES, MASKS)):
+        raise UsageError(f"data {str(folder)!r}: has {IMAGES}/ and {MASKS}/, which a segmenter alone learns", hint=SEGMENTER)
     own = next((folder / part for part in PARTS if (folder / "train").is_dir() and (folder / part).is_dir()), None)
     inside = folder / "train" if (folder / "train").is_dir() else folder
     paths, targets, classes = _class_folders(inside)

@@ -59,9 +59,9 @@ def draw(place: int) -> Image.Image:
     values = np.full((SIDE, SIDE), ground)
     for _ in range(int(rng.integers(1, 4))):  # patches of any texture, which say nothing
         patch = _outline(rng, corners=int(rng.integers(3, 8)), radius=rng.uniform(3, 6))
-        values = np.where(patch > 1 / 2, _filled(rng, int(rng.integers(len(TEXTURES))), ground, ink), values)
+        values = np.where(patch > 1 / 2, filled(rng, int(rng.integers(len(TEXTURES))), ground, ink), values)
     inside = _outline(rng, list(OUTLINES.values())[outline], radius=rng.uniform(12, 26))
-    values = (1 - inside) * values + inside * _filled(rng, texture, ground, ink)
+    values = (1 - inside) * values + inside * filled(rng, texture, ground, ink)
     for _ in range(int(rng.integers(0, 3))):
         values = _crossed(rng, values)
     values = values + rng.normal(0, 0.06, values.shape)
@@ -91,7 +91,7 @@ def _outline(rng: np.random.Generator, corners: int, radius: float) -> np.ndarra
     return np.asarray(fine.resize((SIDE, SIDE), Image.Resampling.BOX)) / 255
 
 
-def _filled(rng: np.random.Generator, texture: int, ground: float, ink: float) -> np.ndarray:
+def filled(rng: np.random.Generator, texture: int, ground: float, ink: float) -> np.ndarray:
     """Return a texture (64, 64) of two greys at any turn and period."""
     turn, period = rng.uniform(0, pi), rng.uniform(3, 5)
     down, across = np.mgrid[:SIDE, :SIDE] + rng.uniform(0, period, 2)[:, None, None]
