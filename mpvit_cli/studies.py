@@ -97,7 +97,8 @@ def open_study(terminal: Terminal, data: str, threads: int | None) -> "Data":
     """Return the data to train on, without the pictures that cannot be read."""
     import torch
 
-    from mpvit.training.data import damaged, open_data
+    from mpvit.training.data import open_data
+    from mpvit.training.data.unreadable import damaged
 
     if threads:
         torch.set_num_threads(threads)

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpvit.benchmark.modes import ENGINES, INFERENCE_ONLY, MODES, PARTS
-from mpvit.benchmark.study import DTYPES
+from mpvit.benchmark.modes import DTYPES, ENGINES, INFERENCE_ONLY, MODES, PARTS
 from mpvit.extras import require
 from mpvit_cli import options, tasks
 from mpvit_cli.output import Terminal, check_format

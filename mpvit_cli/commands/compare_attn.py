@@ -11,7 +11,8 @@ from mpvit.config import ModelConfig
 from mpvit.dense import label
 from mpvit.errors import UsageError
 from mpvit.tables import Document
-from mpvit.tables.attention import attention_document, measured_document, numerics_document, task_document
+from mpvit.tables.attention import attention_document, task_document
+from mpvit.tables.attention_measured import measured_document, numerics_document
 from mpvit_cli import options, tasks
 from mpvit_cli.output import Terminal, check_format
 

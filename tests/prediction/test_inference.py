@@ -14,16 +14,15 @@ from PIL import Image
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model, load_weights, save_weights
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.model.network import MPViT
+from mpvit.prediction.classes import imagenet_classes, read_classes
 from mpvit.prediction.inference import (
     InferenceConfig,
     Network,
     _probabilities,
-    imagenet_classes,
     load_network,
     parse_device,
     predict,
     random_network,
-    read_classes,
 )
 
 PHOTO = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))

@@ -13,7 +13,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from mpvit.errors import ImageError, MpvitError, UsageError
-from mpvit.training.data import Data, Part, damaged, default_network, open_data, recipe_for
+from mpvit.training.data import Data, Part, default_network, open_data, recipe_for
+from mpvit.training.data.unreadable import damaged
 
 
 def names(part: Part) -> list[str]:

@@ -24,7 +24,8 @@ from mpvit.errors import ImageError, MpvitError, UsageError
 from mpvit.model.card import Preprocessing
 from mpvit.prediction.segmentation import likeliest
 from mpvit.training import loop
-from mpvit.training.data import Data, Part, damaged, digits_on_textures, open_data
+from mpvit.training.data import Data, Part, digits_on_textures, open_data
+from mpvit.training.data.unreadable import damaged
 from mpvit.training.evaluation import evaluate
 from mpvit.training.judge import _Renumbered
 from mpvit.training.loop import Interrupted, Machine, train
@@ -235,7 +236,9 @@ def test_what_leaves_no_mask_is_refused(changes: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("name", ["segment", "segment-small"])
 def test_its_recipes_go_with_masks(name: str) -> None:
-    require_maskable(RECIPES[name])
+    recipe = RECIPES[name]
+    require_maskable(recipe)
+    assert (recipe.mixup, recipe.cutmix, recipe.erasing, recipe.crop) == (0, 0, 0, 1)
 
 
 # ── generated digits ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from mpvit.benchmark.ceilings import measure_ceilings
 from mpvit.benchmark.layers import LayerCase, layer_cases
-from mpvit.benchmark.modes import ENGINES, MODES, forward, forward_and_backward
+from mpvit.benchmark.modes import ENGINES, MODES, TF32, forward, forward_and_backward
 from mpvit.benchmark.results import NetworkTime, Result
 from mpvit.benchmark.roofline import Ceilings, Timed, least_bytes, network_work
-from mpvit.benchmark.study import TF32, Study, batch_and_size
+from mpvit.benchmark.study import Study, batch_and_size
 from mpvit.config import ModelConfig
 from mpvit.errors import MpvitError
 from mpvit.extras import missing, remedy

@@ -6,6 +6,7 @@ import copy
 from typing import TYPE_CHECKING
 
 from mpvit.errors import MpvitError
+from mpvit.units import ITEM_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +33,11 @@ ENGINES = {
 """The modes that another program runs, which takes float32 images whatever it computes in, and the libraries of each."""
 
 INFERENCE_ONLY = ("fused", "fused-compile", *ENGINES)
+
+TF32 = "tf32"
+"""float32 whose products CUDA's tensor cores round to TF32 first; in float32 they do not, whatever torch's default is."""
+
+DTYPES = (*ITEM_BYTES, TF32)
 
 PARTS = ("network", "layer")
 """What can be timed: the network as a whole, or its layers too."""

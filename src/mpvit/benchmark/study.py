@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mpvit import dense
-from mpvit.benchmark.modes import INFERENCE_ONLY, MODES, PARTS
+from mpvit.benchmark.modes import DTYPES, INFERENCE_ONLY, MODES, PARTS, TF32
 from mpvit.benchmark.results import FORWARD, FORWARD_BACKWARD
 from mpvit.config import ModelConfig
 from mpvit.cost import network
@@ -14,12 +14,6 @@ from mpvit.errors import UsageError, unknown_name
 from mpvit.measurement import require_seconds, require_threads
 from mpvit.operations import Block, Shape
 from mpvit.prediction.inference import parse_device
-from mpvit.units import ITEM_BYTES
-
-TF32 = "tf32"
-"""float32 whose products CUDA's tensor cores round to TF32 first; in float32 they do not, whatever torch's default is."""
-
-DTYPES = (*ITEM_BYTES, TF32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

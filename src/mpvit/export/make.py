@@ -16,6 +16,7 @@ from mpvit.export.engine import Engine, metadata_of
 from mpvit.export.results import Difference, Exported
 from mpvit.files import write_together
 from mpvit.model.card import Card, Preprocessing
+from mpvit.units import times
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,7 +54,11 @@ def make(name: str, network: MPViT, card: Card, asked: Export, pictures: Tensor 
     differences = tuple(_difference(network, engine, _images(network, shape, calibration)) for shape in asked.shapes)
     _check(differences, asked, engine.engine)
     calibrated = 0 if calibration is None else len(calibration)
-    return Exported(name, asked, files, engine.engine, differences, TOLERANCES[asked.dtype], calibrated)
+    reference = f"torch {torch.__version__.partition('+')[0]}"
+    threads = torch.get_num_threads()
+    return Exported(
+        name, asked, files, engine.engine, differences, TOLERANCES[asked.dtype], reference, threads, calibrated=calibrated
+    )
 
 
 def write(exported: Exported, path: Path) -> list[Path]:
@@ -86,6 +91,10 @@ def _images(network: MPViT, shape: tuple[int, int, int], pictures: Tensor | None
 def _difference(network: MPViT, engine: Engine, images: Tensor) -> Difference:
     with torch.inference_mode():
         wanted, given = network(images).double(), engine(images).double()
+    if given.shape != wanted.shape:
+        raise MpvitError(
+            f"{engine.engine} gives {times(given.shape)} for {times(images.shape)}, torch {times(wanted.shape)}: not written"
+        )
     return Difference(
         shape=tuple(images.shape),
         absolute=float((given - wanted).abs().max()),
@@ -98,6 +107,6 @@ def _check(differences: tuple[Difference, ...], asked: Export, engine: str) -> N
     worst = max(differences, key=lambda each: math.inf if math.isnan(each.relative) else each.relative)
     if not worst.relative <= TOLERANCES[asked.dtype]:
         raise MpvitError(
-            f"{engine} on {'×'.join(map(str, worst.shape))}, {asked.dtype}: its logits are {worst.relative:.1e} from torch's, "
+            f"{engine} on {times(worst.shape)}, {asked.dtype}: its logits are {worst.relative:.1e} from torch's, "
             f"more than {TOLERANCES[asked.dtype]:g}: not written"
         )

@@ -68,8 +68,10 @@ def _example(network: MPViT, asked: Export) -> Tensor:
     """Return images, (b, c, h, w), to follow through the network: what is open, torch must not take for a fixed 1."""
     batch = 2 if "batch" in asked.dynamic else asked.batch
     stride = 2 ** (len(network.config.stages) + 1)  # of the last stage's map: 4 in the first and doubled after
-    size = (2 * stride, 3 * stride) if "size" in asked.dynamic else asked.size
-    return torch.zeros(batch, network.config.in_channels, *size)
+    height, width = asked.size
+    if "size" in asked.dynamic:
+        height, width = max(height, 2 * stride), max(width, 2 * stride) + stride
+    return torch.zeros(batch, network.config.in_channels, height, width)
 
 
 @contextlib.contextmanager

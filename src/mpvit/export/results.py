@@ -34,6 +34,8 @@ class Exported:
         engine: in which it was run, with its version.
         differences: from torch, on each kind of batch that the file allows.
         tolerance: the largest relative difference that passes.
+        reference: torch, with its version.
+        threads: of the CPU, in both.
         calibrated: pictures that int8's ranges come from; 0 of any other dtype.
     """
 
@@ -43,6 +45,8 @@ class Exported:
     engine: str
     differences: tuple[Difference, ...]
     tolerance: float
+    reference: str
+    threads: int
     calibrated: int = 0
 
     @property

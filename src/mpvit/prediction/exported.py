@@ -9,8 +9,9 @@ from mpvit.errors import UsageError
 from mpvit.export import SUFFIXES
 from mpvit.export.engine import Engine, open_engine
 from mpvit.model.card import Preprocessing
+from mpvit.prediction.classes import class_names
 from mpvit.prediction.images import PUBLISHED
-from mpvit.prediction.inference import Network, class_names, config_of, label, load_network, name_of
+from mpvit.prediction.inference import Network, config_of, label, load_network, name_of
 from mpvit.prediction.results import UNKNOWN, Classifier
 
 

@@ -21,11 +21,10 @@ from mpvit.export.engine import Engine
 from mpvit.model.card import NO_CARD, Card, Preprocessing
 from mpvit.model.network import MPViT
 from mpvit.model.weights import Saved, fill, read_weights, require_classifier
+from mpvit.prediction.classes import class_names
 from mpvit.prediction.images import PUBLISHED, preprocess, read_image
 from mpvit.prediction.results import Classifier, ClassScore, Prediction
 from mpvit.variants import DEFAULT_VARIANT, NETWORKS, get_config
-
-IMAGENET_CLASSES = 1000
 
 _SEED = 0
 """Of an untrained network, so that it answers the same each time."""
@@ -190,41 +189,6 @@ def parse_device(name: str) -> torch.device:
         found = ", ".join(f"{count} {kind}" for kind, count in there.items() if count)
         raise UsageError(f"device {name!r}: torch finds no such device here, only {found}", hint="cpu always works")
     return device
-
-
-def imagenet_classes() -> tuple[str, ...]:
-    """Return the names of the 1000 ImageNet-1K classes in index order; a few stand for two classes."""
-    text = (files("mpvit") / "data" / "imagenet1k_classes.txt").read_text(encoding="utf-8")
-    return tuple(text.splitlines())
-
-
-def read_classes(path: Path, expected: int) -> tuple[str, ...]:
-    """Return the class names of a text file, one a line in index order; raise ``UsageError`` if not ``expected`` many."""
-    try:
-        text = path.read_text(encoding="utf-8-sig").rstrip()
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UsageError(f"cannot read class names {str(path)!r}: {reason}", hint="one name a line, in index order") from None
-    names = tuple(line.strip() for line in text.split("\n")) if text else ()
-    if len(names) != expected:
-        raise UsageError(
-            f"class names {str(path)!r}: {len(names)} lines, the network has {expected} classes",
-            hint="one name a line, in index order",
-        )
-    return names
-
-
-def class_names(number: int, card: Card, given: Path | None, path: Path | None = None) -> tuple[str, ...]:
-    """Return the classes' names: of the file ``given``, else of the ``card`` in ``path``, else what their number says."""
-    if given:
-        return read_classes(given, number)
-    if card.classes is not None:
-        if len(card.classes) != number:
-            raise WeightsError(f"{path} names {len(card.classes)} classes, its network has {number}")
-        return card.classes
-    if number == IMAGENET_CLASSES:
-        return imagenet_classes()
-    return tuple(f"class {index}" for index in range(number))
 
 
 def predict(

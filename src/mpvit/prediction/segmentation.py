@@ -18,8 +18,9 @@ from mpvit.errors import ImageError, UsageError, WeightsError
 from mpvit.files import write_atomically
 from mpvit.model.card import Preprocessing
 from mpvit.model.weights import WeightsFile, fill, read_weights
+from mpvit.prediction.classes import read_classes
 from mpvit.prediction.images import read_image, whole
-from mpvit.prediction.inference import about, failed, printable, read_classes
+from mpvit.prediction.inference import about, failed, printable
 from mpvit.prediction.results import Classifier, ClassShare, Segmentation
 
 _AT_ONCE = 1 << 26

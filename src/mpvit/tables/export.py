@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from mpvit.export.results import Difference, Exported
 from mpvit.tables import Document, Field, Table, build
 from mpvit.tables.measured import number_text
@@ -27,7 +25,7 @@ def export_document(exported: Exported, accuracies: Sequence[Evaluation] = (), f
     if accuracies:
         pairs = list(
             zip(
-                (f"torch {torch.__version__.partition('+')[0]}", exported.engine),
+                (exported.reference, exported.engine),
                 ("float32", asked.dtype),
                 accuracies,
                 strict=True,
@@ -36,7 +34,7 @@ def export_document(exported: Exported, accuracies: Sequence[Evaluation] = (), f
         tables.append(_accuracy_table(pairs))
         rows += [{"table": "accuracy", "engine": engine, "dtype": dtype, **found.as_row()} for engine, dtype, found in pairs]
     return Document(
-        "export", tuple(rows), tuple(tables), tuple(_notes(exported, accuracies)), "cpu", torch.get_num_threads(), asked.dtype
+        "export", tuple(rows), tuple(tables), tuple(_notes(exported, accuracies)), "cpu", exported.threads, asked.dtype
     )
 
 

@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, distributed, nn
 
 from mpvit.errors import UsageError
-from mpvit.training.data import damaged
+from mpvit.training.data.unreadable import damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
