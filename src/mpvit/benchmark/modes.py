@@ -23,12 +23,14 @@ MODES = {
     "fused-compile": "mpvit.benchmark.modes:fused_compiled",
     "onnxruntime": "mpvit.benchmark.modes:onnxruntime",
     "openvino": "mpvit.benchmark.modes:openvino",
+    "openvino-fused": "mpvit.benchmark.modes:openvino_fused",
 }
 """Each makes a network of the plain one, images as it takes them, (b, c, h, w) in float32, and a dtype."""
 
 ENGINES = {
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
+    "openvino-fused": ("onnx", "onnxscript", "openvino"),
 }
 """The modes that another program runs, which takes float32 images whatever it computes in, and the libraries of each."""
 
@@ -81,24 +83,29 @@ def onnxruntime(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
     return Engine(onnx.open_bytes(_exported("onnx", model, images, _name(dtype)), torch.get_num_threads()))
 
 
-def openvino(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
+def openvino(model: MPViT, images: Tensor, dtype: torch.dtype, *, fused: bool = False) -> nn.Module:
     """Return the plain network in OpenVINO likewise; what the processor has no ``dtype`` for is refused."""
     import torch
 
     from mpvit.export import openvino
     from mpvit.export.engine import Engine
 
-    files = _exported("openvino", model, images, "float32")
+    files = _exported("openvino", model, images, "float32", fused=fused)
     return Engine(openvino.open_bytes(files, torch.get_num_threads(), _name(dtype)))
 
 
-def _exported(target: str, model: MPViT, images: Tensor, dtype: str) -> Mapping[str, bytes]:
+def openvino_fused(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
+    """Return the equivalent network for inference in OpenVINO."""
+    return openvino(model, images, dtype, fused=True)
+
+
+def _exported(target: str, model: MPViT, images: Tensor, dtype: str, *, fused: bool = False) -> Mapping[str, bytes]:
     from mpvit.export import Export, get_target
 
     if images.device.type != "cpu":
         raise MpvitError(f"device {str(images.device)!r}: engines run on the cpu here")
     batch, _, height, width = images.shape
-    asked = Export(target=target, dtype=dtype, batch=batch, size=(height, width))
+    asked = Export(target=target, dtype=dtype, fused=fused, batch=batch, size=(height, width))
     return get_target(target).write(model, asked, {}, None)
 
 
