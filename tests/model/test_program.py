@@ -97,6 +97,7 @@ def test_programs_of_any_configuration(config: ModelConfig, form: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch about itself
 def test_one_graph_of_any_size_compiles(form: str, backend: str) -> None:
     plain = drawn(ONE_STAGE)
     torch.compiler.reset()
