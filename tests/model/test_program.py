@@ -73,6 +73,7 @@ def test_a_program_keeps_what_it_is_not_to_leave_open() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:No complete tensor found:UserWarning")  # of channels-last weights, which load as they were
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("attention", FREE)
 def test_programs_of_every_kind_of_attention(attention: str, form: str) -> None:
@@ -96,6 +97,7 @@ def test_programs_of_any_configuration(config: ModelConfig, form: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch about itself
 def test_one_graph_of_any_size_compiles(form: str, backend: str) -> None:
     plain = drawn(ONE_STAGE)
     torch.compiler.reset()
