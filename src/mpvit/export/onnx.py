@@ -27,13 +27,25 @@ _FLOAT = "tensor(float)"
 
 
 def model_bytes(network: MPViT, asked: Export, metadata: Mapping[str, str], dtype: str) -> bytes:
-    """Return the network as an ONNX model of ``dtype``, the metadata in it."""
+    """Return the network as an ONNX model of ``dtype``, the metadata in it.
+
+    It is simplified where that pays: onnxruntime runs the plain network a tenth faster for it, OpenVINO no faster, and on the
+    fused one, of six times as many nodes, it takes minutes.
+    """
     import torch
 
+    simplified = asked.target == "onnx" and not asked.fused
     program = exported_program(network, asked, getattr(torch, dtype))
     try:
         with quiet():
-            made = torch.onnx.export(program, dynamo=True, verbose=False, input_names=[INPUT], output_names=[OUTPUT])
+            made = torch.onnx.export(
+                program,
+                dynamo=True,
+                optimize=simplified,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+            )
     except Exception as error:  # the exporter raises anything
         kind = "the fused network" if asked.fused else "the network"
         opened = f" with {' and '.join(asked.dynamic)} open" if asked.dynamic else ""
