@@ -371,7 +371,9 @@ def test_a_mode_whose_library_is_missing_is_a_row_of_all_and_an_error_by_name(
     ("mode", "dtype", "said"),
     [
         ("onnxruntime", "bfloat16", "onnxruntime computes no bfloat16 on the CPU"),
-        ("openvino", "float16", "OpenVINO computes no float16 on this processor: it would take"),
+        pytest.param(
+            "openvino", "float16", "OpenVINO computes no float16 on this processor: it would take", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_an_engine_does_not_compute_in_is_said(
@@ -386,6 +388,7 @@ def test_what_an_engine_does_not_compute_in_is_said(
         assert row["error"].startswith(said)
 
 
+@pytest.mark.slow
 def test_engines_are_timed_beside_torch(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
     assert bench("--mode plain,onnxruntime,openvino -o b.json -o b.md")[0] == 0
     found = rows(tmp_path / "b.json", "networks")

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from chosen import chosen
 from commandline import call
 
 from mpvit import VARIANTS
@@ -116,7 +117,7 @@ def test_a_tool_itself_is_run() -> None:
 # ── bench ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("backward", chosen([False, True], False))
 def test_bench_times_the_built_network(backward: bool) -> None:  # noqa: FBT001
     words = ("--task", "mask-rcnn", "--variant", "tiny", "--size", "32", "--min-time", "0.01", "--classes", "4", *FEW)
     found = rows("bench", *words, *(["--backward", "--batch", "2"] if backward else []))

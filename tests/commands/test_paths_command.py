@@ -121,7 +121,11 @@ def test_own_pictures_in_classes_and_those_that_cannot_be_read(here: Path) -> No
     ("arguments", "code", "message"),
     [
         ("--view feilds", 2, "unknown view 'feilds': must be one of fields, contribution, similarity, attention, geometry"),
-        ("--variant digits-nan", 2, "unknown variant 'digits-nan': must be one of tiny, xsmall, small, base, digits-nano, pyramid-nano"),
+        (
+            "--variant digits-nan",
+            2,
+            "unknown variant 'digits-nan': must be one of tiny, xsmall, small, base, digits-nano, pyramid-nano",
+        ),
         ("--view attention --point 40,2", 2, "x = 40: must be from 0 to 31"),
         ("--view attention --point 2", 2, "--point '2': must be two whole numbers of pixels"),
         ("--view attention --stage 5", 2, "stage = 5: must be from 2 to 3"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from chosen import chosen
 from drawn_networks import drawn
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -105,7 +106,7 @@ def test_one_graph_of_any_size_compiles(form: str, backend: str) -> None:
     assert_follows(network, plain)
 
 
-@pytest.mark.parametrize("attention", FREE)
+@pytest.mark.parametrize("attention", chosen(FREE, "factorized_crpe", "window"))
 def test_a_traced_network_serves_every_batch_and_size(attention: str) -> None:
     network = drawn(of_kind(attention))
     assert_follows(traced(network), network)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from chosen import chosen
 from commandline import Outcome, call, run, run_on_terminal, shown
 from hypothesis import given, settings
 from models import MODELS
@@ -290,7 +291,7 @@ def test_what_a_module_prints_is_no_data(tmp_path: Path) -> None:
 # ── on a terminal ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("columns", [200, 80, 60, 36])
+@pytest.mark.parametrize("columns", chosen([200, 80, 60, 36], 80, 36))
 def test_the_tree_fits_its_window_and_loses_no_digit(columns: int) -> None:
     code, out, _ = run_on_terminal("-q", "layers", "--variant", "xsmall", "--depth", "10", columns=columns)
     lines = shown(out)
