@@ -117,7 +117,7 @@ def test_a_tool_itself_is_run() -> None:
 # ── bench ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("backward", chosen([False, True], False))
+@pytest.mark.parametrize("backward", chosen([False, True], False))  # noqa: FBT003
 def test_bench_times_the_built_network(backward: bool) -> None:  # noqa: FBT001
     words = ("--task", "mask-rcnn", "--variant", "tiny", "--size", "32", "--min-time", "0.01", "--classes", "4", *FEW)
     found = rows("bench", *words, *(["--backward", "--batch", "2"] if backward else []))
