@@ -72,6 +72,8 @@ class FusedConv(Folded):
                 else onednn.convolve_times(on_grid, packed, bias, groups, window, times.permute(0, 3, 1, 2))
             )
             return y.permute(0, 2, 3, 1).contiguous()
+        if torch.compiler.is_dynamo_compiling():
+            on_grid = on_grid.contiguous()  # of open sizes, torch's compiler cannot tell how a view of it is laid out
         y = functional.conv2d(on_grid, weight, bias, self.stride, padding, groups=groups)
         y = y.permute(0, 2, 3, 1).contiguous()  # a view of what a channels-last convolution wrote
         y = y if times is None else y.mul_(times)
