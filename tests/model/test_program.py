@@ -165,25 +165,3 @@ def test_what_is_learned_on_fused_features_gets_gradients() -> None:
     head(network(torch.randn(1, 3, 40, 56))).sum().backward()
     assert head.weight.grad is not None
     assert head.weight.grad.abs().sum() > 0
-
-
-ISSUE_SIZES = [(batch, *size) for batch in (1, 3, 8) for size in ((224, 224), (192, 320), (256, 256))]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("form", FORMS)
-def test_onnxruntime_computes_tiny_at_any_batch_and_size(form: str) -> None:
-    pytest.importorskip("onnxscript")
-    ort = pytest.importorskip("onnxruntime")
-    torch.manual_seed(0)
-    plain = build_model("tiny").eval()
-    program = as_program(FORMS[form](plain), torch.randn(2, 3, 96, 160))
-    exported = torch.onnx.export(program, input_names=["images"], output_names=["logits"], verbose=False)
-    assert exported is not None
-    session = ort.InferenceSession(exported.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    for batch, height, width in [*ISSUE_SIZES, (1, 32, 32), (2, 33, 71)]:
-        image = torch.randn(batch, 3, height, width)
-        with torch.no_grad():
-            expected = plain(image)
-        found = torch.from_numpy(session.run(None, {"images": image.numpy()})[0])
-        assert (found - expected).abs().max() <= 1e-5
