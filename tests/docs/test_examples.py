@@ -32,7 +32,7 @@ LONG = re.compile(
 """Commands of more than some seconds, which only `make slow` runs."""
 
 NOT_RUN = re.compile(
-    "mpvit bench|--measure|--numerics|--max-latency|imagenet|train photos|train scales|train --task|segmenter/|"
+    r"mpvit bench|--measure|--numerics|--max-latency|imagenet|train photos|photos\.xml|train scales|train --task|segmenter/|"
     r"mpvit predict (cat|photo)(?!.*--random-init)"
 )
 """Commands that measure this machine, download, or want what is not here: only their options are read."""
