@@ -114,9 +114,10 @@ def _ceiling_note(ceilings: Ceilings) -> str:
 def _speedup_notes(study: Study, networks: Sequence[NetworkTime]) -> list[str]:
     notes = []
     if engines := [name for name in ENGINES if name in study.modes]:
+        fused = ", in openvino-fused the fused one," if "openvino-fused" in engines else ""
         notes.append(
-            f"{' and '.join(engines)}: the plain network exported for each batch, with as many threads as torch; what memory "
-            "they take, torch's allocator does not see."
+            f"{' and '.join(engines)}: the plain network{fused} exported for each batch, with as many threads as torch; what "
+            "memory they take, torch's allocator does not see."
         )
     if any(network.speedup for network in networks):
         notes.append(
