@@ -27,6 +27,7 @@ from mpvit.benchmark.layers import layer_cases
 from mpvit.benchmark.modes import MODES, forward_and_backward
 from mpvit.benchmark.results import LayerTime, NetworkTime
 from mpvit.benchmark.roofline import Ceilings, Timed, Work, moved_elements, network_work
+from mpvit.benchmark.study import Study
 from mpvit.config import ModelConfig, StageConfig
 from mpvit.cost import network
 from mpvit.counting import count
@@ -37,6 +38,7 @@ from mpvit.operations import Block, conv, einsum, elementwise
 from mpvit.operations.conventions import tally
 from mpvit.plots import save_figure
 from mpvit.plots.roofline import roofline_figure
+from mpvit.tables.benchmark import benchmark_document
 from mpvit.variants import VARIANTS
 from mpvit_cli.main import main
 
@@ -133,6 +135,28 @@ def test_a_backward_pass_is_what_torch_counts() -> None:
         forward_and_backward(model.stem, images)()
     norms = tally(stem, "exact").by_kind["batch_norm"]
     assert network_work(stem, "float32", backward=True).macs - norms == counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "said"),
+    [
+        ({"plain": 60, "fused": 40, "openvino": 30}, ("openvino", "fused", "1.33 (1.33–1.33)")),
+        ({"plain": 60, "fused": None, "openvino": 90}, ("plain", "openvino", "1.50 (1.50–1.50)")),
+        ({"plain": 60, "fused": 40}, None),
+        ({"plain": 60, "fused": None, "openvino": None}, None),
+    ],
+    ids=["three modes", "one failed", "two modes", "one alone"],
+)
+def test_the_fastest_of_three_modes_is_named(milliseconds: dict[str, float | None], said: tuple[str, ...] | None) -> None:
+    study = Study(models={"small": SMALL}, size=(32, 32), batches=(2,), modes=tuple(milliseconds))
+    top = Ceilings(product=measurement(0.1), product_macs=10**10, copy=measurement(0.1), copy_bytes=10**9)
+    times = [
+        NetworkTime(model="small", input_shape=(2, 3, 32, 32), mode=mode, passes="forward", timed=Timed(Work(1, 1), taken, top))
+        for mode, each in milliseconds.items()
+        for taken in [measurement(error="it failed") if each is None else measurement(*[each / 1e3] * 6)]
+    ]
+    tables = [table for table in benchmark_document(study, times).tables if table.title == "the fastest mode of each"]
+    assert [tuple(row[i] for i in (2, 4, 5)) for table in tables for row in table.rows] == ([said] if said else [])
 
 
 def test_layers_add_up_to_the_network() -> None:

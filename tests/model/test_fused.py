@@ -113,10 +113,8 @@ CHANGES: list[dict[str, Any]] = [{field: choices[1]} for field, choices in ALTER
 CHANGES += [{"local": False, "fusion": "sum", "paths": 1}, {"local": False, "cpe": False, "crpe_windows": ()}]
 
 
-@pytest.mark.parametrize("rows", [0, 10**9], ids=["in turn", "side by side"])
 @pytest.mark.parametrize("fields", CHANGES, ids=str)
-def test_parts_switched_off_or_exchanged(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], rows: int) -> None:
-    monkeypatch.setattr(fused, "SIDE_BY_SIDE_ROWS", rows)
+def test_parts_switched_off_or_exchanged(fields: dict[str, Any]) -> None:
     config = replace(SMALL, stages=tuple(replace(stage, **fields) for stage in SMALL.stages))
     assert_equivalent(randomised(config), torch.randn(2, 3, 61, 44, dtype=torch.float64), FLOAT64)
 
@@ -124,9 +122,7 @@ def test_parts_switched_off_or_exchanged(monkeypatch: pytest.MonkeyPatch, fields
 @pytest.fixture
 def other_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run on the CPU what a device of another type would."""
-    monkeypatch.setattr(fused, "SIDE_BY_SIDE_ROWS", 10**9)
-    monkeypatch.setattr(fused, "CHANNEL_BYTES", 10**9)
-    monkeypatch.setattr(fused, "_attend_by_image", fused._attend_at_once)  # noqa: SLF001 - no such device is at hand
+    monkeypatch.setattr(fused, "_in_parts", lambda _: False)
 
 
 @pytest.mark.usefixtures("other_device")
@@ -135,12 +131,8 @@ def test_variants_as_other_devices_run_them(published: MPViT) -> None:
     assert_equivalent(copy.deepcopy(published).double(), torch.randn(2, 3, 32, 64, dtype=torch.float64), FLOAT64)
 
 
-@pytest.mark.parametrize("rows", [0, 10**9], ids=["in turn", "side by side"])
 @pytest.mark.parametrize("size", [0, 10**9], ids=["image by image", "at once"])
-@pytest.mark.parametrize("joined", [0, 10**9], ids=["head by head", "heads joined"])
-def test_every_grouping_of_paths_images_and_heads(monkeypatch: pytest.MonkeyPatch, rows: int, size: int, joined: int) -> None:
-    monkeypatch.setattr(fused, "JOINED_CHANNELS", joined)
-    monkeypatch.setattr(fused, "SIDE_BY_SIDE_ROWS", rows)
+def test_every_grouping_of_images(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(fused, "CHANNEL_BYTES", size)
     assert_equivalent(randomised(SMALL), torch.randn(3, 3, 61, 44, dtype=torch.float64), FLOAT64)
 

@@ -1,9 +1,12 @@
-"""The fused network's operations with weights, each kept in the layout in which it is multiplied.
+"""The fused network's operations with weights, bound to them once: on a CPU in the layout in which oneDNN multiplies.
 
-Axes: b batch, h and w the grid, rows = b·h·w, c channels of a map, g paths that run side by side.
+Axes: b batch, h and w the grid, rows = b·h·w; in, out and c channels. A map is (b, c, h, w), channels-last in memory, so that
+it is its tokens, (rows, c), too.
 """
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -11,165 +14,151 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mpvit.model import onednn
+from mpvit.model.onednn import Activation
+
+_ACTIVATE: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "none": lambda y: y,
+    "gelu": functional.gelu,
+    "hardswish": partial(functional.hardswish, inplace=True),
+}
 
 
 class Folded(nn.Module):
-    """A weight and a bias, kept as buffers: they follow the network to a device, and nothing trains them."""
+    """An operation whose weights are buffers: they follow the network to a device, and nothing trains them."""
 
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Keep both as they are."""
         super().__init__()
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
-        self._packed: dict[object, Tensor] = {}
+        self._bound: Callable[..., Tensor] | None = None
 
-    def packed(self, part: object, pack: Callable[[], Tensor]) -> Tensor:
-        """Return ``pack()``, the weight or a part of it as oneDNN likes it, kept until the weight is another."""
-        if part not in self._packed:
-            self._packed[part] = pack()
-        return self._packed[part]
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Compute what the class says; what the weights are bound to is kept until they are others."""
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+            return self.compute(*maps)
+        if self._bound is None:
+            self._bound = self.bind(maps[0])
+        return self._bound(*maps)
+
+    @abstractmethod
+    def compute(self, *maps: Tensor) -> Tensor:
+        """Do it by torch's operations, on any device and in a graph."""
+
+    def bind(self, x: Tensor) -> Callable[..., Tensor]:  # noqa: ARG002 - others look at it
+        """Return what computes the same for inputs like ``x``."""
+        return self.compute
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
-        self._packed.clear()
+        self._bound = None
         moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return moved
 
     def _load_from_state_dict(self, *args: Any) -> None:  # noqa: ANN401 - torch's own
-        self._packed.clear()
+        self._bound = None
         super()._load_from_state_dict(*args)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave what is packed out of copies and pickles."""
-        return self.__dict__ | {"_packed": {}}
+        """Leave what is bound out of copies and pickles."""
+        return self.__dict__ | {"_bound": None}
+
+
+class FusedNorm(Folded):
+    """Layer norm: (rows, c) -> (rows, c), fresh. Its affine part stays: torch's loop without one is the slower."""
+
+    def __init__(self, norm: nn.LayerNorm, dtype: torch.dtype) -> None:
+        """Copy ``norm``."""
+        super().__init__(norm.weight.to(dtype, copy=True), norm.bias.to(dtype, copy=True))
+        self.eps = norm.eps
+
+    def compute(self, *maps: Tensor) -> Tensor:
+        """Do it by torch's operations."""
+        return torch.layer_norm(maps[0], self.weight.shape, self.weight, self.bias, self.eps)
+
+    def bind(self, x: Tensor) -> Callable[..., Tensor]:  # noqa: ARG002
+        """Return it, its attributes looked up."""
+        shape, weight, bias, eps = self.weight.shape, self.weight, self.bias, self.eps
+        return lambda x: torch.layer_norm(x, shape, weight, bias, eps)
 
 
 class FusedConv(Folded):
-    """Convolution of a channels-last map, padded to "same"; dense or depthwise by the shape of its weight."""
+    """Convolution padded to "same", dense or depthwise: (b, in, h, w) -> (b, out, h/stride, w/stride), fresh."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, stride: int = 1, *, act: bool = False) -> None:
-        """Take ``weight`` (out, in / groups, k, k), k odd, and ``bias`` (out,); a Hardswish follows where ``act`` is on."""
-        super().__init__(weight.to(dtype, copy=True, memory_format=torch.channels_last), bias.to(dtype))
-        self.stride, self.act = stride, act
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        dtype: torch.dtype,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activation: Activation = "none",
+    ) -> None:
+        """Take ``weight`` (out, in / groups, k, k), k odd, and ``bias`` (out,); ``activation`` follows."""
+        super().__init__(weight.to(dtype, copy=True, memory_format=torch.channels_last), bias.to(dtype, copy=True))
+        self.stride, self.groups = stride, groups
+        self.activation: Activation = activation
 
-    def forward(self, x: Tensor, channels: slice = slice(None), times: Tensor | None = None) -> Tensor:
-        """Map (b, h, w, in) -> (b, h/stride, w/stride, out), fresh, multiplied by ``times`` of the same shape if given.
-
-        ``channels`` are those out of a depthwise weight.
-        """
-        weight, bias, groups = self.weight[channels], self.bias[channels], x.shape[-1] // self.weight.shape[1]
-        on_grid, padding = x.permute(0, 3, 1, 2), weight.shape[-1] // 2  # (b, in, h, w)
-        if onednn.takes(x):
-            shape, window = on_grid.shape, weight.shape[-1]
-            packed = self.packed(
-                (channels.start, channels.stop), lambda: onednn.pack_convolution(weight, self.stride, groups, shape)
-            )
-            y = (
-                onednn.convolve(on_grid, packed, bias, self.stride, groups, window, act=self.act)
-                if times is None
-                else onednn.convolve_times(on_grid, packed, bias, groups, window, times.permute(0, 3, 1, 2))
-            )
-            return y.permute(0, 2, 3, 1).contiguous()
+    def compute(self, *maps: Tensor) -> Tensor:
+        """Do it by torch's operations."""
+        x = maps[0]
         if torch.compiler.is_dynamo_compiling():
-            on_grid = on_grid.contiguous()  # of open sizes, torch's compiler cannot tell how a view of it is laid out
-        y = functional.conv2d(on_grid, weight, bias, self.stride, padding, groups=groups)
-        y = y.permute(0, 2, 3, 1).contiguous()  # a view of what a channels-last convolution wrote
-        y = y if times is None else y.mul_(times)
-        return functional.hardswish(y, inplace=True) if self.act else y
+            x = x.contiguous()  # of open sizes, torch's compiler cannot tell how a view of it is laid out
+        padding = self.weight.shape[-1] // 2
+        y = functional.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
+        return _ACTIVATE[self.activation](y)
+
+    def bind(self, x: Tensor) -> Callable[..., Tensor]:
+        """Return oneDNN's operation where it takes ``x``."""
+        if not onednn.takes(x):
+            return self.compute
+        return onednn.convolution(self.weight, self.bias, self.stride, self.groups, self.activation, x.shape)
 
 
-class FusedPointwise(Folded):
-    """1x1 convolution of a channels-last map, as a matrix product."""
+class FusedConvTimes(FusedConv):
+    """Depthwise convolution at stride 1, multiplied by a second map: two (b, c, h, w) -> (b, c, h, w), fresh."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, act: bool = False) -> None:
-        """Take ``weight`` (out, in, 1, 1), kept as (in, out), and ``bias`` (out,); a Hardswish follows where ``act`` is on."""
-        super().__init__(weight.flatten(1).t().to(dtype).contiguous(), bias.to(dtype))
-        self.act = act
+    def compute(self, *maps: Tensor) -> Tensor:
+        """Do it by torch's operations."""
+        x, other = maps
+        return super().compute(x) * other
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (b, h, w, in) -> (b, h, w, out), fresh."""
-        rows = x.view(-1, x.shape[-1])
-        if onednn.takes(x):
-            packed = self.packed(None, lambda: onednn.pack_linear(self.weight.t()))
-            y = onednn.linear(rows, packed, self.bias, "hardswish" if self.act else "")
-        else:
-            y = torch.addmm(self.bias, rows, self.weight)
-            y = functional.hardswish(y, inplace=True) if self.act else y
-        return y.view(*x.shape[:-1], -1)
+    def bind(self, x: Tensor) -> Callable[..., Tensor]:
+        """Return oneDNN's operation where it takes ``x``."""
+        if not onednn.takes(x):
+            return self.compute
+        return onednn.convolution_times(self.weight, self.bias, self.groups, x.shape)
 
 
-class PathLinears(Folded):
-    """The same linear layer of each path of a stage; ``paths`` says which of them run."""
+class FusedLinear(Folded):
+    """Linear layer, or 1x1 convolution of a map's tokens: (rows, in) -> (rows, out), fresh."""
 
-    def __init__(self, paths: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype) -> None:
-        """Take a weight (out, in) and a bias (out,) from each path; keep (paths, in, out) and (paths, out)."""
-        weights, biases = zip(*paths, strict=True)
-        super().__init__(torch.stack([weight.t() for weight in weights]).to(dtype), torch.stack(biases).to(dtype))
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, activation: Activation = "none") -> None:
+        """Take ``weight`` (out, in) or (out, in, 1, 1), and ``bias`` (out,) or None; ``activation`` follows."""
+        weight = weight.flatten(1).to(dtype, copy=True, memory_format=torch.contiguous_format)
+        super().__init__(weight, None if bias is None else bias.to(dtype, copy=True))
+        self.activation: Activation = activation
 
-    def side_by_side(self, x: Tensor, paths: slice) -> Tensor:
-        """Map (g, rows, in) -> (rows, g, out)."""
-        if _one_by_one(x):  # engines and compilers that take a graph write where they like
-            return self.one_by_one(x, paths).transpose(0, 1)
-        bias = self.bias[paths]
-        y = x.new_empty(x.shape[1], *bias.shape).copy_(bias)  # never a view of the bias, as expand() is at one row
-        y.transpose(0, 1).baddbmm_(x, self.weight[paths])
-        return y
+    def compute(self, *maps: Tensor) -> Tensor:
+        """Do it by torch's operations."""
+        return _ACTIVATE[self.activation](functional.linear(maps[0], self.weight, self.bias))
 
-    def one_by_one(self, x: Tensor, paths: slice, *, gelu: bool = False) -> Tensor:
-        """Map (g, rows, in) -> (g, rows, out), behind a GELU where ``gelu`` is on."""
-        if len(x) == 1 and onednn.takes(x):
-            y = onednn.linear(x[0], self._packed_path(paths.start), self.bias[paths.start], "gelu" if gelu else "")
-            return y.unsqueeze(0)
-        if torch.compiler.is_compiling():
-            parts = zip(self.bias[paths], x, self.weight[paths], strict=True)
-            y = torch.stack([torch.addmm(bias, part, weight) for bias, part, weight in parts])
-        else:
-            y = torch.baddbmm(self.bias[paths].unsqueeze(1), x, self.weight[paths])
-        return functional.gelu(y) if gelu else y
-
-    def add_to(self, stream: Tensor, x: Tensor, paths: slice) -> Tensor:
-        """Return ``stream``, (rows, g, out), with the map of ``x``, (g, rows, in), added; it may be overwritten."""
-        if len(x) == 1 and onednn.takes(x):
-            packed, bias = self._packed_path(paths.start), self.bias[paths.start]
-            return onednn.linear_plus(x[0], packed, bias, stream.squeeze(1)).unsqueeze(1)
-        if torch.compiler.is_compiling():
-            return stream + self.side_by_side(x, paths)
-        stream.add_(self.bias[paths]).transpose(0, 1).baddbmm_(x, self.weight[paths])
-        return stream
-
-    def _packed_path(self, path: int) -> Tensor:
-        return self.packed(path, lambda: onednn.pack_linear(self.weight[path].t()))
+    def bind(self, x: Tensor) -> Callable[..., Tensor]:
+        """Return oneDNN's operation where it takes ``x``."""
+        return onednn.linear(self.weight, self.bias, self.activation) if onednn.takes(x) else self.compute
 
 
-def _one_by_one(x: Tensor) -> bool:
-    """Whether the paths of ``x``, (g, rows, in), are multiplied each by itself."""
-    return torch.compiler.is_compiling() or (len(x) == 1 and onednn.takes(x))
+class FusedLinearPlus(FusedLinear):
+    """Linear layer plus other tokens, a residual: (rows, in) and (rows, out) -> (rows, out), fresh."""
 
+    def compute(self, *maps: Tensor) -> Tensor:
+        """Do it by torch's operations."""
+        x, other = maps
+        return super().compute(x) + other
 
-class FusedFusion(Folded):
-    """The fusion of maps that come one after another: a product of each, summed, or one product of the maps' sum."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, *, summed: bool) -> None:
-        """Take ``weight`` (out, in, 1, 1), kept as (in, out), and ``bias`` (out,); ``in`` is c where maps are ``summed``."""
-        super().__init__(weight.flatten(1).t().to(dtype).contiguous(), bias.to(dtype))
-        self.summed = summed
-
-    def add(self, total: Tensor | None, maps: Tensor, first: int) -> Tensor:
-        """Add maps, (rows, k·c), to the total so far, None at first, and return it; ``first`` is their first channel."""
-        if self.summed:
-            maps = maps.unflatten(1, (-1, len(self.weight))).sum(1)
-            return maps if total is None else total.add_(maps)
-        weight = self.weight[first : first + maps.shape[1]]
-        if onednn.takes(maps):
-            packed = self.packed((first, maps.shape[1]), lambda: onednn.pack_linear(weight.t()))
-            if total is None:
-                return onednn.linear(maps, packed, self.bias)
-            return onednn.linear_plus(maps, packed, None, total)
-        return torch.addmm(self.bias, maps, weight) if total is None else total.addmm_(maps, weight)
-
-    def finish(self, total: Tensor) -> Tensor:
-        """Map the total -> (rows, out), behind the Hardswish; fresh or the total itself."""
-        total = torch.addmm(self.bias, total, self.weight) if self.summed else total
-        return functional.hardswish(total, inplace=True)
+    def bind(self, x: Tensor) -> Callable[..., Tensor]:
+        """Return oneDNN's operation where it takes ``x``."""
+        return onednn.linear_plus(self.weight, self.bias) if onednn.takes(x) else self.compute

@@ -1,4 +1,4 @@
-"""Norms folded into the convolutions and linear layers beside them: the same function in inference, one operation less."""
+"""Batch norms folded into the convolutions before them: the same function in inference, one operation less."""
 
 from typing import cast
 
@@ -10,9 +10,3 @@ def fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tens
     mean, variance = cast("Tensor", norm.running_mean).double(), cast("Tensor", norm.running_var).double()
     scale = norm.weight.double() / (variance + norm.eps).sqrt()
     return conv.weight.double() * scale.view(-1, 1, 1, 1), norm.bias.double() - scale * mean
-
-
-def fold_layer_norm(linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor]:
-    """Return the weight and bias, in float64, of the linear layer behind the norm without its affine part."""
-    weight = linear.weight.double()
-    return weight * norm.weight.double(), linear.bias.double() + weight @ norm.bias.double()

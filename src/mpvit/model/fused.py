@@ -1,19 +1,16 @@
 """The network for inference alone: the plain one's function in fewer and cheaper operations.
 
-Folded once: batch norms into the convolutions before them, the affine part of layer norms into the linear layers behind
-them, the CPE's residual into its window's centre, the CRPE's windows into the widest. At run time: maps stay channels-last,
-so that a map *is* its tokens and no layout is copied; 1x1 convolutions are matrix products, and the fusion a sum of them;
-the softmax over tokens is divided out of the small context kᵀ·v; small stages run paths side by side, large ones in turn.
-On a CPU oneDNN multiplies and convolves, activations and residuals included. Other devices than the CPU take whole batches
-and all paths at once; on CUDA a pass is replayed as one graph. Compiled or exported, a batch of any size goes one way, path
-after path, and nothing is overwritten.
+Folded once: batch norms into the convolutions before them, the CPE's residual into its window's centre, the CRPE's windows
+into the widest. At run time: maps stay channels-last, so that a map *is* its tokens and no layout is copied; 1x1 convolutions
+are matrix products, and the fusion a sum of them. On a CPU oneDNN multiplies and convolves, activations and residuals
+included, and a batch is taken in parts; on CUDA a pass is replayed as one graph. Compiled or exported, a batch of any size
+goes one way.
 
-Axes: b batch, h and w the grid, n = h·w tokens, rows = b·n, c channels of a path, g paths that run side by side (their
-channels concatenated, g·c), d channels per head.
+Axes: b batch, h and w the grid, n = h·w tokens, rows = b·n, c channels of a path, d channels per head.
 """
 
-import math
-from collections.abc import Sequence
+import functools
+import itertools
 from typing import cast
 
 import torch
@@ -23,10 +20,9 @@ from torch.nn import functional
 from mpvit.attention import factorized
 from mpvit.errors import UsageError
 from mpvit.model.cuda_graph import GraphedModule, refuse_gradients
-from mpvit.model.folded import FusedConv, FusedFusion, FusedPointwise, PathLinears
-from mpvit.model.folding import fold_batch_norm, fold_layer_norm
+from mpvit.model.folded import FusedConv, FusedConvTimes, FusedLinear, FusedLinearPlus, FusedNorm
+from mpvit.model.folding import fold_batch_norm
 from mpvit.model.layers import (
-    LAYER_NORM_EPS,
     Attention,
     ConvNormAct,
     ConvPositionEncoding,
@@ -39,14 +35,10 @@ from mpvit.model.stages import LocalBranch, Path, Stage
 
 CHANNEL_BYTES = 12_800
 """On a CPU a stage takes as many images at once as hold at most so many bytes a channel (one image of 224² in the first
-stage, in float32), so that what its MLP widens stays in cache; whole batches of 8 took 1.1 to 1.2 times as long."""
+stage, in float32), so that what its MLP widens stays in cache; whole batches of 8 took 1.03 to 1.06 times as long."""
 
-SIDE_BY_SIDE_ROWS = 256
-"""On a CPU the paths of a stage run side by side up to so many rows, where calls cost most; beyond, in turn, for the cache."""
-
-
-JOINED_CHANNELS = 64
-"""On a CPU the heads' contexts are multiplied as one matrix, zeros beside them, up to so many channels in all."""
+Grid = tuple[int, int, int]
+"""Images in the batch, height and width of a map."""
 
 
 def fuse(model: MPViT, dtype: torch.dtype | None = None) -> "FusedMPViT":
@@ -63,7 +55,9 @@ def fuse(model: MPViT, dtype: torch.dtype | None = None) -> "FusedMPViT":
     if not dtype.is_floating_point:
         raise UsageError(f"dtype = {dtype}: must be a floating-point dtype", hint="torch.float32 or torch.bfloat16")
     with torch.no_grad():
-        return FusedMPViT(model, dtype)
+        fused = FusedMPViT(model, dtype)
+    _keep_freed_memory()
+    return fused
 
 
 class AnyAttention(nn.Module):
@@ -83,57 +77,75 @@ class AnyAttention(nn.Module):
 
 
 class FusedLayer(nn.Module):
-    """One transformer layer of each path of a stage, behind the CPE."""
+    """One transformer layer, behind the CPE."""
 
-    def __init__(self, layers: Sequence[TransformerLayer], dtype: torch.dtype) -> None:
-        """Take the same layer of each path."""
+    def __init__(self, layer: TransformerLayer, dtype: torch.dtype) -> None:
+        """Copy ``layer``."""
         super().__init__()
-        self.heads = layers[0].attention.sizes.heads
-        folded = [fold_layer_norm(layer.attention.qkv, layer.attention_norm) for layer in layers]
-        qkv = [zip(weight.chunk(3), bias.chunk(3), strict=True) for weight, bias in folded]
-        self.query, self.key, self.value = (PathLinears(paths, dtype) for paths in zip(*qkv, strict=True))
-        self.projection = PathLinears([(p.weight, p.bias) for p in (layer.attention.projection for layer in layers)], dtype)
-        self.expand = PathLinears([fold_layer_norm(layer.mlp.expand, layer.mlp_norm) for layer in layers], dtype)
-        self.contract = PathLinears([(c.weight, c.bias) for c in (layer.mlp.contract for layer in layers)], dtype)
-        others = (layer.attention for layer in layers if layer.attention.kind is not factorized.KIND)
-        self.attentions = nn.ModuleList(AnyAttention(attention, dtype) for attention in others)
+        attention, mlp = layer.attention, layer.mlp
+        self.heads = attention.sizes.heads
+        self.attention_norm = FusedNorm(layer.attention_norm, dtype)
+        qkv = zip(attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3), strict=True)
+        self.query, self.key, self.value = (FusedLinear(weight, bias, dtype) for weight, bias in qkv)
+        self.attention = None if attention.kind is factorized.KIND else AnyAttention(attention, dtype)
+        self.projection = FusedLinearPlus(attention.projection.weight, attention.projection.bias, dtype)
+        self.mlp_norm = FusedNorm(layer.mlp_norm, dtype)
+        self.expand = FusedLinear(mlp.expand.weight, mlp.expand.bias, dtype, "gelu")
+        self.contract = FusedLinearPlus(mlp.contract.weight, mlp.contract.bias, dtype)
 
-    def forward(self, x: Tensor, crpe: FusedConv | None, paths: slice) -> Tensor:
-        """Map (b, h, w, g·c) -> (b, h, w, g·c), the input overwritten."""
-        batch, height, width, channels = x.shape
-        rows, count = batch * height * width, paths.stop - paths.start
-        dim = channels // count
-        stream = x.view(rows, count, dim)
-        tokens = functional.layer_norm(stream, (dim,), eps=LAYER_NORM_EPS).transpose(0, 1)  # (g, rows, c)
-        query, key, value = (
-            linear.side_by_side(tokens, paths).reshape(x.shape) for linear in (self.query, self.key, self.value)
-        )
-        window = slice(paths.start * dim, paths.stop * dim)
-        attended = torch.zeros_like(query) if crpe is None else crpe(value, window, query)  # (b, h, w, g·c)
-        attended = self._attend(query, key, value, attended, paths)
-        stream = self.projection.add_to(stream, attended.view(rows, count, dim).transpose(0, 1), paths)
-        tokens = functional.layer_norm(stream, (dim,), eps=LAYER_NORM_EPS).transpose(0, 1)
-        stream = self.contract.add_to(stream, self.expand.one_by_one(tokens, paths, gelu=True), paths)
-        return stream.reshape(x.shape)
+    def forward(self, x: Tensor, grid: Grid, crpe: FusedConvTimes | None) -> Tensor:
+        """Map (rows, c) -> (rows, c), fresh."""
+        tokens = self.attention_norm(x)
+        query, key, value = self.query(tokens), self.key(tokens), self.value(tokens)
+        relative = None if crpe is None else _tokens(crpe(_map(value, grid), _map(query, grid)))
+        x = self.projection(self._attend(query, key, value, grid, relative), x)
+        return self.contract(self.expand(self.mlp_norm(x)), x)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, out: Tensor, paths: slice) -> Tensor:
-        """Return ``out`` with the attention added to it; all are (b, h, w, g·c), ``key`` may be overwritten."""
-        batch, height, width, channels = query.shape
-        heads = self.heads * (paths.stop - paths.start)
-        channels_per_head = channels // heads
-        per_head = (batch, height * width, heads, channels_per_head)
-        q, k, v, attended = (x.view(per_head).transpose(1, 2) for x in (query, key, value, out))  # (b, g·heads, n, d)
-        if not self.attentions and torch.compiler.is_compiling():
-            context = channels_per_head**-0.5 * (k.softmax(2).mT @ v)  # (b, g·heads, d, d)
-            return out + (q @ context).transpose(1, 2).reshape(out.shape)
-        if not self.attentions:
-            attend = _attend_by_image if _in_parts(query) else _attend_at_once
-            attend(q, k, v, attended)
-            return out
-        parts = zip(*(x.split(self.heads, dim=1) for x in (q, k, v, attended)), strict=True)
-        for attention, (q, k, v, part) in zip(list(self.attentions)[paths], parts, strict=True):
-            part.add_(attention(q, k, v, (height, width)))
-        return out
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, grid: Grid, relative: Tensor | None) -> Tensor:
+        """Return the attention plus ``relative``, the CRPE, which may be overwritten; all are (rows, c)."""
+        batch, height, width = grid
+        per_head = (batch, height * width, self.heads, -1)
+        if self.attention is None:
+            key = key.view(batch, height * width, -1).softmax(1)
+        q, k, v = (x.view(per_head).transpose(1, 2) for x in (query, key, value))  # (b, heads, n, d)
+        if self.attention is None and _in_parts(query):
+            total = torch.zeros_like(query) if relative is None else relative
+            _add_by_image(total.view(per_head).transpose(1, 2), q, k, v)
+            return total
+        if self.attention is None:
+            attended = q @ (q.shape[-1] ** -0.5 * (k.mT @ v))
+        else:
+            attended = self.attention(q, k, v, (height, width))
+        attended = attended.transpose(1, 2).reshape(query.shape)
+        return attended if relative is None else attended + relative
+
+
+class FusedPath(nn.Module):
+    """One path: its patch embedding, and the transformer layers that share its two position encodings."""
+
+    def __init__(self, path: Path, dtype: torch.dtype) -> None:
+        """Fold ``path``."""
+        super().__init__()
+        patches = path.embedding
+        conv, no_bias = patches.depthwise, torch.zeros_like(patches.norm.bias)
+        self.depthwise = FusedConv(conv.weight, no_bias, dtype, stride=_stride(patches), groups=conv.groups)
+        self.pointwise = FusedLinear(*fold_batch_norm(patches.pointwise, patches.norm), dtype, "hardswish")
+        self.cpe = None if path.cpe is None else _with_residual(path.cpe, dtype)
+        self.crpe = None if path.crpe is None else _merge_windows(path.crpe, dtype)
+        self.layers = nn.ModuleList(FusedLayer(layer, dtype) for layer in cast("list[TransformerLayer]", list(path.layers)))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Map (b, in, h, w) -> (b, c, h/stride, w/stride)."""
+        x = self.depthwise(x)
+        return _map(self.pointwise(_tokens(x)), _grid(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map what ``embed`` returned -> (rows, c)."""
+        grid = _grid(x)
+        for layer in self.layers:
+            x = x if self.cpe is None else self.cpe(x)
+            x = _map(layer(_tokens(x), grid, self.crpe), grid)
+        return _tokens(x)
 
 
 class FusedLocalBranch(nn.Module):
@@ -142,61 +154,54 @@ class FusedLocalBranch(nn.Module):
     def __init__(self, local: LocalBranch, dtype: torch.dtype) -> None:
         """Fold ``local``."""
         super().__init__()
-        self.expand = FusedPointwise(*fold_batch_norm(local.expand.conv, local.expand.norm), dtype, act=True)
-        self.depthwise = FusedConv(*fold_batch_norm(local.depthwise.conv, local.depthwise.norm), dtype, act=True)
-        self.contract = FusedPointwise(*fold_batch_norm(local.contract.conv, local.contract.norm), dtype)
+        self.expand = FusedLinear(*fold_batch_norm(local.expand.conv, local.expand.norm), dtype, "hardswish")
+        folded = fold_batch_norm(local.depthwise.conv, local.depthwise.norm)
+        self.depthwise = FusedConv(*folded, dtype, groups=local.depthwise.conv.groups, activation="hardswish")
+        self.contract = FusedLinearPlus(*fold_batch_norm(local.contract.conv, local.contract.norm), dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (b, h, w, c) -> (b, h, w, c), fresh."""
-        return self.contract(self.depthwise(self.expand(x))).add_(x)
+        """Map (b, c, h, w) -> (rows, c)."""
+        tokens = _tokens(x)
+        return self.contract(_tokens(self.depthwise(_map(self.expand(tokens), _grid(x)))), tokens)
 
 
 class FusedStage(nn.Module):
-    """A stage: embeddings in series or parallel, paths side by side or in turn, local branch, fusion."""
+    """A stage: embeddings in series or parallel, local branch and paths in turn, each added to the fusion's sum at once."""
 
     def __init__(self, stage: Stage, dtype: torch.dtype) -> None:
         """Fold ``stage``."""
         super().__init__()
         paths = cast("list[Path]", list(stage.paths))
         self.series = stage.config.patch_embed == "series"
-        self.stride = paths[0].embedding.depthwise.stride[0]
-        self.embeddings = nn.ModuleList(_fold_embedding(path.embedding, dtype) for path in paths)
-        self.cpe = _merge_encodings([path.cpe for path in paths if path.cpe is not None], dtype)
-        self.crpe = _merge_windows([path.crpe for path in paths if path.crpe is not None], dtype)
-        layers = zip(*(cast("list[TransformerLayer]", list(path.layers)) for path in paths), strict=True)
-        self.layers = nn.ModuleList(FusedLayer(layer, dtype) for layer in layers)
+        self.stride = _stride(paths[0].embedding)
+        self.paths = nn.ModuleList(FusedPath(path, dtype) for path in paths)
         self.local = None if stage.local is None else FusedLocalBranch(stage.local, dtype)
-        fusion = fold_batch_norm(stage.fusion.conv, stage.fusion.norm)
-        self.fusion = FusedFusion(*fusion, dtype, summed=stage.config.fusion == "sum")
+        self.summed = stage.config.fusion == "sum"
+        weight, bias = fold_batch_norm(stage.fusion.conv, stage.fusion.norm)
+        parts = weight.split(stage.config.dim, dim=1)  # a product of each branch, or one of their sum
+        self.fusion = FusedLinear(parts[0], bias, dtype)
+        self.fusion_plus = nn.ModuleList(FusedLinearPlus(part, None, dtype) for part in parts[1:])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (b, h, w, c) -> (b, h/stride, w/stride, out), as many images at once as the processor likes."""
+        """Map (b, c, h, w) -> (b, out, h/stride, w/stride), as many images at once as the processor likes."""
         if not _in_parts(x):
             return self._run(x)
-        tokens = -(-x.shape[1] // self.stride) * -(-x.shape[2] // self.stride)
+        tokens = -(-x.shape[2] // self.stride) * -(-x.shape[3] // self.stride)
         images = max(1, CHANNEL_BYTES // x.element_size() // tokens)
         return self._run(x) if images >= len(x) else torch.cat([self._run(part) for part in x.split(images)])
 
     def _run(self, x: Tensor) -> Tensor:
-        maps = []
-        for embedding in self.embeddings:
-            embedded = embedding(x)
-            x = embedded if self.series else x
-            maps.append(embedded)
-        *grid, dim = maps[0].shape
-        rows = math.prod(grid)
-        total = None if self.local is None else self.fusion.add(None, self.local(maps[0]).view(rows, dim), 0)
-        of_paths = 0 if self.local is None else dim  # the first channel of the paths' in the fusion
-        count = 1 if torch.compiler.is_compiling() or (_in_parts(x) and rows > SIDE_BY_SIDE_ROWS) else len(maps)
-        for first in range(0, len(maps), count):
-            paths, channels = slice(first, first + count), slice(first * dim, (first + count) * dim)
-            x = torch.cat(maps[paths], dim=-1) if count > 1 else maps[first]  # (b, h, w, g·c)
-            for layer in self.layers:
-                x = x if self.cpe is None else self.cpe(x, channels)
-                x = layer(x, self.crpe, paths)
-            total = self.fusion.add(total, x.view(rows, -1), of_paths + channels.start)
-        assert total is not None  # noqa: S101 - a stage has a path
-        return self.fusion.finish(total).view(*grid, -1)
+        paths = cast("list[FusedPath]", list(self.paths))
+        maps: list[Tensor] = []
+        for path in paths:
+            maps.append(path.embed(maps[-1] if self.series and maps else x))
+        branches = itertools.chain(
+            () if self.local is None else (self.local(maps[0]),), (path(each) for path, each in zip(paths, maps, strict=True))
+        )
+        total = self.fusion(functools.reduce(torch.add, branches) if self.summed else next(branches))
+        for linear, branch in zip(self.fusion_plus, branches, strict=True):
+            total = linear(branch, total)
+        return _map(functional.hardswish(total, inplace=True), _grid(maps[0]))
 
 
 class FusedMPViT(GraphedModule):
@@ -207,26 +212,37 @@ class FusedMPViT(GraphedModule):
         super().__init__()
         self.config = model.config
         stem = cast("list[ConvNormAct]", list(model.stem))
-        self.stem = nn.ModuleList(FusedConv(*fold_batch_norm(c.conv, c.norm), dtype, c.conv.stride[0], act=True) for c in stem)
+        self.stem = nn.ModuleList(
+            FusedConv(*fold_batch_norm(c.conv, c.norm), dtype, stride=c.conv.stride[0], activation="hardswish") for c in stem
+        )
         self.stages = nn.ModuleList(FusedStage(stage, dtype) for stage in cast("list[Stage]", list(model.stages)))
-        self.head = None if model.head is None else PathLinears([(model.head.weight, model.head.bias)], dtype)
+        self.head = None if model.head is None else FusedLinear(model.head.weight, model.head.bias, dtype)
 
     def forward_features(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map (b, in_channels, h, w) to each stage's output, (b, c, h/s, w/s), channels-last in memory."""
         refuse_gradients(x)
-        x = x.to(next(self.buffers()).dtype).permute(0, 2, 3, 1)
+        x = x.to(next(self.buffers()).dtype, memory_format=torch.channels_last)
         for conv in self.stem:
             x = conv(x)
         pyramid = []
         for stage in self.stages:
             x = stage(x)
-            pyramid.append(x.permute(0, 3, 1, 2))
+            pyramid.append(x)
         return tuple(pyramid)
 
     def compute(self, x: Tensor) -> Tensor:
         """Map (b, in_channels, h, w) -> (b, num_classes) logits; with 0 classes the (b, c) features before them."""
         pooled = self.forward_features(x)[-1].mean((2, 3))
-        return pooled if self.head is None else self.head.one_by_one(pooled[None], slice(0, 1))[0]
+        return pooled if self.head is None else self.head(pooled)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep, for the next pass, the memory that this one frees.
+
+    It returns what lies free at the heap's end to the system once that is twice the largest block ever freed, and then every
+    pass faults it in anew, 3000 pages in xsmall. A block of 32 MiB, the largest that it looks at, is freed here untouched.
+    """
+    torch.empty(2**25 - 2**16, dtype=torch.uint8, device="cpu")
 
 
 def _in_parts(x: Tensor) -> bool:
@@ -234,54 +250,46 @@ def _in_parts(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def _attend_by_image(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
-    """Add factorized attention to ``out`` and overwrite ``key``; all are (b, heads, n, d), strided."""
-    scale = _exponentials(key)
-    heads, tokens, dim = key.shape[1:]
-    rows = (tokens, heads * dim)
-    for image in range(len(query)):  # an image's heads lie evenly apart and are multiplied in place, a batch's are copied
-        context = torch.bmm(value[image].mT, key[image]).mul_(scale[image])  # (heads, d of the value, d of the key)
-        if rows[1] > JOINED_CHANNELS:
-            out[image].baddbmm_(query[image], context.mT)
-            continue
-        joined = context.new_zeros(heads, dim, heads, dim)
-        joined.diagonal(dim1=0, dim2=2).copy_(context.permute(2, 1, 0))
-        flat = joined.view(rows[1], rows[1])
-        out[image].transpose(0, 1).view(rows).addmm_(query[image].transpose(0, 1).view(rows), flat)
+def _add_by_image(total: Tensor, query: Tensor, weights: Tensor, value: Tensor) -> None:
+    """Add factorized attention to ``total``; all are (b, heads, n, d), ``weights`` the softmax of the keys over the tokens.
+
+    An image's heads lie evenly apart and are multiplied in place; those of a batch would be copied.
+    """
+    for image in range(len(total)):
+        context = torch.bmm(weights[image].mT, value[image])  # (heads, d, d)
+        total[image].baddbmm_(query[image], context, alpha=len(context[0]) ** -0.5)
 
 
-def _attend_at_once(query: Tensor, key: Tensor, value: Tensor, out: Tensor) -> None:
-    """Do what ``_attend_by_image`` does in as few calls as one image needs, for a device where a call is dear."""
-    scale = _exponentials(key)
-    out.add_(query @ (value.mT @ key).mul_(scale).mT)
+def _tokens(x: Tensor) -> Tensor:
+    """Map (b, c, h, w) -> (rows, c), a view where it is channels-last."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def _exponentials(key: Tensor) -> Tensor:
-    """Overwrite (b, heads, n, d) with exp(k - max) over the tokens; return 1 / (√d · their sum), (b, heads, 1, d)."""
-    key.sub_(key.amax(2, keepdim=True)).exp_()
-    return key.shape[-1] ** -0.5 / key.sum(2, keepdim=True)
+def _map(tokens: Tensor, grid: Grid) -> Tensor:
+    """Map (rows, c) -> (b, c, h, w), a channels-last view."""
+    return tokens.view(*grid, -1).permute(0, 3, 1, 2)
 
 
-def _fold_embedding(patches: PatchEmbedding, dtype: torch.dtype) -> nn.Sequential:
-    first = patches.depthwise
-    depthwise = FusedConv(first.weight, torch.zeros_like(patches.norm.bias), dtype, first.stride[0])
-    return nn.Sequential(depthwise, FusedPointwise(*fold_batch_norm(patches.pointwise, patches.norm), dtype, act=True))
+def _grid(x: Tensor) -> Grid:
+    """Return b, h and w of a map."""
+    return x.shape[0], x.shape[2], x.shape[3]
 
 
-def _merge_encodings(paths: Sequence[ConvPositionEncoding], dtype: torch.dtype) -> FusedConv | None:
-    """Return the position encoding of all paths, with its residual: x + conv(x)."""
-    if not paths:
-        return None
-    weight = torch.cat([path.conv.weight.double() for path in paths])
-    weight[:, :, 1, 1] += 1
-    return FusedConv(weight, torch.cat([cast("Tensor", path.conv.bias) for path in paths]), dtype)
+def _stride(patches: PatchEmbedding) -> int:
+    return patches.depthwise.stride[0]
 
 
-def _merge_windows(paths: Sequence[ConvRelativePositionEncoding], dtype: torch.dtype) -> FusedConv | None:
-    """Return one convolution for all heads of all paths, smaller windows padded with zeros: it beats one a window."""
-    convs = [conv for path in paths for conv in cast("list[nn.Conv2d]", list(path.convs))]
-    if not convs:
-        return None
+def _with_residual(encoding: ConvPositionEncoding, dtype: torch.dtype) -> FusedConv:
+    """Return x + conv(x) as one convolution."""
+    weight = encoding.conv.weight.to(torch.float64, copy=True)
+    weight[:, :, weight.shape[2] // 2, weight.shape[3] // 2] += 1
+    return FusedConv(weight, cast("Tensor", encoding.conv.bias), dtype, groups=encoding.conv.groups)
+
+
+def _merge_windows(encoding: ConvRelativePositionEncoding, dtype: torch.dtype) -> FusedConvTimes:
+    """Return one convolution for all heads, smaller windows padded with zeros: it beats one a window."""
+    convs = cast("list[nn.Conv2d]", list(encoding.convs))
     widest = max(conv.kernel_size[0] for conv in convs)
     weights = [functional.pad(conv.weight, [(widest - conv.kernel_size[0]) // 2] * 4) for conv in convs]
-    return FusedConv(torch.cat(weights), torch.cat([cast("Tensor", conv.bias) for conv in convs]), dtype)
+    weight, bias = torch.cat(weights), torch.cat([cast("Tensor", conv.bias) for conv in convs])
+    return FusedConvTimes(weight, bias, dtype, groups=len(weight))

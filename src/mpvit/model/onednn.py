@@ -4,19 +4,20 @@ On a CPU they beat torch's calls of MKL and save passes over memory: an activati
 They take float32, and bfloat16 where the processor multiplies in it.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 # ruff: noqa: SLF001 - the operations' names begin with an underscore
 import torch
 from torch import Tensor
 
-_ACTIVATIONS: dict[str, tuple[str, list[float], str]] = {
-    "": ("none", [], ""),
-    "gelu": ("gelu", [], "none"),  # the exact one, by erf
-    "hardswish": ("hardswish", [], ""),
-}
+Activation = Literal["none", "gelu", "hardswish"]
 
+_SETTINGS: dict[Activation, tuple[list[float], str]] = {
+    "none": ([], ""),
+    "gelu": ([], "none"),  # the exact one, by erf
+    "hardswish": ([], ""),
+}
 
 _OPS: Any = torch.ops.mkldnn
 
@@ -30,36 +31,39 @@ def takes(x: Tensor) -> bool:
     return x.dtype == torch.float32
 
 
-def pack_linear(weight: Tensor) -> Tensor:
-    """Return ``weight`` (out, in) as ``linear`` takes it."""
+def linear(weight: Tensor, bias: Tensor | None, activation: Activation) -> Callable[[Tensor], Tensor]:
+    """Return the layer of ``weight`` (out, in) as a function (rows, in) -> (rows, out), fresh."""
+    run, packed, settings = _OPS._linear_pointwise.default, _pack_linear(weight), (activation, *_SETTINGS[activation])
+    return lambda x: run(x, packed, bias, *settings)
+
+
+def linear_plus(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the layer as a function of (rows, in) and of (rows, out), which it adds."""
+    run, packed = _OPS._linear_pointwise.binary, _pack_linear(weight)
+    return lambda x, other: run(x, other, packed, bias, "add")
+
+
+def convolution(
+    weight: Tensor, bias: Tensor, stride: int, groups: int, activation: Activation, shape: Sequence[int]
+) -> Callable[[Tensor], Tensor]:
+    """Return the convolution, padded to "same", as a function of channels-last maps, at its best for ``shape``."""
+    run, settings = _OPS._convolution_pointwise.default, (activation, *_SETTINGS[activation])
+    axes = _axes(weight, stride)
+    packed = _OPS._reorder_convolution_weight(weight, *axes, groups, list(shape))
+    return lambda x: run(x, packed, bias, *axes, groups, *settings)
+
+
+def convolution_times(weight: Tensor, bias: Tensor, groups: int, shape: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return ``convolution`` at stride 1 as a function of a map and of another, of the result's shape, to multiply by."""
+    run, axes = _OPS._convolution_pointwise.binary, _axes(weight, 1)
+    packed = _OPS._reorder_convolution_weight(weight, *axes, groups, list(shape))
+    return lambda x, other: run(x, other, packed, bias, *axes, groups, "mul", None, None, [], None)
+
+
+def _pack_linear(weight: Tensor) -> Tensor:
     return _OPS._reorder_linear_weight(weight.contiguous())
 
 
-def pack_convolution(weight: Tensor, stride: int, groups: int, shape: Sequence[int]) -> Tensor:
-    """Return ``weight`` as ``convolve`` takes it; ``shape`` is that of inputs it suits best."""
-    axes = [weight.shape[-1] // 2] * 2, [stride] * 2, [1, 1]
-    return _OPS._reorder_convolution_weight(weight, *axes, groups, list(shape))
-
-
-def linear(x: Tensor, packed: Tensor, bias: Tensor, activation: str = "") -> Tensor:
-    """Map (rows, in) -> (rows, out), fresh; ``activation`` is "", "gelu" or "hardswish"."""
-    return _OPS._linear_pointwise(x, packed, bias, *_ACTIVATIONS[activation])
-
-
-def linear_plus(x: Tensor, packed: Tensor, bias: Tensor | None, other: Tensor) -> Tensor:
-    """Map (rows, in) -> (rows, out), fresh, with ``other`` (rows, out) added."""
-    return _OPS._linear_pointwise.binary(x, other, packed, bias, "add")
-
-
-def convolve(x: Tensor, packed: Tensor, bias: Tensor, stride: int, groups: int, window: int, *, act: bool) -> Tensor:
-    """Convolve (b, c, h, w), channels-last, padded to "same"; ``window`` is odd, a Hardswish follows where ``act`` is on."""
-    axes = [window // 2] * 2, [stride] * 2, [1, 1]
-    after = _ACTIVATIONS["hardswish" if act else ""]
-    return _OPS._convolution_pointwise(x, packed, bias, *axes, groups, *after)
-
-
-def convolve_times(x: Tensor, packed: Tensor, bias: Tensor, groups: int, window: int, other: Tensor) -> Tensor:
-    """Convolve at stride 1 as ``convolve`` does, and multiply by ``other``, which has the shape of the result."""
-    call = _OPS._convolution_pointwise.binary
-    axes = [window // 2] * 2, [1, 1], [1, 1]
-    return call(x, other, packed, bias, *axes, groups, "mul", None, None, [], None)
+def _axes(weight: Tensor, stride: int) -> tuple[list[int], list[int], list[int]]:
+    """Return padding, stride and dilation of both axes."""
+    return [weight.shape[-1] // 2] * 2, [stride] * 2, [1, 1]

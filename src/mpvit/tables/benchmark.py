@@ -8,13 +8,16 @@ from mpvit.benchmark.modes import ENGINES
 from mpvit.benchmark.results import LayerTime, NetworkTime, Result, ceiling_rows
 from mpvit.benchmark.roofline import Ceilings
 from mpvit.benchmark.study import Study
-from mpvit.measurement import Measurement
+from mpvit.measurement import Interval, Measurement
+from mpvit.measurement.estimates import paired_ratio
 from mpvit.measurement.machine import environment
 from mpvit.tables import Document, Field, Table, build
 from mpvit.tables.measured import interval_text, milliseconds, number_text, quartiles, warnings
 from mpvit.units import times
 
 _SHOWN_LAYERS = 25
+_WAYS = 3
+"""Modes from which on it is worth saying which is the fastest."""
 
 
 def benchmark_document(study: Study, results: Sequence[Result], baseline: Baseline | None = None) -> Document:
@@ -35,6 +38,8 @@ def benchmark_document(study: Study, results: Sequence[Result], baseline: Baseli
             networks,
         )
     ]
+    if len(study.modes) >= _WAYS:
+        tables += _fastest_tables(networks)
     tables += [_layer_table(group) for group in layers.values()]
     rows = ceiling_rows(ceilings)
     notes = [_ceiling_note(ceilings), *_speedup_notes(study, networks)]
@@ -66,6 +71,22 @@ def _layer_table(layers: Sequence[LayerTime]) -> Table:
     return build(title, [*fields[:5], Field("% time", share), *fields[5:]], slowest)
 
 
+def _fastest_tables(networks: Sequence[NetworkTime]) -> list[Table]:
+    """Return which mode is the fastest of each network and batch, and how far ahead of the next it is; none where none ran."""
+    groups: dict[tuple[object, ...], list[NetworkTime]] = {}
+    for network in networks:
+        if network.timed.measurement.median_s is not None:
+            groups.setdefault((network.model, network.input_shape), []).append(network)
+    ordered = (sorted(group, key=lambda r: r.timed.measurement.median_s or 0) for group in groups.values())
+    pairs = [(fastest, following) for fastest, following, *_ in (group for group in ordered if len(group) > 1)]
+    return [build("the fastest mode of each", _FASTEST, pairs)] if pairs else []
+
+
+def _lead(pair: tuple[NetworkTime, NetworkTime]) -> Interval:
+    fastest, following = (network.timed.measurement.samples_s for network in pair)
+    return paired_ratio(following, fastest)
+
+
 def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
@@ -87,6 +108,14 @@ _NETWORK: tuple[Field[NetworkTime], ...] = (
     Field("speed-up", lambda r: interval_text(r.speedup)),
     Field("over baseline", lambda r: interval_text(r.baseline_speedup)),
     Field("", lambda r: (r.timed.measurement.error or r.timed.measurement.stopped).partition(":")[0], numeric=False),
+)
+_FASTEST: tuple[Field[tuple[NetworkTime, NetworkTime]], ...] = (
+    Field("Model", lambda pair: pair[0].model, numeric=False),
+    Field("Batch", lambda pair: pair[0].input_shape[0]),
+    Field("Fastest", lambda pair: pair[0].mode, numeric=False),
+    Field("median ms", lambda pair: milliseconds(pair[0].timed.measurement.median_s)),
+    Field("Next", lambda pair: pair[1].mode, numeric=False),
+    Field("ahead of it", lambda pair: interval_text(_lead(pair))),
 )
 _LAYER: tuple[Field[LayerTime], ...] = (
     Field("Layer", lambda r: r.part, numeric=False),
@@ -124,6 +153,8 @@ def _speedup_notes(study: Study, networks: Sequence[NetworkTime]) -> list[str]:
             f"speed-up: median over interleaved rounds of the time of mode {study.modes[0]} over this mode's, with its 95 % "
             "interval; above 1 is faster."
         )
+        if len(study.modes) >= _WAYS:
+            notes.append("ahead of it: likewise, of the next mode's time over the fastest's.")
     differences = [network.difference for network in networks if network.difference]
     if differences:
         notes.append(
