@@ -55,11 +55,13 @@ record-counts: $(READY)  ## what is counted: some ten seconds
 	$(BIN)/mpvit reconcile --variant xsmall --layout published --plot reports/reconcile_xsmall.svg -o reports/reconcile_xsmall.md
 	$(BIN)/mpvit search --max-macs 3G --max-params 11M --plot reports/search_front.svg
 
-record-times: $(READY)  ## what is measured: some fifteen minutes, on a machine that does nothing else
+record-times: $(READY)  ## what is measured: an hour, most of it torch's compiler, on a machine that does nothing else
 	$(BIN)/python -m tests.benchmarks --output reports
 	$(BIN)/mpvit compare-attn --measure --budget 100 --threads 1 --kind softmax,sdpa,factorized,factorized_crpe,efficient,linear,cross_covariance,hydra --plot reports/attention_measured.svg -o reports/attention_measured.json
-	$(BIN)/mpvit bench --variant all --mode plain,fused --batch 1,8 --min-time 1 --budget 90 --plot reports/bench.svg -o reports/bench.json
-	$(BIN)/mpvit bench --variant all --mode plain,fused --batch 1,8 --dtype bfloat16 --min-time 1 --budget 150 -o reports/bench_bfloat16.json
+	$(BIN)/mpvit bench --variant all --mode all --batch 1,8 --threads 2 --min-time 1 --plot reports/bench.svg -o reports/bench.json -o reports/bench.md
+	$(BIN)/mpvit bench --variant all --mode openvino,openvino-fused,fused --batch 1,8 --threads 2 --min-time 4 -o reports/bench_openvino.json -o reports/bench_openvino.md
+	$(BIN)/mpvit bench --variant all --mode openvino,openvino-fused,fused,plain --batch 1,8 --threads 1 --min-time 3 -o reports/bench_one_thread.json -o reports/bench_one_thread.md
+	$(BIN)/mpvit bench --variant all --mode openvino,openvino-fused,fused,plain --batch 1,8 --threads 2 --dtype bfloat16 --min-time 3 -o reports/bench_bfloat16.json -o reports/bench_bfloat16.md
 	$(BIN)/mpvit report --variant all --measure --study reports/scales --weights src/mpvit/data/digits-nano.safetensors -o reports/report
 
 record-study: $(READY)  ## what paths are worth on scales, and what those of digits-nano see: some two hours on two cores

@@ -1,6 +1,9 @@
 """The fused network against the plain one, which the golden values hold in place."""
 
 import copy
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -174,6 +177,26 @@ def test_loaded_weights_count_at_once(replace_them: bool) -> None:  # noqa: FBT0
 def test_without_onednn_it_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn, "takes", lambda _: False)
     assert_equivalent(randomised(SMALL, torch.float32), torch.randn(2, 3, 61, 44), FLOAT32)
+
+
+FAULTS = """
+import resource, torch, mpvit
+fused, image = mpvit.fuse(mpvit.build_model("tiny").eval()), torch.zeros(1, 3, 224, 224)
+with torch.inference_mode():
+    for _ in range(4):
+        fused(image)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        fused(image)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) // 10)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep freed memory by other rules")
+def test_what_a_pass_frees_serves_the_next() -> None:
+    done = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 300  # pages faulted in anew, of the 3000 that a pass writes
 
 
 def test_the_image_is_left_as_it_was() -> None:

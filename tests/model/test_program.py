@@ -106,10 +106,11 @@ def test_one_graph_of_any_size_compiles(form: str, backend: str) -> None:
     assert_follows(network, plain)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("attention", chosen(FREE, "factorized_crpe", "window"))
-def test_a_traced_network_serves_every_batch_and_size(attention: str) -> None:
+def test_a_traced_network_serves_every_batch_and_size(attention: str, form: str) -> None:
     network = drawn(of_kind(attention))
-    assert_follows(traced(network), network)
+    assert_follows(traced(FORMS[form](network)), network)
 
 
 @pytest.mark.slow

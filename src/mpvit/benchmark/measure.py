@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mpvit.benchmark.ceilings import measure_ceilings
 from mpvit.benchmark.layers import LayerCase, layer_cases
-from mpvit.benchmark.modes import ENGINES, MODES, TF32, forward, forward_and_backward
+from mpvit.benchmark.modes import COMPILED, ENGINES, MODES, TF32, forward, forward_and_backward
 from mpvit.benchmark.results import NetworkTime, Result
 from mpvit.benchmark.roofline import Ceilings, Timed, least_bytes, network_work
 from mpvit.benchmark.study import Study, batch_and_size
@@ -84,6 +84,8 @@ def _products(*, tf32: bool) -> Iterator[None]:
 def _measure_group(study: Study, name: str, shape: Shape, ceilings: Ceilings, budget_s: float | None) -> tuple[Result, ...]:
     """Time one network on one batch, in every mode and, if asked for, by layer, all of them interleaved."""
     start = time.perf_counter()
+    if COMPILED.intersection(study.modes):
+        torch.compiler.reset()  # it keeps eight graphs of one forward, and runs a ninth network as it is written
     tree = study.tree(name, shape)
     prepared = _prepare(study, study.models[name], shape, tree, budget_s)
     layers = {f"{index} {layer.part}": layer for index, layer in enumerate(prepared.layers)}

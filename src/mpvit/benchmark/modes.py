@@ -34,6 +34,9 @@ ENGINES = {
 }
 """The modes that another program runs, which takes float32 images whatever it computes in, and the libraries of each."""
 
+COMPILED = frozenset({"compile", "fused-compile"})
+"""The modes behind ``torch.compile``."""
+
 INFERENCE_ONLY = ("fused", "fused-compile", *ENGINES)
 
 TF32 = "tf32"

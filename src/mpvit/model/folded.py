@@ -23,6 +23,11 @@ _ACTIVATE: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 
+def in_graph() -> bool:
+    """Whether torch puts what runs into a graph, by its compiler, export or trace, which is to serve every batch and size."""
+    return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]
+
+
 class Folded(nn.Module):
     """An operation whose weights are buffers: they follow the network to a device, and nothing trains them."""
 
@@ -38,7 +43,7 @@ class Folded(nn.Module):
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Compute what the class says; what the weights are bound to is kept until they are others."""
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        if in_graph():
             return self.compute(*maps)
         if self._bound is None:
             self._bound = self.bind(maps[0])

@@ -20,7 +20,7 @@ from torch.nn import functional
 from mpvit.attention import factorized
 from mpvit.errors import UsageError
 from mpvit.model.cuda_graph import GraphedModule, refuse_gradients
-from mpvit.model.folded import FusedConv, FusedConvTimes, FusedLinear, FusedLinearPlus, FusedNorm
+from mpvit.model.folded import FusedConv, FusedConvTimes, FusedLinear, FusedLinearPlus, FusedNorm, in_graph
 from mpvit.model.folding import fold_batch_norm
 from mpvit.model.layers import (
     Attention,
@@ -247,7 +247,7 @@ def _keep_freed_memory() -> None:
 
 def _in_parts(x: Tensor) -> bool:
     """Whether a batch is taken in parts that suit a CPU's cache: a graph of any size is to hold one way through it."""
-    return x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return x.device.type == "cpu" and not in_graph()
 
 
 def _add_by_image(total: Tensor, query: Tensor, weights: Tensor, value: Tensor) -> None:

@@ -23,8 +23,8 @@ _OPS: Any = torch.ops.mkldnn
 
 
 def takes(x: Tensor) -> bool:
-    """Whether these operations are there for ``x``, and it is run now, not put into a graph."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or not torch.backends.mkldnn.is_available():
+    """Whether these operations are there for ``x``."""
+    if x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if x.dtype == torch.bfloat16:
         return bool(_OPS._is_mkldnn_bf16_supported())

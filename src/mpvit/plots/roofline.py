@@ -4,7 +4,6 @@ Source: Williams, Waterman and Patterson, "Roofline: An Insightful Visual Perfor
 """
 
 from collections.abc import Sequence
-from math import atan, degrees
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -57,7 +56,7 @@ def roofline_figure(results: Sequence[Result]) -> Figure:
         _draw_roof(axes, ceilings)
     if named := _draw_layers(axes, layers) if layers else _draw_networks(axes, networks):
         figure.legend(
-            loc="outside upper center", ncols=5, fontsize=_LETTERS, frameon=False, handletextpad=0.2, columnspacing=1.2
+            loc="outside upper center", ncols=4, fontsize=_LETTERS, frameon=False, handletextpad=0.2, columnspacing=1.2
         )
         figure.draw_without_rendering()  # the layout decides how large the axes are
         _write_names(axes, named, beside=bool(layers))
@@ -130,19 +129,16 @@ def _set_limits(axes: Axes, shown: Sequence[Timed], ceilings: Ceilings) -> None:
 
 
 def _draw_roof(axes: Axes, ceilings: Ceilings) -> None:
-    """Draw what is known of the roof, named along its lines."""
+    """Draw what is known of the roof; the legend names its lines, as a name on them would lie over points."""
     left, right = axes.get_xlim()
     flat, slope = (ceilings.macs_per_s or 0) / _GIGA, (ceilings.bytes_per_s or 0) / _GIGA
     ridge = flat / slope if flat and slope else right if slope else left
-    style: dict[str, Any] = {"fontsize": _LETTERS, "color": _GREY, "va": "bottom", "ha": "right", "rotation_mode": "anchor"}
-    if slope:
-        axes.plot([left, ridge], [left * slope, ridge * slope], color=_GREY, linewidth=1.2)
-        end = min(ridge, axes.get_ylim()[1] / slope) * 0.85
-        angle = degrees(atan(slope))
-        axes.text(end, 1.04 * end * slope, f"copy, {slope:.3g} GB/s", rotation=angle, transform_rotates_text=True, **style)
+    style: dict[str, Any] = {"color": _GREY, "linewidth": 1.2}
     if flat:
-        axes.plot([ridge, right], [flat, flat], color=_GREY, linewidth=1.2)
-        axes.text(right, 1.04 * flat, f"matrix product, {flat:.3g} GMAC/s", **style)
+        axes.plot([ridge, right], [flat, flat], label=f"matrix product, {flat:.3g} GMAC/s", **style)
+    if slope:
+        ends = [left * slope, ridge * slope]
+        axes.plot([left, ridge], ends, linestyle=(0, (4, 1.5)), label=f"copy, {slope:.3g} GB/s", **style)
 
 
 def _write_names(axes: Axes, named: Sequence[_Named], *, beside: bool) -> None:

@@ -79,7 +79,7 @@ def _fastest_tables(networks: Sequence[NetworkTime]) -> list[Table]:
             groups.setdefault((network.model, network.input_shape), []).append(network)
     ordered = (sorted(group, key=lambda r: r.timed.measurement.median_s or 0) for group in groups.values())
     pairs = [(fastest, following) for fastest, following, *_ in (group for group in ordered if len(group) > 1)]
-    return [build("the fastest mode of each", _FASTEST, pairs)] if pairs else []
+    return [build("the fastest mode of each network and batch", _FASTEST, pairs)] if pairs else []
 
 
 def _lead(pair: tuple[NetworkTime, NetworkTime]) -> Interval:
@@ -136,7 +136,8 @@ def _ceiling_note(ceilings: Ceilings) -> str:
     return (
         f"Ceilings measured in this run: matrix product {product or 'unknown'} GMAC/s, copy {copied or 'unknown'} GB/s. MACs: "
         "closed form, convention exact; bytes: every operation's inputs, weights and outputs. % roof: the least time under "
-        "both ceilings over the median; above 100 data came from a cache, or the machine was busier at the ceilings."
+        "both ceilings over the median; above 100 data came from a cache, a mode multiplies by another library than torch.mm, "
+        "or the machine was busier at the ceilings."
     )
 
 
@@ -145,7 +146,7 @@ def _speedup_notes(study: Study, networks: Sequence[NetworkTime]) -> list[str]:
     if engines := [name for name in ENGINES if name in study.modes]:
         fused = ", in openvino-fused the fused one," if "openvino-fused" in engines else ""
         notes.append(
-            f"{' and '.join(engines)}: the plain network{fused} exported for each batch, with as many threads as torch; what "
+            f"{', '.join(engines)}: the plain network{fused} exported for each batch, with as many threads as torch; what "
             "memory they take, torch's allocator does not see."
         )
     if any(network.speedup for network in networks):
