@@ -32,7 +32,7 @@ class Folded(nn.Module):
     """An operation whose weights are buffers: they follow the network to a device, and nothing trains them."""
 
     weight: Tensor
-    bias: Tensor
+    bias: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Keep both as they are."""
@@ -42,10 +42,12 @@ class Folded(nn.Module):
         self._bound: Callable[..., Tensor] | None = None
 
     def forward(self, *maps: Tensor) -> Tensor:
-        """Compute what the class says; what the weights are bound to is kept until they are others."""
+        """Compute what the class says; oneDNN's operation is kept until the weights are others."""
         if in_graph():
             return self.compute(*maps)
         if self._bound is None:
+            if not onednn.takes(maps[0]):
+                return self.compute(*maps)
             self._bound = self.bind(maps[0])
         return self._bound(*maps)
 
@@ -53,9 +55,9 @@ class Folded(nn.Module):
     def compute(self, *maps: Tensor) -> Tensor:
         """Do it by torch's operations, on any device and in a graph."""
 
-    def bind(self, x: Tensor) -> Callable[..., Tensor]:  # noqa: ARG002 - others look at it
-        """Return what computes the same for inputs like ``x``."""
-        return self.compute
+    @abstractmethod
+    def bind(self, x: Tensor) -> Callable[..., Tensor]:
+        """Return oneDNN's operation with these weights, at its best for inputs like ``x``."""
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
         self._bound = None
@@ -71,22 +73,23 @@ class Folded(nn.Module):
         return self.__dict__ | {"_bound": None}
 
 
-class FusedNorm(Folded):
+class FusedNorm(nn.Module):
     """Layer norm: (rows, c) -> (rows, c), fresh. Its affine part stays: torch's loop without one is the slower."""
+
+    weight: Tensor
+    bias: Tensor
 
     def __init__(self, norm: nn.LayerNorm, dtype: torch.dtype) -> None:
         """Copy ``norm``."""
-        super().__init__(norm.weight.to(dtype, copy=True), norm.bias.to(dtype, copy=True))
+        super().__init__()
+        self.register_buffer("weight", norm.weight.to(dtype, copy=True))
+        self.register_buffer("bias", norm.bias.to(dtype, copy=True))
         self.eps = norm.eps
 
-    def compute(self, *maps: Tensor) -> Tensor:
-        """Do it by torch's operations."""
-        return torch.layer_norm(maps[0], self.weight.shape, self.weight, self.bias, self.eps)
-
-    def bind(self, x: Tensor) -> Callable[..., Tensor]:  # noqa: ARG002
-        """Return it, its attributes looked up."""
-        shape, weight, bias, eps = self.weight.shape, self.weight, self.bias, self.eps
-        return lambda x: torch.layer_norm(x, shape, weight, bias, eps)
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute it."""
+        weight = self.weight
+        return torch.layer_norm(x, weight.shape, weight, self.bias, self.eps)
 
 
 class FusedConv(Folded):
@@ -117,9 +120,7 @@ class FusedConv(Folded):
         return _ACTIVATE[self.activation](y)
 
     def bind(self, x: Tensor) -> Callable[..., Tensor]:
-        """Return oneDNN's operation where it takes ``x``."""
-        if not onednn.takes(x):
-            return self.compute
+        """Return oneDNN's operation."""
         return onednn.convolution(self.weight, self.bias, self.stride, self.groups, self.activation, x.shape)
 
 
@@ -132,9 +133,7 @@ class FusedConvTimes(FusedConv):
         return super().compute(x) * other
 
     def bind(self, x: Tensor) -> Callable[..., Tensor]:
-        """Return oneDNN's operation where it takes ``x``."""
-        if not onednn.takes(x):
-            return self.compute
+        """Return oneDNN's operation."""
         return onednn.convolution_times(self.weight, self.bias, self.groups, x.shape)
 
 
@@ -151,9 +150,9 @@ class FusedLinear(Folded):
         """Do it by torch's operations."""
         return _ACTIVATE[self.activation](functional.linear(maps[0], self.weight, self.bias))
 
-    def bind(self, x: Tensor) -> Callable[..., Tensor]:
-        """Return oneDNN's operation where it takes ``x``."""
-        return onednn.linear(self.weight, self.bias, self.activation) if onednn.takes(x) else self.compute
+    def bind(self, _: Tensor) -> Callable[..., Tensor]:
+        """Return oneDNN's operation."""
+        return onednn.linear(self.weight, self.bias, self.activation)
 
 
 class FusedLinearPlus(FusedLinear):
@@ -164,6 +163,6 @@ class FusedLinearPlus(FusedLinear):
         x, other = maps
         return super().compute(x) + other
 
-    def bind(self, x: Tensor) -> Callable[..., Tensor]:
-        """Return oneDNN's operation where it takes ``x``."""
-        return onednn.linear_plus(self.weight, self.bias) if onednn.takes(x) else self.compute
+    def bind(self, _: Tensor) -> Callable[..., Tensor]:
+        """Return oneDNN's operation."""
+        return onednn.linear_plus(self.weight, self.bias)

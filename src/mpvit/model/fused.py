@@ -10,7 +10,7 @@ Axes: b batch, h and w the grid, n = h·w tokens, rows = b·n, c channels of a p
 """
 
 import functools
-import itertools
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -108,14 +108,14 @@ class FusedLayer(nn.Module):
         if self.attention is None:
             key = key.view(batch, height * width, -1).softmax(1)
         q, k, v = (x.view(per_head).transpose(1, 2) for x in (query, key, value))  # (b, heads, n, d)
-        if self.attention is None and _in_parts(query):
+        if self.attention is not None:
+            attended = self.attention(q, k, v, (height, width))
+        elif _in_parts(query):
             total = torch.zeros_like(query) if relative is None else relative
             _add_by_image(total.view(per_head).transpose(1, 2), q, k, v)
             return total
-        if self.attention is None:
-            attended = q @ (q.shape[-1] ** -0.5 * (k.mT @ v))
         else:
-            attended = self.attention(q, k, v, (height, width))
+            attended = q @ (q.shape[-1] ** -0.5 * (k.mT @ v))
         attended = attended.transpose(1, 2).reshape(query.shape)
         return attended if relative is None else attended + relative
 
@@ -191,17 +191,21 @@ class FusedStage(nn.Module):
         return self._run(x) if images >= len(x) else torch.cat([self._run(part) for part in x.split(images)])
 
     def _run(self, x: Tensor) -> Tensor:
-        paths = cast("list[FusedPath]", list(self.paths))
         maps: list[Tensor] = []
-        for path in paths:
+        for path in cast("list[FusedPath]", list(self.paths)):
             maps.append(path.embed(maps[-1] if self.series and maps else x))
-        branches = itertools.chain(
-            () if self.local is None else (self.local(maps[0]),), (path(each) for path, each in zip(paths, maps, strict=True))
-        )
+        branches = self._branches(maps)
         total = self.fusion(functools.reduce(torch.add, branches) if self.summed else next(branches))
         for linear, branch in zip(self.fusion_plus, branches, strict=True):
             total = linear(branch, total)
         return _map(functional.hardswish(total, inplace=True), _grid(maps[0]))
+
+    def _branches(self, maps: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yield what is fused, (rows, c) each, one at a time: the local branch and the paths, of the paths' embeddings."""
+        if self.local is not None:
+            yield self.local(maps[0])
+        for path, embedded in zip(self.paths, maps, strict=True):
+            yield path(embedded)
 
 
 class FusedMPViT(GraphedModule):

@@ -44,7 +44,7 @@ def linear_plus(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor, Tensor
 
 
 def convolution(
-    weight: Tensor, bias: Tensor, stride: int, groups: int, activation: Activation, shape: Sequence[int]
+    weight: Tensor, bias: Tensor | None, stride: int, groups: int, activation: Activation, shape: Sequence[int]
 ) -> Callable[[Tensor], Tensor]:
     """Return the convolution, padded to "same", as a function of channels-last maps, at its best for ``shape``."""
     run, settings = _OPS._convolution_pointwise.default, (activation, *_SETTINGS[activation])
@@ -53,7 +53,9 @@ def convolution(
     return lambda x: run(x, packed, bias, *axes, groups, *settings)
 
 
-def convolution_times(weight: Tensor, bias: Tensor, groups: int, shape: Sequence[int]) -> Callable[[Tensor, Tensor], Tensor]:
+def convolution_times(
+    weight: Tensor, bias: Tensor | None, groups: int, shape: Sequence[int]
+) -> Callable[[Tensor, Tensor], Tensor]:
     """Return ``convolution`` at stride 1 as a function of a map and of another, of the result's shape, to multiply by."""
     run, axes = _OPS._convolution_pointwise.binary, _axes(weight, 1)
     packed = _OPS._reorder_convolution_weight(weight, *axes, groups, list(shape))
