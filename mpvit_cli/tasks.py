@@ -1,7 +1,7 @@
 """The options ``--task``, ``--classes``, ``--proposals`` and ``--detections``: a detector or segmenter on each network."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
@@ -9,6 +9,7 @@ from mpvit import dense
 from mpvit.config import ModelConfig
 from mpvit.dense import TASKS, get_tasks
 from mpvit.errors import UsageError
+from mpvit.network import NamedNetwork
 from mpvit_cli import options
 
 Tasks = Annotated[
@@ -66,27 +67,13 @@ def parse_task(name: str | None, numbers: Mapping[str, int | None]) -> dense.Tas
     return get_tasks([name], **numbers)[0]
 
 
-class Subject(NamedTuple):
-    """A network by its name, under a task or alone, and (height, width) of its images in pixels."""
-
-    name: str
-    config: ModelConfig
-    size: tuple[int, int]
-    task: dense.Task | None = None
-
-    @property
-    def label(self) -> str:
-        """What it is, in few words."""
-        return dense.label(self.name, self.task)
-
-
-def parse_subjects(
+def parse_networks(
     ctx: typer.Context,
     networks: Mapping[str, ModelConfig],
     size: str,
     names: Sequence[str] | None,
     numbers: Mapping[str, int | None],
-) -> list[Subject]:
+) -> list[NamedNetwork]:
     """Return each network, under each task asked for at the task's own size unless one is chosen.
 
     Raises ``UsageError`` as ``parse_tasks``.
@@ -94,8 +81,10 @@ def parse_subjects(
     pixels = options.parse_size(size)
     tasks = parse_tasks(names, numbers)
     if not tasks:
-        return [Subject(name, config, pixels) for name, config in networks.items()]
-    return [Subject(name, config, own_size(ctx, pixels, task), task) for task in tasks for name, config in networks.items()]
+        return [NamedNetwork(name, config, pixels) for name, config in networks.items()]
+    return [
+        NamedNetwork(name, config, own_size(ctx, pixels, task), task) for task in tasks for name, config in networks.items()
+    ]
 
 
 def own_size(ctx: typer.Context, pixels: tuple[int, int], task: dense.Task) -> tuple[int, int]:

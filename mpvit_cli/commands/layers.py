@@ -73,6 +73,6 @@ def layers(
             layer_tree(
                 trace_config(each.config, batch, *each.size, task=each.task), each.name, backward=backward, task=each.task
             )
-            for each in tasks.parse_subjects(ctx, options.parse_models(variant, config, attention), size, task, numbers)
+            for each in tasks.parse_networks(ctx, options.parse_models(variant, config, attention), size, task, numbers)
         ]
     terminal.show(layer_document(trees, sort, depth), form, output)

@@ -74,7 +74,7 @@ def memory(
         numbers = {"classes": classes, "proposals": proposals, "detections": detections}
         predictions += [
             training_memory(each.config, each.size, batch=batch, setting=setting, name=each.name, task=each.task)
-            for each in tasks.parse_subjects(ctx, options.parse_models(variant, config, attention), size, task, numbers)
+            for each in tasks.parse_networks(ctx, options.parse_models(variant, config, attention), size, task, numbers)
         ]
     terminal.show(memory_document(predictions), form, output)
     if any(prediction.error for prediction in predictions):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from mpvit.errors import UsageError, unknown_name
+from mpvit.network import NamedNetwork
 from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu, require_explained, run_tool
 from mpvit.reconcile.tools import TOOLS, get_tool
 from mpvit.tables.reconcile import reconcile_document
@@ -95,7 +96,7 @@ def reconcile(
         networks = _user_network(user_model.load(model, argument, inputs, terminal), tools)
     else:
         numbers = {"classes": classes, "proposals": proposals, "detections": detections}
-        subjects = tasks.parse_subjects(ctx, options.parse_models(variant, config, attention), size, task, numbers)
+        subjects = tasks.parse_networks(ctx, options.parse_models(variant, config, attention), size, task, numbers)
         networks = {each.label: _network(each, batch, layout) for each in subjects}
     explained = [explain(each.trace, each.name, tool, each.task) for each in networks.values() for tool in tools]
     interrupted = False
@@ -126,22 +127,21 @@ class _Network(NamedTuple):
     task: "Task | None" = None
 
 
-def _network(subject: tasks.Subject, batch: int, layout: str) -> _Network:
-    name, config, size, task = subject
+def _network(network: NamedNetwork, batch: int, layout: str) -> _Network:
+    config, task = network.config, network.task
 
     def make() -> "tuple[nn.Module, Sequence[Tensor]]":
         import torch
 
         from mpvit.counting.isolation import fresh_model
-        from mpvit.dense import input_shapes
         from mpvit.model.published_layout import PublishedLayout
 
-        inputs = [torch.empty(shape, device="meta") for shape in input_shapes(config, task, batch, *size)]
+        inputs = [torch.empty(shape, device="meta") for shape in network.input_shapes(batch)]
         if layout == "published":
             return PublishedLayout(fresh_model(config, "meta")), inputs
         return fresh_model(config, "meta", task), inputs
 
-    return _Network(name, trace_config(config, batch, *size, layout=layout, task=task), make, task)
+    return _Network(network.name, trace_config(config, batch, *network.size, layout=layout, task=task), make, task)
 
 
 def _user_network(model: "UserModel", tools: "Sequence[str]") -> dict[str, _Network]:
