@@ -22,7 +22,7 @@ from mpvit.attention import KINDS
 from mpvit.config import ALTERNATIVES
 from mpvit.dense import TASKS, build
 from mpvit.errors import MpvitError
-from mpvit.trace import UNSUMMED, Trace
+from mpvit.trace import ELEMENTWISE_PRODUCT, Trace
 from mpvit.trace.closed_form import trace_config
 from mpvit.trace.live import trace_module
 from mpvit.trace.multiply_adds import _FORMULAS
@@ -71,7 +71,7 @@ def assert_both_traces_of_a_task_are_equal(config: ModelConfig, name: str, shape
 
 @pytest.mark.parametrize("name", TASKS)
 def test_the_closed_form_is_what_a_detector_or_segmenter_does(name: str) -> None:
-    """Calls, modules, sightings and the backward pass, where shared modules run on every level."""
+    """Calls, modules, patched calls and the backward pass, where shared modules run on every level."""
     assert_both_traces_of_a_task_are_equal(SMALL, name, (2, 97, 65))
 
 
@@ -154,7 +154,9 @@ def test_any_module_on_either_device(name: str) -> None:
     assert on_meta.params == sum(parameter.numel() for parameter in model.parameters())
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         make().eval()(torch.empty(shape))
-    assert sum(call.macs - call.dispatched_macs(UNSUMMED) for call in on_meta.calls) == counter.get_total_flops() // 2
+    assert (
+        sum(call.macs - call.dispatched_macs(ELEMENTWISE_PRODUCT) for call in on_meta.calls) == counter.get_total_flops() // 2
+    )
 
 
 def test_a_shared_module_has_every_name_and_is_called_where_it_is_called() -> None:
@@ -199,4 +201,4 @@ def test_a_function_held_by_reference_is_not_sighted() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.held(functional.relu(x))
 
-    assert [each.operator for each in trace_module(Held(), [torch.zeros(3)]).sightings] == ["relu"]
+    assert [each.operator for each in trace_module(Held(), [torch.zeros(3)]).patched_calls] == ["relu"]

@@ -13,7 +13,7 @@ from mpvit.trace.arguments import results_in
 from mpvit.trace.user_model import traced
 from mpvit.user_model import UserModel
 from mpvit.user_model.inputs import parse_input
-from mpvit.user_model.making import on_meta, whole
+from mpvit.user_model.making import on_cpu, on_meta
 
 OUTER_PRODUCTS = {"rt_detr": 32}
 """The multiply-adds of outer products, forward, which torch's counter leaves out."""
@@ -33,7 +33,7 @@ def test_backward_passes_are_what_torch_counts(name: str) -> None:
     found = traced(model, backward=True)
     assert found.trace.backward is not None
     device = found.tensors[0].device.type
-    network = on_meta(model) if device == "meta" else whole(model)  # afresh: some keep a graph from the first pass
+    network = on_meta(model) if device == "meta" else on_cpu(model)  # afresh: some keep a graph from the first pass
     formulas = {torch.ops.aten.convolution_backward: _convolution}
     with torch.device(device), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         results = [tensor for tensor in results_in(network(*model.tensors(device))) if tensor.requires_grad]

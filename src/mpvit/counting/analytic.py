@@ -4,7 +4,7 @@ from typing import Any
 
 from mpvit.config import ModelConfig
 from mpvit.cost import network, parts
-from mpvit.counting.results import TOTAL, Count, Layer
+from mpvit.counting.results import TOTAL, Count, LayerInfo
 from mpvit.errors import unknown_name
 from mpvit.operations import Block, Node, Shape, walk
 from mpvit.operations.conventions import tally
@@ -69,7 +69,7 @@ def _by_layer(tree: Block) -> dict[str, Block]:
     return layers
 
 
-def _layer(node: Node) -> Layer:
+def _layer(node: Node) -> LayerInfo:
     calls = [call for _, _, call in walk(node)]
     first = calls[0]
-    return Layer(first.kind, first.input_shape, first.output_shape, sum(call.calls for call in calls))
+    return LayerInfo(first.kind, first.input_shape, first.output_shape, sum(call.calls for call in calls))

@@ -11,7 +11,7 @@ TOTAL = "total"
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerInfo:
     """One primitive layer of the network: its kind, shapes, and how often one forward pass calls it."""
 
     kind: str
@@ -53,7 +53,7 @@ class Count:
     not_counted: dict[str, int] = field(default_factory=dict)
     published: Cost | None = None
     closed_form_macs: int | None = None
-    layer: Layer | None = None
+    layer: LayerInfo | None = None
     error: str = ""
 
     @property

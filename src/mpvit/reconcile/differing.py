@@ -25,15 +25,15 @@ def _alone(trace: Trace, name: str) -> Trace:
     """Return the part of a trace that happens in one module itself; it has no inputs, by which some tools take averages."""
     places = [index for index, call in enumerate(trace.calls) if call.module == name]
     new: dict[int | None, int] = {old: index for index, old in enumerate(places)}
-    recorded = None
-    if trace.recorded is not None:
-        recorded = tuple(replace(each, call=new[each.call]) for each in trace.recorded if each.call in new)
+    graph = None
+    if trace.graph is not None:
+        graph = tuple(replace(each, call=new[each.call]) for each in trace.graph if each.call in new)
     return replace(
         trace,
         input_shapes=(),
         calls=tuple(trace.calls[index] for index in places),
         module_calls=tuple(call for call in trace.module_calls if call.module == name),
-        sightings=tuple(each._replace(call=new.get(each.call)) for each in trace.sightings if each.module == name),
-        recorded=recorded,
-        kernels=tuple(trace.kernels[index] for index in places) if trace.kernels else None,
+        patched_calls=tuple(each._replace(call=new.get(each.call)) for each in trace.patched_calls if each.module == name),
+        graph=graph,
+        dispatched_on_cpu=tuple(trace.dispatched_on_cpu[index] for index in places) if trace.dispatched_on_cpu else None,
     )

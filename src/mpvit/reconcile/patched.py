@@ -5,7 +5,7 @@ from math import prod
 from typing import NamedTuple
 
 from mpvit.reconcile import Term, left_out
-from mpvit.trace import Sighting, Trace
+from mpvit.trace import PatchedCall, Trace
 
 CONVOLUTIONS = tuple(f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3))
 
@@ -13,26 +13,26 @@ CONVOLUTIONS = tuple(f"conv{kind}{axes}d" for kind in ("", "_transpose") for axe
 class Counted(NamedTuple):
     """What is counted of a call of a replaced function, and the term by which that differs from the multiply-adds."""
 
-    seen: Sighting
+    seen: PatchedCall
     macs: int
     term: Term
 
 
 def patched(
-    trace: Trace, functions: Mapping[str, Collection[str]], counts: Callable[[Sighting], int]
+    trace: Trace, functions: Mapping[str, Collection[str]], counts: Callable[[PatchedCall], int]
 ) -> Iterator[Counted | Term]:
-    """Yield what a tool counts that replaces ``functions``, by home and name, and then the terms of what it does not see.
+    """Yield what a tool counts that replaces ``functions``, by namespace and name, and then the terms of what it does not see.
 
-    ``counts`` are its multiply-adds of a call. A sign (@) is a home of its own, where a function cannot be held by reference.
+    ``counts`` are its multiply-adds of a call. ``infix`` (@) is a namespace of its own: no code holds it by reference.
     """
-    signs = (
-        Sighting("sign", call.operator, call.module, call.operands, call.output, index)
+    infix = (
+        PatchedCall("infix", call.operator, call.module, call.operands, call.output, index)
         for index, call in enumerate(trace.calls)
-        if call.spelling == "sign"
+        if call.call_style == "infix"
     )
     met: set[int] = set()
-    for seen in (*trace.sightings, *signs):
-        if seen.operator in functions.get(seen.home, ()):
+    for seen in (*trace.patched_calls, *infix):
+        if seen.operator in functions.get(seen.namespace, ()):
             macs, exact = counts(seen), 0
             if seen.call is not None and seen.call not in met:
                 met.add(seen.call)
@@ -54,7 +54,7 @@ def _difference(operator: str, amount: int) -> Term:
     return Term("broadcast product", amount, "left operand times columns, whatever the right one repeats")
 
 
-def multiply_adds(seen: Sighting) -> int:
+def multiply_adds(seen: PatchedCall) -> int:
     """Return what both count of a call; transposed convolutions are DeepSpeed's."""
     if seen.operator in ("addmm", "baddbmm"):
         return prod(seen.operands[1]) * seen.operands[2][-1]

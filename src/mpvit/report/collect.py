@@ -18,7 +18,7 @@ from mpvit.reconcile.explain import explain
 from mpvit.reconcile.tools import TOOLS
 from mpvit.report.results import Report, featured
 from mpvit.trace.closed_form import trace_config
-from mpvit.trace.layer_tree import Layer, LayerTree, layer_tree
+from mpvit.trace.layer_tree import LayerNode, LayerTree, layer_tree
 from mpvit.variants import get_config
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def with_times(report: Report, times: "Sequence[NetworkTime]") -> Report:
 
 
 def _cut(tree: LayerTree) -> LayerTree:
-    def cut(layer: Layer, depth: int) -> Layer:
+    def cut(layer: LayerNode, depth: int) -> LayerNode:
         return replace(layer, children=tuple(cut(child, depth - 1) for child in layer.children) if depth else ())
 
     return replace(tree, root=cut(tree.root, DEPTH))

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 
 from mpvit.tables import Branch, Cell, Document, Field, Share, build
-from mpvit.trace.layer_tree import Layer, LayerTree
+from mpvit.trace.layer_tree import LayerNode, LayerTree
 from mpvit.units import times
 
 _NAMED = 3
 """Modules that a note lists by name."""
 
-_Shown = tuple[Layer, str, bool]
+_Shown = tuple[LayerNode, str, bool]
 """A layer, the lines that lead to it, and whether what is below it is left out."""
 
 _KEPT = {
@@ -39,7 +39,7 @@ def layer_document(trees: Sequence[LayerTree], order: str, depth: int) -> Docume
     return Document("layers", rows, tuple(tables), tuple(_notes(trees, depth)))
 
 
-def _shown(layer: Layer, depth: int, guide: str = "", below: str = "") -> Iterator[_Shown]:
+def _shown(layer: LayerNode, depth: int, guide: str = "", below: str = "") -> Iterator[_Shown]:
     """Yield each layer down to ``depth``; ``below`` leads on to its children."""
     yield layer, guide, depth == 0
     if depth == 0:
@@ -56,7 +56,7 @@ def _fields(tree: LayerTree, figure: str, shown: Sequence[_Shown]) -> list[Field
     kept = _KEPT["backward" if tree.backward and figure == "macs" else figure]
 
     def column(header: str, name: str) -> Field[_Shown]:
-        value: Callable[[Layer], int] = attrgetter(f"figures.{name}")
+        value: Callable[[LayerNode], int] = attrgetter(f"figures.{name}")
         return Field(header, lambda row: value(row[0]), optional=header not in kept)
 
     fields: list[Field[_Shown]] = [Field("Layer", _branch, numeric=False)]

@@ -17,23 +17,23 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mpvit.trace import UNSUMMED
+from mpvit.trace import ELEMENTWISE_PRODUCT
 from mpvit.trace.dispatched import FUSED, multiply_adds
-from mpvit.trace.functions import UNSUMMED_CALLS, opened, operator_of
+from mpvit.trace.functions import SUMLESS_PRODUCTS, opened, operator_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
-Place = tuple[str, str]
+CallSite = tuple[str, str]
 """A path of module calls, and the operator that is called there."""
 
 
 def backward_macs(
-    model: nn.Module, results: Sequence[Tensor], made: Sequence[tuple[int, Place]], path: Callable[[], str | None]
-) -> dict[Place, int]:
-    """Return the multiply-adds of the backward pass of ``results``, by place; the gradients are given up again.
+    model: nn.Module, results: Sequence[Tensor], made: Sequence[tuple[int, CallSite]], path: Callable[[], str | None]
+) -> dict[CallSite, int]:
+    """Return the multiply-adds of the backward pass of ``results``, by site; the gradients are given up again.
 
     ``made`` has each call of the forward pass with the number of autograd's nodes that were made by its end; ``path`` says
     which module's forward is running, None outside of all. Nothing is taken where no result depends on what is learned.
@@ -55,13 +55,13 @@ def backward_macs(
 class _Gradients(TorchDispatchMode):
     """Adds up the multiply-adds of what is dispatched."""
 
-    def __init__(self, made: Sequence[tuple[int, Place]], path: Callable[[], str | None]) -> None:
+    def __init__(self, made: Sequence[tuple[int, CallSite]], path: Callable[[], str | None]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.ends, self.places = [end for end, _ in made], [place for _, place in made] or [("", "")]
+        self.ends, self.sites = [end for end, _ in made], [site for _, site in made] or [("", "")]
         self.path = path
         self.operator = ""
         self.inside = False
-        self.macs: Counter[Place] = Counter()
+        self.macs: Counter[CallSite] = Counter()
 
     @contextlib.contextmanager
     def again(self, operator: str) -> Iterator[None]:
@@ -70,7 +70,7 @@ class _Gradients(TorchDispatchMode):
         try:
             yield
             self.ends.append(torch.autograd._get_sequence_nr())  # type: ignore[attr-defined]  # noqa: SLF001 - no public name
-            self.places.append(self._place())
+            self.sites.append(self._site())
         finally:
             self.operator = ""
 
@@ -84,23 +84,23 @@ class _Gradients(TorchDispatchMode):
             name = func.overloadpacket.__name__
             formula = _GRADIENTS.get(name)
             macs = formula(args) if formula else multiply_adds(name, args, out)
-            place = self._place() if macs else None
-            if place and (name != UNSUMMED or self._is_product(place)):
-                self.macs[place] += macs
+            site = self._site() if macs else None
+            if site and (name != ELEMENTWISE_PRODUCT or self._is_product(site)):
+                self.macs[site] += macs
         return out
 
-    def _place(self) -> Place:
+    def _site(self) -> CallSite:
         path = self.path()
         if path is not None and self.operator:
             return path, self.operator
         node = torch._C._current_autograd_node()  # noqa: SLF001 - no public name
         number = node._sequence_nr() if node else 0  # noqa: SLF001
-        return self.places[min(bisect_right(self.ends, number), len(self.places) - 1)]
+        return self.sites[min(bisect_right(self.ends, number), len(self.sites) - 1)]
 
-    def _is_product(self, place: Place) -> bool:
+    def _is_product(self, site: CallSite) -> bool:
         """Tell whether an elementwise product, which torch dispatches for an outer one, is one of a product's gradients."""
         node = torch._C._current_autograd_node()  # noqa: SLF001
-        return place[1] in UNSUMMED_CALLS or (node is not None and node.name().removesuffix("0") in _OF_VECTORS)
+        return site[1] in SUMLESS_PRODUCTS or (node is not None and node.name().removesuffix("0") in _OF_VECTORS)
 
 
 _OF_VECTORS = ("MvBackward", "AddmvBackward", "DotBackward", "VdotBackward")

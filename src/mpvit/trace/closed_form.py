@@ -14,7 +14,18 @@ from mpvit.operations import Block, Node, Operation, Shape
 from mpvit.operations.backward import backward_macs
 from mpvit.operations.conventions import dispatched_macs
 from mpvit.published import published_aliases, published_tree
-from mpvit.trace import FUSED_ATTENTION, PATCHABLE, UNSUMMED, Call, Kernel, Module, ModuleCall, Sighting, Trace, renamed
+from mpvit.trace import (
+    ELEMENTWISE_PRODUCT,
+    FUSED_ATTENTION,
+    PATCHABLE,
+    Call,
+    DispatchedOperator,
+    Module,
+    ModuleCall,
+    PatchedCall,
+    Trace,
+    renamed,
+)
 
 LAYOUTS = ("project", "published")
 """Whose module names a trace has: this project's, or those of the published checkpoints, where each layer registers its
@@ -25,7 +36,7 @@ _OPERATORS = {
     **{kind: ("functional", kind) for kind in ("gelu", "hardswish", "relu")},
     **{kind: ("functional", kind) for kind in ("elu", "normalize", "pad")},
     **{kind: ("method", kind) for kind in ("softmax", "sum", "amax", "exp", "square", "masked_fill")},
-    **{kind: ("sign", kind) for kind in ("add", "mul", "sub", "div")},
+    **{kind: ("infix", kind) for kind in ("add", "mul", "sub", "div")},
     "cat": ("torch", "cat"),
     "conv": ("functional", "conv2d"),
     "transposed": ("functional", "conv_transpose2d"),
@@ -36,7 +47,7 @@ _OPERATORS = {
 }
 """How the network spells each kind of operation, and torch's name for it."""
 
-_KERNELS = {"conv": "convolution", "linear": "addmm", "matmul": "bmm", "sdpa": FUSED_ATTENTION}
+_DISPATCHED = {"conv": "convolution", "linear": "addmm", "matmul": "bmm", "sdpa": FUSED_ATTENTION}
 """What torch dispatches for each kind of operation that multiplies."""
 
 _BYTES = 4
@@ -104,7 +115,7 @@ def _trace(tree: Block, shapes: Sequence[Shape]) -> Trace:
         calls=tuple(calls),
         module_calls=tuple(module_calls),
         modules=modules,
-        sightings=tuple(_sightings(calls)),
+        patched_calls=tuple(_patched_calls(calls)),
         backward=_backward(calls, operations),
     )
 
@@ -152,19 +163,19 @@ def _is_called(block: Block) -> bool:
 
 
 def _call(operation: Operation, place: _Place) -> Call:
-    spelling, operator = _OPERATORS["transposed" if operation.module == "ConvTranspose2d" else operation.kind]
+    call_style, operator = _OPERATORS["transposed" if operation.module == "ConvTranspose2d" else operation.kind]
     activations = (operation.input_shape, *operation.others)
     bias = operation.kind in ("conv", "linear") and len(operation.weights) > 1
     return Call(
         operator=operator,
-        spelling=spelling,
+        call_style=call_style,
         path=place.path,
         module=place.module,
         operands=(*activations, *operation.weights),
         learned=tuple(range(len(activations), len(activations) + len(operation.weights))),
         output=operation.output_shape,
         macs=operation.macs,
-        kernels=_kernels(operation, prod(operation.output_shape) if bias else 0),
+        dispatched=_dispatched(operation, prod(operation.output_shape) if bias else 0),
         bias=bias,
         equation=renamed(operation.equation),
         bytes_read=_BYTES * operation.elements_read,
@@ -172,23 +183,23 @@ def _call(operation: Operation, place: _Place) -> Call:
     )
 
 
-def _kernels(operation: Operation, biases: int) -> tuple[Kernel, ...]:
+def _dispatched(operation: Operation, biases: int) -> tuple[DispatchedOperator, ...]:
     """Return what the CPU's dispatcher makes of it: an einsum over an axis of length 1 is an elementwise product."""
     if not operation.macs:
         return ()
-    name = _KERNELS[operation.kind]
+    name = _DISPATCHED[operation.kind]
     if operation.kind == "linear" and not biases:
         name = "mm"
     if operation.kind == "matmul" and not dispatched_macs(operation):
-        name = UNSUMMED
-    return (Kernel(name, operation.macs, biases),)
+        name = ELEMENTWISE_PRODUCT
+    return (DispatchedOperator(name, operation.macs, biases),)
 
 
-def _sightings(calls: Sequence[Call]) -> Iterator[Sighting]:
+def _patched_calls(calls: Sequence[Call]) -> Iterator[PatchedCall]:
     for index, call in enumerate(calls):
         name = call.operator.partition(" ")[0]  # that of upsampling has its mode behind it
-        if name in PATCHABLE.get(call.spelling, ()):
-            yield Sighting(call.spelling, name, call.module, call.operands, call.output, index)
+        if name in PATCHABLE.get(call.call_style, ()):
+            yield PatchedCall(call.call_style, name, call.module, call.operands, call.output, index)
 
 
 def _parameters(operation: Operation) -> list[tuple[str, Shape]]:

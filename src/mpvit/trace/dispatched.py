@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mpvit.trace import UNSUMMED, Kernel
+from mpvit.trace import ELEMENTWISE_PRODUCT, DispatchedOperator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +22,7 @@ class Dispatched(TorchDispatchMode):
     """Writes down each operator that multiplies, in order.
 
     Attributes:
-        kernels: what was dispatched so far; elementwise products are among them, as ``UNSUMMED``.
+        kernels: what was dispatched so far; elementwise products are among them, as ``ELEMENTWISE_PRODUCT``.
         inside: whether an operator runs now, whose own kernel may be written in torch's functions.
         called: whether a function of torch has called what is dispatched now; else it is given to ``uncalled``.
     """
@@ -31,7 +31,7 @@ class Dispatched(TorchDispatchMode):
         """Start with nothing; ``uncalled`` takes an operator's name, its arguments and its results."""
         super().__init__()  # type: ignore[no-untyped-call]
         self.uncalled = uncalled
-        self.kernels: list[Kernel] = []
+        self.kernels: list[DispatchedOperator] = []
         self.inside = self.called = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
@@ -44,8 +44,8 @@ class Dispatched(TorchDispatchMode):
             out = func(*args, **(kwargs or {}))
         finally:
             self.inside = not outside
-        if outside and (name in PRODUCTS or name == UNSUMMED):
-            self.kernels.append(Kernel(name, multiply_adds(name, args, out), _biases(name, args, out)))
+        if outside and (name in PRODUCTS or name == ELEMENTWISE_PRODUCT):
+            self.kernels.append(DispatchedOperator(name, multiply_adds(name, args, out), _biases(name, args, out)))
         if outside and not self.called and not func.is_view and name not in _COPIES:
             self.uncalled(name, args, out)
         return out
@@ -58,16 +58,16 @@ _COPIES = frozenset({"clone", "copy_", "_to_copy", "lift", "lift_fresh", "detach
 def multiply_adds(operator: str, args: Sequence[Any], out: Any) -> int:  # noqa: ANN401
     """Return the multiply-adds of one dispatched ``operator``; of an elementwise product one an output element."""
     formula = PRODUCTS.get(operator)
-    return formula(args, out) if formula else out.numel() if operator == UNSUMMED else 0
+    return formula(args, out) if formula else out.numel() if operator == ELEMENTWISE_PRODUCT else 0
 
 
-def merged(kernels: Iterable[Kernel], *, unsummed: bool) -> tuple[Kernel, ...]:
+def merged(kernels: Iterable[DispatchedOperator], *, unsummed: bool) -> tuple[DispatchedOperator, ...]:
     """Return one kernel an operator, by name; elementwise products only where they are ``unsummed`` sums of products."""
-    found: dict[str, Kernel] = {}
+    found: dict[str, DispatchedOperator] = {}
     for name, macs, biases in kernels:
-        if name != UNSUMMED or unsummed:
-            before = found.get(name, Kernel(name, 0, 0))
-            found[name] = Kernel(name, before.macs + macs, before.biases + biases)
+        if name != ELEMENTWISE_PRODUCT or unsummed:
+            before = found.get(name, DispatchedOperator(name, 0, 0))
+            found[name] = DispatchedOperator(name, before.macs + macs, before.biases + biases)
     return tuple(found[name] for name in sorted(found))
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend
 from torch.utils._pytree import tree_map_only
 
-from mpvit.trace.sightings import ORIGINAL
+from mpvit.trace.function_patches import ORIGINAL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _LAYOUT = frozenset({
 _FACTORIES = ("empty", "zeros", "ones", "full", "new_", "rand", "arange")
 """How the names of operators begin that only take a tensor's shape."""
 
-UNSUMMED_CALLS = frozenset({"einsum", "outer", "ger", "linalg_vecdot"})
+SUMLESS_PRODUCTS = frozenset({"einsum", "outer", "ger", "linalg_vecdot"})
 """The operators that torch dispatches as elementwise products where they sum over nothing, or over one axis of vectors."""
 
 _SIGNS = {"iadd": "add", "radd": "add", "isub": "sub", "imul": "mul", "rmul": "mul", "itruediv": "div", "truediv": "div"}
@@ -43,7 +43,7 @@ def operator_of(func: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] |
     return _SIGNS.get(name, name)
 
 
-def spelling(func: Any, caller: FrameType | None) -> str:  # noqa: ANN401
+def call_style(func: Any, caller: FrameType | None) -> str:  # noqa: ANN401
     """Return how the code of ``caller`` has written a call of ``func``; torch takes a sign for the method behind it."""
     name = getattr(func, "__name__", "")
     if _named(functional, name) is func:
@@ -51,7 +51,7 @@ def spelling(func: Any, caller: FrameType | None) -> str:  # noqa: ANN401
     if _named(Tensor, name) is not func:
         return "torch"
     instruction = caller.f_code.co_code[caller.f_lasti] if caller else 0
-    return "sign" if dis.opname[instruction] == "BINARY_OP" else "method"
+    return "infix" if dis.opname[instruction] == "BINARY_OP" else "method"
 
 
 def computes(func: Any, kwargs: Mapping[str, Any], given: list[Tensor], results: list[Tensor]) -> bool:  # noqa: ANN401

@@ -18,7 +18,7 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from mpvit.trace import Recorded, Trace, renamed
+from mpvit.trace import GraphNode, Trace, renamed
 from mpvit.trace.arguments import tensors_in
 from mpvit.trace.functions import opened, operator_of
 from mpvit.trace.live import Recorder
@@ -49,8 +49,8 @@ def with_graph(trace: Trace, model: nn.Module, inputs: Sequence[Tensor]) -> Trac
     with torch.no_grad(), scopes:
         graph, _ = torch.jit._get_trace_graph(model, tuple(inputs))  # type: ignore[attr-defined,no-untyped-call]  # noqa: SLF001 - the bare tracer
     places = _places(trace)
-    recorded = (_recorded(node, places) for node in graph.nodes() if node.kind().startswith("aten::"))
-    return replace(trace, recorded=tuple(each for each in recorded if each is not None))
+    nodes = (_graph_node(node, places) for node in graph.nodes() if node.kind().startswith("aten::"))
+    return replace(trace, graph=tuple(each for each in nodes if each is not None))
 
 
 _APPLY = vars(Function)["apply"].__func__.__code__
@@ -106,7 +106,7 @@ def _places(trace: Trace) -> dict[str, int]:
     return places
 
 
-def _recorded(node: Any, places: dict[str, int]) -> Recorded | None:  # noqa: ANN401 - a torch._C.Node
+def _graph_node(node: Any, places: dict[str, int]) -> GraphNode | None:  # noqa: ANN401 - a torch._C.Node
     operator = node.kind().removeprefix("aten::")
     inputs, outputs = list(node.inputs()), list(node.outputs())
     equation = ""
@@ -118,7 +118,7 @@ def _recorded(node: Any, places: dict[str, int]) -> Recorded | None:  # noqa: AN
     output = _shape(outputs[0])
     if output is None:
         return None
-    return Recorded(
+    return GraphNode(
         operator=operator,
         call=places.get(node.scopeName().rpartition("/")[2]),
         operands=tuple(shape for shape in shapes if shape is not None),

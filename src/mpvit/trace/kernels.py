@@ -22,4 +22,4 @@ def with_kernels(trace: Trace, model: nn.Module, inputs: Sequence[Tensor]) -> Tr
     """
     found = trace_module(model, inputs)
     same = [(call.path, call.operator) for call in found.calls] == [(call.path, call.operator) for call in trace.calls]
-    return replace(trace, kernels=tuple(call.kernels for call in found.calls)) if same else trace
+    return replace(trace, dispatched_on_cpu=tuple(call.dispatched for call in found.calls)) if same else trace

@@ -46,7 +46,7 @@ class LayerCost(Cost):
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerNode:
     """A node of the tree.
 
     Attributes:
@@ -65,9 +65,9 @@ class Layer:
     type: str
     operator: str
     figures: LayerCost
-    children: tuple["Layer", ...] = ()
+    children: tuple["LayerNode", ...] = ()
 
-    def sorted_by(self, order: str) -> "Layer":
+    def sorted_by(self, order: str) -> "LayerNode":
         """Return the tree with siblings in one of ``ORDERS``, the largest first and equals in the order of execution."""
         if order == "order":
             return self
@@ -75,7 +75,7 @@ class Layer:
         children = sorted((child.sorted_by(order) for child in self.children), key=figure, reverse=True)
         return replace(self, children=tuple(children))
 
-    def walk(self, parent: "Layer | None" = None, depth: int = 0) -> Iterator[tuple["Layer", "Layer | None", int]]:
+    def walk(self, parent: "LayerNode | None" = None, depth: int = 0) -> Iterator[tuple["LayerNode", "LayerNode | None", int]]:
         """Yield each node with its parent and its depth, parents before their children."""
         yield self, parent, depth
         for child in self.children:
@@ -105,7 +105,7 @@ class LayerTree:
 
     model: str
     input_shapes: tuple[tuple[int, ...], ...]
-    root: Layer
+    root: LayerNode
     backward: bool
     shared: tuple[str, ...]
     tied: tuple[str, ...]
@@ -130,7 +130,7 @@ class LayerTree:
         shapes = [list(shape) for shape in self.input_shapes]
         return shapes[0] if len(shapes) == 1 else shapes
 
-    def _row(self, layer: Layer, parent: Layer | None, depth: int) -> dict[str, Any]:
+    def _row(self, layer: LayerNode, parent: LayerNode | None, depth: int) -> dict[str, Any]:
         figures = {
             name: getattr(layer.figures, name) for name in LayerCost.figures() if self.backward or name != "backward_macs"
         }
@@ -151,7 +151,7 @@ class LayerTree:
 
 def layer_tree(trace: Trace, model: str, *, backward: bool = False, task: Task | None = None) -> LayerTree:
     """Return the tree of a trace; with ``backward`` its figures include the multiply-adds of the backward pass, which ran."""
-    root = _Place(label(model, task), "", "module")
+    root = _NodeBuilder(label(model, task), "", "module")
     for call in trace.calls:
         place = root.at(call.path)
         place.type = trace.modules[call.module].type
@@ -189,7 +189,7 @@ def _running(calls: tuple[Call, ...]) -> set[str]:
 
 
 @dataclass(slots=True)
-class _Place:
+class _NodeBuilder:
     """A node while the tree is made; its children come in the order of execution."""
 
     name: str
@@ -197,22 +197,22 @@ class _Place:
     kind: Kind
     type: str = ""
     figures: LayerCost = field(default_factory=LayerCost)
-    children: "dict[str, _Place]" = field(default_factory=dict)
+    children: "dict[str, _NodeBuilder]" = field(default_factory=dict)
 
-    def at(self, path: str) -> "_Place":
+    def at(self, path: str) -> "_NodeBuilder":
         """Return the module's place at ``path`` below this one."""
         place = self
         for name in path.split(".") if path else ():
             place = place.child("module", name, name)
         return place
 
-    def child(self, kind: Kind, name: str, word: str) -> "_Place":
+    def child(self, kind: Kind, name: str, word: str) -> "_NodeBuilder":
         """Return the child ``word``, a new one where there is none."""
         if word not in self.children:
-            self.children[word] = _Place(name, f"{self.path}.{word}".lstrip("."), kind)
+            self.children[word] = _NodeBuilder(name, f"{self.path}.{word}".lstrip("."), kind)
         return self.children[word]
 
-    def layer(self) -> Layer:
+    def layer(self) -> LayerNode:
         """Return the finished node: a module that only calls one function, perhaps with parameters, is a leaf."""
         children = tuple(child.layer() for child in self.children.values())
         figures = sum((child.figures for child in children), self.figures)
@@ -222,4 +222,4 @@ class _Place:
             children = ()
         else:
             operator = ""
-        return Layer(self.name, self.path, self.kind, self.type, operator, figures, children)
+        return LayerNode(self.name, self.path, self.kind, self.type, operator, figures, children)

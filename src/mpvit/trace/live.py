@@ -13,14 +13,14 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from mpvit.errors import MpvitError
-from mpvit.trace import FUSED_ATTENTION, Call, Kernel, ModuleCall, Trace, renamed
+from mpvit.trace import FUSED_ATTENTION, Call, DispatchedOperator, ModuleCall, Trace, renamed
 from mpvit.trace.arguments import argument, in_order, results_in, shape_of, shapes_in, tensors_in
 from mpvit.trace.backward import backward_macs
 from mpvit.trace.dispatched import PRODUCTS, Dispatched, merged
-from mpvit.trace.functions import UNSUMMED_CALLS, computes, fused_on_the_cpu, opened, operator_of, spelling
+from mpvit.trace.function_patches import ORIGINAL, FunctionPatches
+from mpvit.trace.functions import SUMLESS_PRODUCTS, call_style, computes, fused_on_the_cpu, opened, operator_of
 from mpvit.trace.modules import has_shapes, modules_of, names_of
 from mpvit.trace.multiply_adds import BIASED, multiply_adds
-from mpvit.trace.sightings import ORIGINAL, Lookout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ def trace_module(model: nn.Module, inputs: Sequence[Tensor], *, backward: bool =
     try:
         model.eval()
         with torch.set_grad_enabled(backward), _without_one_dnn() if backward else contextlib.nullcontext():
-            with recorder.lookout.in_place(), recorder.dispatched, recorder:
+            with recorder.patches.in_place(), recorder.dispatched, recorder:
                 output = model(*inputs)
             trace = recorder.trace(inputs)
             if backward:
@@ -80,7 +80,7 @@ class Recorder(TorchFunctionMode):
         self.paths: dict[nn.Module, str] = {}
         self.made: list[tuple[int, tuple[str, str]]] = []
         self.dispatched = Dispatched(self.uncalled)
-        self.lookout = Lookout(self._place, lambda: len(self.calls))
+        self.patches = FunctionPatches(self._place, lambda: len(self.calls))
 
     def trace(self, inputs: Sequence[Tensor]) -> Trace:
         """Return what was recorded of a forward pass over ``inputs``."""
@@ -90,7 +90,7 @@ class Recorder(TorchFunctionMode):
             calls=tuple(self.calls),
             module_calls=tuple(call for call in self.module_calls if call),
             modules=modules_of(self.names, calling),
-            sightings=self.lookout.sightings(),
+            patched_calls=self.patches.patched_calls(),
         )
 
     def enter(self, module: nn.Module, inputs: Any) -> None:  # noqa: ANN401
@@ -133,19 +133,19 @@ class Recorder(TorchFunctionMode):
             out = func(*args, **kwargs)
         finally:
             self.dispatched.called = False
-        whole = any(kernel.operator in PRODUCTS for kernel in self.dispatched.kernels[before:])
+        whole = any(kernel.name in PRODUCTS for kernel in self.dispatched.kernels[before:])
         given, results = (tensors_in(each, whole=whole) for each in (in_order(func, args, kwargs), out))
         if self.stack and given and results and computes(func, kwargs, given, results):
             operator = operator_of(func, args, kwargs)
             shapes, output = tuple(map(shape_of, given)), shape_of(results[0])
             equation = renamed(args[0]) if operator == "einsum" and isinstance(args[0], str) else ""
-            kernels = merged(self.dispatched.kernels[before:], unsummed=operator in UNSUMMED_CALLS)
+            kernels = merged(self.dispatched.kernels[before:], unsummed=operator in SUMLESS_PRODUCTS)
             macs = self._agreed(operator, multiply_adds(operator, shapes, output, equation), kernels)
             if operator == FUSED_ATTENTION and fused_on_the_cpu(args, kwargs):
-                kernels = (Kernel(FUSED_ATTENTION, macs),)
-            how = spelling(func, sys._getframe(1))  # noqa: SLF001 - only the code tells @ from .matmul()
+                kernels = (DispatchedOperator(FUSED_ATTENTION, macs),)
+            how = call_style(func, sys._getframe(1))  # noqa: SLF001 - only the code tells @ from .matmul()
             biased = operator in BIASED and argument(func, args, kwargs, BIASED[operator]) is not None
-            self._note(operator, how, given, results, macs=macs, kernels=kernels, bias=biased, equation=equation)
+            self._note(operator, how, given, results, macs=macs, dispatched=kernels, bias=biased, equation=equation)
         return out
 
     def uncalled(self, operator: str, args: Any, out: Any) -> None:  # noqa: ANN401
@@ -154,7 +154,7 @@ class Recorder(TorchFunctionMode):
         if self.stack and given and results:
             kernels = merged(self.dispatched.kernels[-1:], unsummed=False) if operator in PRODUCTS else ()
             macs = sum(kernel.macs for kernel in kernels)
-            self._note(operator, "operator", given, results, macs=macs, kernels=kernels)
+            self._note(operator, "dispatched", given, results, macs=macs, dispatched=kernels)
 
     def _note(self, operator: str, how: str, given: Sequence[Tensor], results: Sequence[Tensor], **work: Any) -> None:  # noqa: ANN401
         path, module = self.stack[-1]
@@ -162,7 +162,7 @@ class Recorder(TorchFunctionMode):
         self.calls.append(
             Call(
                 operator=operator,
-                spelling=how,
+                call_style=how,
                 path=path,
                 module=module,
                 operands=tuple(map(shape_of, given)),
@@ -174,7 +174,7 @@ class Recorder(TorchFunctionMode):
             )
         )
 
-    def _agreed(self, operator: str, macs: int | None, kernels: Sequence[Kernel]) -> int:
+    def _agreed(self, operator: str, macs: int | None, kernels: Sequence[DispatchedOperator]) -> int:
         """Return the multiply-adds on which both readings of a call agree; a kernel that nobody knows has no reading."""
         dispatched = sum(kernel.macs for kernel in kernels)
         if macs is None or macs == dispatched:

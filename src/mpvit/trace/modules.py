@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from mpvit.trace import Module, Setting
+from mpvit.trace import Module
 from mpvit.trace.arguments import shape_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _base(module: nn.Module) -> str:
     return own if above and own != _type(module) else ""
 
 
-def _settings(module: nn.Module) -> tuple[tuple[str, Setting], ...]:
+def _settings(module: nn.Module) -> tuple[tuple[str, int | str | tuple[int, ...]], ...]:
     names = _OF_AVERAGES if isinstance(module, _AVERAGES) else _SETTINGS
     found = ((name, getattr(module, name, None)) for name in names)
     return tuple((name, value) for name, value in found if isinstance(value, int | str | tuple))

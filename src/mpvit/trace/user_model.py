@@ -10,10 +10,10 @@ from mpvit.measurement.machine import shortage
 from mpvit.trace import Trace
 from mpvit.trace.live import trace_module
 from mpvit.user_model import UserModel
-from mpvit.user_model.making import on_meta, running, whole
+from mpvit.user_model.making import on_cpu, on_meta, running
 
 
-class Traced(NamedTuple):
+class TracedModel(NamedTuple):
     """A trace, and the network and inputs that it is of, for whoever counts the same: both on meta or both on the CPU."""
 
     trace: Trace
@@ -26,7 +26,7 @@ def trace_user_model(model: UserModel, *, backward: bool = False) -> Trace:
     return traced(model, backward=backward).trace
 
 
-def traced(model: UserModel, *, backward: bool = False) -> Traced:
+def traced(model: UserModel, *, backward: bool = False) -> TracedModel:
     """Trace a user's model on the meta device or, where it cannot run there, on the CPU with the numbers of its factory.
 
     Raises ``MpvitError`` where its forward pass fails, or would need more memory than there is, and ``UsageError`` where it
@@ -43,10 +43,10 @@ def traced(model: UserModel, *, backward: bool = False) -> Traced:
         if short := shortage(needed):
             raise MpvitError(f"{error}; on the CPU: {short}", hint=error.hint) from error
         model.note(f"on the meta device {error}: it runs on the CPU")
-    return _traced(model, whole(model), "cpu", backward=backward)
+    return _traced(model, on_cpu(model), "cpu", backward=backward)
 
 
-def _traced(model: UserModel, network: nn.Module, device: str, *, backward: bool) -> Traced:
+def _traced(model: UserModel, network: nn.Module, device: str, *, backward: bool) -> TracedModel:
     tensors = model.tensors(device)
     with running(model):
-        return Traced(trace_module(network, tensors, backward=backward), network, tensors)
+        return TracedModel(trace_module(network, tensors, backward=backward), network, tensors)

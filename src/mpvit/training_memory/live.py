@@ -22,7 +22,7 @@ from mpvit.measurement.machine import shortage
 from mpvit.trace.arguments import results_in
 from mpvit.trace.user_model import trace_user_model
 from mpvit.training_memory import Activations, Learned, Setting, TrainingMemory, transient_bytes, with_largest_batch
-from mpvit.user_model.making import running, whole, without_parameters
+from mpvit.user_model.making import on_cpu, running, without_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -98,7 +98,7 @@ def _on_cpu(model: UserModel, setting: Setting) -> tuple[Learned, int]:
     shapes = without_parameters(model)
     if short := shortage(2 * _nbytes(list(shapes.parameters()))):
         raise MpvitError(f"{model.name} must be trained on the CPU for its figure: {short}")
-    network = whole(model).train()
+    network = on_cpu(model).train()
     with running(model, " in training"):
         return _forward_and_backward(model, network, _registered(network), setting)
 

@@ -94,10 +94,10 @@ def without_parameters(model: UserModel) -> nn.Module:
         raise
     except MpvitError:
         model.note(f"{model.name}: its factory needs the numbers of its parameters, so they were made")
-    return whole(model)
+    return on_cpu(model)
 
 
-def whole(model: UserModel) -> nn.Module:
+def on_cpu(model: UserModel) -> nn.Module:
     """Return the network on the CPU with the numbers that its factory gives it, the same ones each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mpvit.reconcile import Rule, Term, without_frozen
 from mpvit.reconcile.patched import CONVOLUTIONS, multiply_adds, patched
-from mpvit.trace import Sighting, Trace
+from mpvit.trace import PatchedCall, Trace
 
 _PATCHED = {
     "functional": ("linear", *CONVOLUTIONS),
@@ -27,7 +27,7 @@ def _macs(trace: Trace) -> Iterator[Term]:
         )
 
 
-def _counted(seen: Sighting) -> int:
+def _counted(seen: PatchedCall) -> int:
     """Return what it counts of a call: transposed convolutions are divided by their groups twice."""
     if seen.operator.startswith("conv_transpose"):
         filters = seen.operands[1][1]

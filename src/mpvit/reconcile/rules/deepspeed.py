@@ -10,7 +10,7 @@ _PATCHED = {
     "functional": ("linear", *CONVOLUTIONS, "scaled_dot_product_attention"),
     "torch": ("matmul", "mm", "bmm", "addmm", "baddbmm"),
     "method": ("matmul", "mm", "bmm", "addmm"),
-    "sign": ("matmul",),
+    "infix": ("matmul",),
 }
 """The functions whose multiply-adds it counts."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from math import prod
 
 from mpvit.reconcile import Rule, Term, left_out, right
-from mpvit.trace import Call, Recorded, Trace
+from mpvit.trace import Call, GraphNode, Trace
 
 _CONVOLUTION = "_convolution"
 
@@ -24,7 +24,7 @@ _ELEMENTWISE = {
 }
 """Multiply-adds an output element, with a name and reason."""
 
-_FORMULAS: dict[str, Callable[[Recorded], tuple[int, int]]] = {
+_FORMULAS: dict[str, Callable[[GraphNode], tuple[int, int]]] = {
     _CONVOLUTION: lambda each: (_taps(each, first=True), _taps(each, first=False)),
     "linear": lambda each: (prod(each.operands[0]) * each.operands[1][0], prod(each.output) * each.operands[0][-1]),
     **dict.fromkeys(
@@ -36,9 +36,9 @@ _FORMULAS: dict[str, Callable[[Recorded], tuple[int, int]]] = {
 
 
 def _macs(trace: Trace) -> Iterator[Term]:
-    recorded = trace.recorded
+    recorded = trace.graph
     if recorded is None:
-        recorded = tuple(_as_recorded(index, call) for index, call in enumerate(trace.calls))
+        recorded = tuple(_as_node(index, call) for index, call in enumerate(trace.calls))
     handled: set[int | None] = set()
     met: set[int | None] = set()
     for each in recorded:
@@ -71,7 +71,7 @@ def _difference(operator: str, amount: int) -> tuple[str, int, str]:
     return "broadcast product", amount, "left operand times columns, whatever the right one repeats"
 
 
-def _without_sums(each: Recorded) -> Iterator[Term]:
+def _without_sums(each: GraphNode) -> Iterator[Term]:
     """Yield what is counted of an operator that multiplies no matrix."""
     read = prod(each.operands[0]) if each.operands else 0
     if each.operator == "batch_norm" and not each.training:
@@ -90,21 +90,21 @@ def _product(left: tuple[int, ...], right_operand: tuple[int, ...]) -> int:
     return prod(left) * right_operand[-1]
 
 
-def _taps(each: Recorded, *, first: bool) -> int:
+def _taps(each: GraphNode, *, first: bool) -> int:
     """Return a convolution's multiply-adds: by its handler, images times weights times positions; or an element's taps each."""
     data, weight = each.operands[:2]
     around = data if each.transposed else each.output
     return data[0] * prod(weight) * prod(around[2:]) if first else prod(around) * prod(weight[1:])
 
 
-def _einsum_macs(each: Recorded, trace: Trace) -> int:
+def _einsum_macs(each: GraphNode, trace: Trace) -> int:
     """Return the products of an einsum; of three operands and more, or of an equation with dots, what the trace has."""
     if len(each.operands) == 2 and "." not in each.equation:  # noqa: PLR2004
         return prod(_sizes(each).values())
     return trace.calls[each.call].macs if each.call is not None else 0
 
 
-def _sizes(each: Recorded) -> dict[str, int]:
+def _sizes(each: GraphNode) -> dict[str, int]:
     sizes: dict[str, int] = {}
     terms = each.equation.partition("->")[0]
     for letter, size in zip(terms.replace(",", ""), (size for shape in each.operands for size in shape), strict=True):
@@ -112,7 +112,7 @@ def _sizes(each: Recorded) -> dict[str, int]:
     return sizes
 
 
-def einsum_flops(each: Recorded, macs: int) -> int:
+def einsum_flops(each: GraphNode, macs: int) -> int:
     """Return numpy's ``einsum_path`` FLOP count as it prints it, in whole numbers.
 
     Of one or two operands it is 2 an element of the product of all axes where one is summed over, else 1; what numpy prints
@@ -129,7 +129,7 @@ def einsum_flops(each: Recorded, macs: int) -> int:
     return flops if each.equation in _EXACT_EQUATIONS else int(float(f"{flops + 1:.3e}"))
 
 
-def _numpys_flops(each: Recorded) -> int:
+def _numpys_flops(each: GraphNode) -> int:
     import numpy as np
 
     operands = [np.broadcast_to(0.0, shape) for shape in each.operands]  # shapes without memory
@@ -143,9 +143,9 @@ def _numpys_flops(each: Recorded) -> int:
 _NAMES = {"interpolate nearest": "upsample_nearest2d", "interpolate bilinear": "upsample_bilinear2d"}
 
 
-def _as_recorded(index: int, call: Call) -> Recorded:
+def _as_node(index: int, call: Call) -> GraphNode:
     """Return a call as the one operator that the tracer records of it, if its name is that of an operator."""
-    return Recorded(
+    return GraphNode(
         operator=_CONVOLUTION if call.is_convolution else _NAMES.get(call.operator, call.operator),
         call=index,
         operands=call.operands,

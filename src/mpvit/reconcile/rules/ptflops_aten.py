@@ -7,18 +7,18 @@ for this project's networks are the same.
 from collections.abc import Iterator
 
 from mpvit.reconcile import Rule, Term, without_frozen
-from mpvit.trace import UNSUMMED, Trace
+from mpvit.trace import ELEMENTWISE_PRODUCT, Trace
 
 _KNOWN = ("mm", "addmm", "bmm", "convolution")
 """The operators for which it has formulas."""
 
 
 def _macs(trace: Trace) -> Iterator[Term]:
-    kernels = trace.kernels or tuple(call.kernels for call in trace.calls)
-    for call, own in zip(trace.calls, kernels, strict=True):
-        unsummed = sum(kernel.macs for kernel in own if kernel.operator == UNSUMMED)
-        known = sum(kernel.macs for kernel in own if kernel.operator in _KNOWN)
-        biases = sum(kernel.biases for kernel in own)
+    operators = trace.dispatched_on_cpu or tuple(call.dispatched for call in trace.calls)
+    for call, own in zip(trace.calls, operators, strict=True):
+        unsummed = sum(each.macs for each in own if each.name == ELEMENTWISE_PRODUCT)
+        known = sum(each.macs for each in own if each.name in _KNOWN)
+        biases = sum(each.biases for each in own)
         yield Term("products without a sum", -unsummed, "dispatched as an elementwise product, which has no formula")
         yield Term(f"not counted: {call.operator}", unsummed + known - call.macs, "no formula for what the CPU runs it by")
         if call.is_convolution:

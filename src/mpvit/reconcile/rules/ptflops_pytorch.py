@@ -6,7 +6,7 @@ from math import prod
 from mpvit.operations import Shape
 from mpvit.reconcile import Rule, Term, left_out, without_frozen
 from mpvit.reconcile.recurrent import Recurrent, recurrent
-from mpvit.trace import Call, Module, ModuleCall, Sighting, Trace
+from mpvit.trace import Call, Module, ModuleCall, PatchedCall, Trace
 
 _MULTIPLYING = ("Linear", *(f"Conv{kind}{axes}d" for kind in ("", "Transpose") for axes in (1, 2, 3)))
 _NORMS = (*(f"{norm}Norm{axes}d" for norm in ("Batch", "Instance") for axes in (1, 2, 3)), "GroupNorm", "LayerNorm")
@@ -38,15 +38,15 @@ _PATCHED = {
     "torch": {**_METHODS, "baddbmm": _PRODUCT},
     "method": _METHODS,
 }
-"""The functions that it replaces, by home and name, with what it counts of them; one held by reference is not met."""
+"""The functions that it replaces, by namespace and name, with what it counts of them; one held by reference is not met."""
 
 
 def _macs(trace: Trace) -> Iterator[Term]:
     batch = trace.input_shapes[0][0] if len(trace.input_shapes) == 1 and trace.input_shapes[0] else 1
     patched: dict[tuple[str, str], float] = {}
     products: set[int] = set()
-    for seen in trace.sightings:
-        if kind := _PATCHED[seen.home].get(seen.operator):
+    for seen in trace.patched_calls:
+        if kind := _PATCHED[seen.namespace].get(seen.operator):
             patched[kind] = patched.get(kind, 0) + _patched(seen)
             if kind == _PRODUCT and seen.call is not None:
                 products.add(seen.call)
@@ -122,7 +122,7 @@ def _convolution(call: Call) -> tuple[int, list[Term]]:
     ]
 
 
-def _patched(seen: Sighting) -> float:
+def _patched(seen: PatchedCall) -> float:
     """Return what a patched function counts; those inside a hooked module are counted again."""
     read = prod(seen.operands[0])
     if seen.operator in ("interpolate", "upsample"):
@@ -134,7 +134,7 @@ def _patched(seen: Sighting) -> float:
     return _broadcast(seen.operands[:2]) if seen.operator in ("mul", "add") else read
 
 
-def _upsampled(seen: Sighting) -> float:
+def _upsampled(seen: PatchedCall) -> float:
     """Return the output elements: by the factors, if it is told these; several are multiplied and cut to a whole number."""
     factor, axes = seen.scale_factor, len(seen.operands[0]) - 2
     if factor is None:

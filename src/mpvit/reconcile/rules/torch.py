@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mpvit.reconcile import Rule, Term
-from mpvit.trace import UNSUMMED, Trace
+from mpvit.trace import ELEMENTWISE_PRODUCT, Trace
 
 _VECTORS = ("mv", "addmv", "dot", "vdot")
 _OTHERS = {
@@ -17,7 +17,7 @@ def _macs(trace: Trace) -> Iterator[Term]:
     for call in trace.calls:
         yield Term(
             "products without a sum",
-            -call.dispatched_macs(UNSUMMED),
+            -call.dispatched_macs(ELEMENTWISE_PRODUCT),
             "an einsum that sums over nothing, or over axes of length 1, and an outer product are dispatched as elementwise "
             "products, which have no formula in torch.utils.flop_counter",
         )

@@ -17,19 +17,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mpvit.trace import PATCHABLE, Sighting
+from mpvit.trace import PATCHABLE, PatchedCall
 from mpvit.trace.arguments import argument, in_order, shapes_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-_HOMES: dict[str, Any] = {"functional": functional, "torch": torch, "method": Tensor}
+_NAMESPACES: dict[str, Any] = {"functional": functional, "torch": torch, "method": Tensor}
 
 ORIGINAL = "_mpvit_original"
 """The attribute under which a function that was put in another's place keeps it."""
 
 
-class Lookout:
+class FunctionPatches:
     """Notes each call of a patchable function by its name, while ``in_place``.
 
     ``place`` says in which module the network is, or None where a call is none of its own; ``calls`` how many calls are
@@ -39,27 +39,27 @@ class Lookout:
     def __init__(self, place: Callable[[], str | None], calls: Callable[[], int]) -> None:
         """Start with nothing seen."""
         self.place, self.calls = place, calls
-        self.seen: list[Sighting | None] = []
+        self.seen: list[PatchedCall | None] = []
         self.depth = 0
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """Put a function that notes its call in the place of each patchable one."""
         with contextlib.ExitStack() as stack:
-            for home, names in PATCHABLE.items():
+            for namespace, names in PATCHABLE.items():
                 for name in names:
-                    own = vars(_HOMES[home]).get(name)
-                    original = getattr(_HOMES[home], name)
-                    undo = functools.partial(setattr, _HOMES[home], name, own)
-                    stack.callback(undo if own is not None else functools.partial(delattr, _HOMES[home], name))
-                    setattr(_HOMES[home], name, self._noting(home, name, original))
+                    own = vars(_NAMESPACES[namespace]).get(name)
+                    original = getattr(_NAMESPACES[namespace], name)
+                    undo = functools.partial(setattr, _NAMESPACES[namespace], name, own)
+                    stack.callback(undo if own is not None else functools.partial(delattr, _NAMESPACES[namespace], name))
+                    setattr(_NAMESPACES[namespace], name, self._noting(namespace, name, original))
             yield
 
-    def sightings(self) -> tuple[Sighting, ...]:
+    def patched_calls(self) -> tuple[PatchedCall, ...]:
         """Return all that was seen, in order."""
         return tuple(each for each in self.seen if each)
 
-    def _noting(self, home: str, name: str, original: Any) -> Any:  # noqa: ANN401
+    def _noting(self, namespace: str, name: str, original: Any) -> Any:  # noqa: ANN401
         def noting(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
             module = self.place()
             handed_on = sys._getframe(1).f_code.co_name == "__torch_function__"  # noqa: SLF001 - by a mode, that of a device
@@ -72,8 +72,8 @@ class Lookout:
                 out = original(*args, **kwargs)
             finally:
                 self.depth -= 1
-            self.seen[index] = Sighting(
-                home,
+            self.seen[index] = PatchedCall(
+                namespace,
                 name,
                 module,
                 operands=shapes_in(in_order(original, args, kwargs)),
