@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from mpvit.attention import get_kind
 from mpvit.attention.factorized_crpe import PUBLISHED_WINDOWS, Windows, split_heads
-from mpvit.errors import UsageError, unknown_name
+from mpvit.errors import UsageError, file_reason, unknown_name
 from mpvit.files import write_atomically
 
 TRAINED_SIZE = 224
@@ -245,10 +245,9 @@ def load_config(path: Path) -> ModelConfig:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UsageError(f"cannot read {path}: {reason}", hint="--config takes a TOML file") from None
+        raise UsageError(f"cannot read {path}: {file_reason(error)}", hint="--config takes a TOML file") from None
     except RecursionError:
-        raise UsageError(f"{path}: its brackets are nested too deep", hint="see 'Configurations' in README.md") from None
+        raise UsageError(f"{path}: its brackets are nested too deep", hint="see docs/configurations.md") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not TOML: {error}", hint="see docs/configurations.md") from None
     try:

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST_LINE = 300
+"""Maximum length of a quoted exception text, in characters."""
+
 
 class MpvitError(Exception):
     """Work that failed. ``str(error)`` is the line to print, ``hint`` the remedy (may be empty)."""
@@ -38,6 +41,23 @@ class ImageError(MpvitError):
         """Name the file ``image`` and the ``reason``."""
         super().__init__(f"cannot read image {image!r}: {reason}")
         self.reason = reason
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first non-empty line of an exception's text, or the name of its class if it has no text."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - the __str__ of an exception class that a user wrote may fail
+        text = ""
+    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "…"
+
+
+def file_reason(error: BaseException) -> str:
+    """Return why a file could not be read or written: the reason that the system gives, without the path if possible."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else first_line(error)
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:

@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from mpvit.errors import MpvitError
+from mpvit.errors import MpvitError, file_reason
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -31,9 +31,8 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
             path = target
             part.replace(target)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a NUL in the name
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         hint = "make the folder first" if isinstance(error, FileNotFoundError) else "nothing was left half-written"
-        raise MpvitError(f"cannot write {str(path)!r}: {reason}", hint=hint) from None
+        raise MpvitError(f"cannot write {str(path)!r}: {file_reason(error)}", hint=hint) from None
     finally:
         for part in staged.values():
             part.unlink(missing_ok=True)

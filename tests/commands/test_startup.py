@@ -2,9 +2,11 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from commandline import run
+from PIL import Image
 
 from mpvit.render import FORMATS
 
@@ -101,3 +103,9 @@ def test_a_command_imports_no_other() -> None:
 def test_what_needs_a_network_does() -> None:
     """The tests above would notice."""
     assert {"torch", "einops"} <= heavy_after("import mpvit; mpvit.build_model")
+
+
+def test_predict_loads_no_compiler_of_torch(tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "black.png")
+    code = COMMAND + "assert not {'sympy', 'torch._dynamo', 'onnx'} & sys.modules.keys()"
+    assert "torch" in heavy_after(code, "predict", str(tmp_path / "black.png"), "--variant", "digits-nano")

@@ -15,7 +15,7 @@ from mpvit.benchmark.modes import forward
 from mpvit.benchmark.roofline import least_bytes
 from mpvit.cost import network
 from mpvit.counting import input_shape
-from mpvit.errors import MpvitError, UsageError, unknown_name
+from mpvit.errors import MpvitError, UsageError, first_line, unknown_name
 from mpvit.measurement import DTYPES, Measurement, require_seconds, require_threads
 from mpvit.measurement.estimates import paired_ratio
 from mpvit.measurement.machine import shortage
@@ -111,8 +111,7 @@ def timed_row(study: Study, timing: Timing, row: Row, baseline: Row | None = Non
         for name, each in rows.items():
             cases[name] = _case(study, timing, each)
     except (MpvitError, MemoryError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        text = memory_error_text(error) if out_of_memory(error) else reason
+        text = memory_error_text(error) if out_of_memory(error) else first_line(error)
         threads = torch.get_num_threads()
         return replace(row, time=Measurement(name="row", device=timing.device, threads=threads, dtype=timing.dtype, error=text))
     own, *others = run(cases, device=timing.device, dtype=timing.dtype, min_time_s=timing.min_time_s)

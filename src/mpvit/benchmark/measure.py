@@ -15,7 +15,7 @@ from mpvit.benchmark.results import NetworkTime, Result
 from mpvit.benchmark.roofline import Ceilings, Timed, least_bytes, network_work
 from mpvit.benchmark.study import Study, batch_and_size
 from mpvit.config import ModelConfig
-from mpvit.errors import MpvitError
+from mpvit.errors import MpvitError, first_line
 from mpvit.extras import missing, remedy
 from mpvit.measurement import BUDGET, Measurement
 from mpvit.measurement.estimates import paired_ratio
@@ -193,8 +193,7 @@ def _refusing(study: Study, modes: Sequence[str], prepared: _Prepared) -> Iterat
     try:
         yield
     except (MpvitError, MemoryError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        text = memory_error_text(error) if out_of_memory(error) else reason
+        text = memory_error_text(error) if out_of_memory(error) else first_line(error)
         for mode in modes:
             prepared.cases.pop(mode, None)
             prepared.refused[mode] = _unmeasured(study, mode, error=text)

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mpvit.config import ModelConfig, config_from_dict
-from mpvit.errors import MpvitError, WeightsError
+from mpvit.errors import MpvitError, WeightsError, first_line
 from mpvit.export import SUFFIXES, Export, Opened, get_target
-from mpvit.export.program import one_line
 from mpvit.model.card import NO_CARD, Card, read_card
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def _described(path: Path, opened: Opened) -> EngineFile:
         dtype = str(json.loads(known["mpvit.export"])["dtype"])
         card = read_card(dict(known))
     except (ValueError, TypeError, KeyError, MpvitError) as error:
-        raise WeightsError(f"{path} carries metadata that cannot be read: {one_line(error)}") from None
+        raise WeightsError(f"{path} carries metadata that cannot be read: {first_line(error)}") from None
     signature = opened.signature
     if (config.in_channels, config.num_classes or config.stages[-1].dim) != (signature.in_channels, signature.num_classes):
         raise WeightsError(

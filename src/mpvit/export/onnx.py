@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpvit.errors import MpvitError, UsageError
+from mpvit.errors import MpvitError, UsageError, first_line
 from mpvit.export import Export, Opened, Target
-from mpvit.export.program import exported_program, one_line, quiet
+from mpvit.export.program import exported_program, quiet
 from mpvit.export.signature import INPUT, OUTPUT, signature_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def model_bytes(network: MPViT, asked: Export, metadata: Mapping[str, str], dtyp
         kind = "the fused network" if asked.fused else "the network"
         opened = f" with {' and '.join(asked.dynamic)} open" if asked.dynamic else ""
         raise MpvitError(
-            f"torch cannot write {kind}{opened} as ONNX: {one_line(error.__cause__ or error)}",
+            f"torch cannot write {kind}{opened} as ONNX: {first_line(error.__cause__ or error)}",
             hint="leave --dynamic away: the file is then for one batch and size" if asked.dynamic else "",
         ) from error
     assert made is not None  # noqa: S101 - without a file's name it returns the program
@@ -156,7 +156,7 @@ def open_bytes(files: Mapping[str, bytes], threads: int) -> Opened:
 
 def _said(error: Exception) -> str:
     """Return the reason without the number of its kind: "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : reason"."""
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", one_line(error))
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", first_line(error))
 
 
 def _lengths(shape: list[int | str | None]) -> list[int | None]:

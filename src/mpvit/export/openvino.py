@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpvit.errors import MpvitError, UsageError
+from mpvit.errors import MpvitError, UsageError, first_line
 from mpvit.export import Export, Opened, Target
 from mpvit.export.onnx import model_bytes
-from mpvit.export.program import one_line, quiet
+from mpvit.export.program import quiet
 from mpvit.export.signature import signature_of
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _digest(data: bytes) -> str:
 def _said(error: RuntimeError) -> str:
     """Return the reason among what OpenVINO says, whose first lines are its own places."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return one_line(RuntimeError(lines[-1] if lines else "no reason given"))
+    return first_line(RuntimeError(lines[-1] if lines else "no reason given"))
 
 
 def unreported(name: str) -> ModuleType:

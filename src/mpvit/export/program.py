@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from mpvit.errors import MpvitError
+from mpvit.errors import MpvitError, first_line
 from mpvit.model.program import as_program
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def exported_program(network: MPViT, asked: Export, dtype: torch.dtype = torch.f
     except Exception as error:  # the exporter raises anything
         opened = f" with {' and '.join(asked.dynamic)} open" if asked.dynamic else ""
         raise MpvitError(
-            f"torch cannot export the network{opened}: {one_line(error)}",
+            f"torch cannot export the network{opened}: {first_line(error)}",
             hint="leave --dynamic away: the file is then for one batch and size" if asked.dynamic else "",
         ) from error
     for node in program.graph.nodes:
@@ -85,13 +85,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def one_line(error: BaseException) -> str:
-    """Return the first line of what an engine says, without an end of its own."""
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return said if len(said) <= _LONGEST else said[:_LONGEST] + "…"
-
-
-_LONGEST = 200
-"""Signs of what is shown of it."""

@@ -9,9 +9,9 @@ import io
 import zipfile
 from typing import TYPE_CHECKING, Any
 
-from mpvit.errors import MpvitError, UsageError
+from mpvit.errors import MpvitError, UsageError, first_line
 from mpvit.export import Export, Opened, Target
-from mpvit.export.program import exported_program, one_line, quiet
+from mpvit.export.program import exported_program, quiet
 from mpvit.export.signature import Signature, signature_of
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ def open_bytes(files: Mapping[str, bytes], _: int) -> Opened:
         raise
     except Exception as error:  # noqa: BLE001 - on damaged bytes it raises anything
         hint = "is it damaged, or no file of torch.export.save?"
-        raise MpvitError(f"torch cannot open it: {one_line(error)}", hint=hint) from None
+        raise MpvitError(f"torch cannot open it: {first_line(error)}", hint=hint) from None
 
     def run(images: NDArray[Any]) -> NDArray[Any]:
         try:
             with torch.inference_mode():
                 logits: NDArray[Any] = network(torch.from_numpy(images)).numpy()
         except (RuntimeError, AssertionError) as error:  # its guards assert
-            raise MpvitError(f"torch failed: {one_line(error)}") from None
+            raise MpvitError(f"torch failed: {first_line(error)}") from None
         return logits
 
     return Opened(run, signature, metadata, f"torch {torch.__version__.partition('+')[0]}")

@@ -14,7 +14,7 @@ from math import ceil
 
 import torch
 
-from mpvit.errors import UsageError
+from mpvit.errors import UsageError, first_line
 from mpvit.measurement import BUDGET, FEW_SAMPLES, INTERRUPTED, OUT_OF_MEMORY, Measurement
 from mpvit.measurement.peak_memory import peak_bytes
 
@@ -118,8 +118,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def memory_error_text(error: BaseException) -> str:
     """Return what a result says of an ``out_of_memory`` error: one line."""
-    detail = str(error).strip().partition("\n")[0]
-    return f"{OUT_OF_MEMORY}: {detail}" if detail else OUT_OF_MEMORY
+    return f"{OUT_OF_MEMORY}: {first_line(error)}" if str(error).strip() else OUT_OF_MEMORY
 
 
 def in_turn(cases: int, round_number: int) -> list[int]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mpvit.config import ALTERNATIVES, ModelConfig, config_from_dict
-from mpvit.errors import MpvitError, UsageError, WeightsError
+from mpvit.errors import MpvitError, UsageError, WeightsError, file_reason, first_line
 from mpvit.files import write_atomically
 from mpvit.model.card import NO_CARD, Card, read_card
 from mpvit.model.network import MPViT
@@ -117,8 +117,7 @@ def _is_safetensors(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(9)[8:] == b"{"
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise WeightsError(f"cannot read weights {str(path)!r}: {reason}") from None
+        raise WeightsError(f"cannot read weights {str(path)!r}: {file_reason(error)}") from None
 
 
 def fill(model: Saved, weights: WeightsFile) -> None:
@@ -195,11 +194,11 @@ def _read_safetensors(path: Path) -> WeightsFile:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (safetensors.SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged: {_one_line(error)}", hint="copy or download the file again") from None
+        raise WeightsError(f"{path} is damaged: {first_line(error)}", hint="copy or download the file again") from None
     try:
         config = config_from_dict(json.loads(metadata["mpvit.config"])) if "mpvit.config" in metadata else None
     except (ValueError, TypeError, MpvitError) as error:
-        raise WeightsError(f"{path} carries a configuration that cannot be read: {_one_line(error)}") from None
+        raise WeightsError(f"{path} carries a configuration that cannot be read: {first_line(error)}") from None
     try:
         return WeightsFile(path, tensors, config, read_card(metadata))
     except WeightsError as error:
@@ -213,11 +212,11 @@ def _read_checkpoint(path: Path) -> WeightsFile:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} is no weights file, or holds more than tensors: {_one_line(error)}",
+            f"{path} is no weights file, or holds more than tensors: {first_line(error)}",
             hint="only tensors, containers and argparse.Namespace are unpickled; anything else could run code",
         ) from None
     except Exception as error:  # noqa: BLE001 - on damaged bytes an unpickler raises anything
-        raise WeightsError(f"{path} is damaged: {_one_line(error)}", hint="copy or download the file again") from None
+        raise WeightsError(f"{path} is damaged: {first_line(error)}", hint="copy or download the file again") from None
     tensors = content.get("model", content) if isinstance(content, Mapping) else content
     if not isinstance(tensors, Mapping) or not tensors:
         raise WeightsError(f"{path} holds no tensors under 'model'", hint="a checkpoint is {'model': {name: tensor}}")
@@ -277,7 +276,3 @@ def _first_difference(saved: ModelConfig, wanted: ModelConfig) -> str:
         for name in old
         if name not in ("stages", "drop_path") and old[name] != new[name]
     )
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from mpvit.config import FIRST_STAGE
-from mpvit.errors import MpvitError
+from mpvit.errors import MpvitError, first_line
 from mpvit.units import times
 
 if TYPE_CHECKING:
@@ -59,10 +59,9 @@ def show(model: MPViT, images: Tensor) -> Tensor:
     try:
         return model(images.to(next(model.parameters())))
     except (RuntimeError, MemoryError) as error:  # torch's own out-of-memory errors are RuntimeErrors
-        reason = str(error).strip().partition("\n")[0]
         size = times(tuple(images.shape[2:]))
         raise MpvitError(
-            f"the network failed on {len(images)} pictures of {size} pixels: {reason}",
+            f"the network failed on {len(images)} pictures of {size} pixels: {first_line(error)}",
             hint="a smaller size or batch needs less memory",
         ) from error
 

@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-from mpvit.errors import UsageError, WeightsError
+from mpvit.errors import UsageError, WeightsError, file_reason
 from mpvit.model.card import Card
 
 IMAGENET_CLASSES = 1000
@@ -20,7 +20,7 @@ def read_classes(path: Path, expected: int) -> tuple[str, ...]:
     try:
         text = path.read_text(encoding="utf-8-sig").rstrip()
     except (OSError, ValueError) as error:  # ValueError: not UTF-8
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        reason = file_reason(error)
         raise UsageError(f"cannot read class names {str(path)!r}: {reason}", hint="one name a line, in index order") from None
     names = tuple(line.strip() for line in text.split("\n")) if text else ()
     if len(names) != expected:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
-from mpvit.errors import ImageError, MpvitError, UsageError
+from mpvit.errors import ImageError, MpvitError, UsageError, file_reason
 from mpvit.model.card import Preprocessing
 
 _WHITE_LEVELS = (1, 255, 4095, 65535)
@@ -60,7 +60,7 @@ def require_one(paths: Sequence[Path]) -> None:
         try:
             path.stat()
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-            reasons.append(error.strerror if isinstance(error, OSError) else str(error))
+            reasons.append(file_reason(error))
         else:
             return
     others = f", nor can the other {len(paths) - 1}" if len(paths) > 1 else ""
@@ -237,5 +237,4 @@ def _reason(error: Exception, empty: Callable[[], bool]) -> str:
         return "the file is empty" if empty() else "it is no image, or of a format that Pillow does not read"
     if isinstance(error, MemoryError):
         return "it does not fit into memory"
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip().partition("\n")[0]
-    return reason or type(error).__name__
+    return file_reason(error)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mpvit.config import ModelConfig
 from mpvit.counting.isolation import fresh_model
-from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError
+from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError, first_line
 from mpvit.export import SUFFIXES
 from mpvit.export.engine import Engine
 from mpvit.model.card import NO_CARD, Card, Preprocessing
@@ -261,9 +261,8 @@ def _probabilities(model: MPViT | Engine, images: Sequence[NDArray[np.float32]])
 
 def failed(error: Exception, images: int, pixels: int) -> MpvitError:
     """Return the error of a network that fails on so many images of a width in pixels."""
-    reason = str(error).strip().partition("\n")[0]
     hint = "a smaller size or batch needs less memory"
-    return MpvitError(f"the network failed on {images} images of {pixels} pixels: {reason}", hint=hint)
+    return MpvitError(f"the network failed on {images} images of {pixels} pixels: {first_line(error)}", hint=hint)
 
 
 def _best(image: str, probabilities: Tensor, classes: Sequence[str], top: int) -> Prediction:

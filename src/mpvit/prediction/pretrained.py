@@ -12,7 +12,7 @@ from urllib.error import HTTPError, URLError
 import platformdirs
 
 from mpvit.counting.isolation import fresh_model
-from mpvit.errors import WeightsError
+from mpvit.errors import WeightsError, file_reason
 from mpvit.model.weights import load_weights
 from mpvit.variants import DEFAULT_VARIANT, SHIPPED, get_variant
 
@@ -85,6 +85,4 @@ def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:
 
 def _reason(error: Exception) -> str:
     cause = error.reason if isinstance(error, URLError) and not isinstance(error, HTTPError) else error
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    return str(cause).strip().partition("\n")[0] or type(cause).__name__
+    return file_reason(cause) if isinstance(cause, BaseException) else str(cause)

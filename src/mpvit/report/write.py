@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from mpvit.errors import MpvitError, UsageError
+from mpvit.errors import MpvitError, UsageError, file_reason
 from mpvit.files import write_atomically
 from mpvit.report.page import draw
 from mpvit.report.results import Report
@@ -27,7 +27,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = file_reason(error)
         raise MpvitError(f"cannot make the folder {str(folder)!r}: {reason}", hint="nothing was left half-written") from None
     for name, text in files.items():
         write_atomically(folder / name, text.encode())

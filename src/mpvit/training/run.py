@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import torch
 
-from mpvit.errors import MpvitError, UsageError
+from mpvit.errors import MpvitError, UsageError, first_line
 from mpvit.files import write_atomically
 from mpvit.model.card import Card, Trained
 from mpvit.model.weights import save_weights
@@ -112,8 +112,7 @@ class Run:
             history = [msgspec.convert(line, Epoch) for line in content.pop("history")]
             return State(**content, history=history)
         except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError, EOFError) as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise MpvitError(f"{path} is damaged: {reason}", hint=hint) from None
+            raise MpvitError(f"{path} is damaged: {first_line(error)}", hint=hint) from None
         except (pickle.UnpicklingError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
             raise MpvitError(f"{path} is damaged: {str(error).partition('.')[0]}", hint=hint) from None
 

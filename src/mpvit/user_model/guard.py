@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from mpvit.errors import MpvitError
+from mpvit.errors import MpvitError, first_line
 from mpvit.units import times
 
 if TYPE_CHECKING:
@@ -55,13 +55,10 @@ def eagerly() -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """Return the class and the first line of what an exception says."""
-    try:
-        first = str(error).strip().partition("\n")[0]
-    except Exception:  # noqa: BLE001 - an exception of the user's own may fail to say what it is
-        first = ""
+    first, name = first_line(error), type(error).__name__
     if found := re.search(r"HigherOrderOperator (\w+)", first):
         return f"it calls {found[1]}, which takes a function, and no counter can see into that"
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return name if first == name else f"{name}: {first}"
 
 
 def _place(trace: TracebackType | None) -> str:

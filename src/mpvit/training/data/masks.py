@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from PIL import Image
 
-from mpvit.errors import ImageError, UsageError
+from mpvit.errors import ImageError, UsageError, file_reason
 from mpvit.prediction.images import image_size, images_below, read_image, read_mask
 from mpvit.training.data import HELD_OUT, IMAGES, MASKS, PARTS, UNJUDGED, Data, Part, split
 
@@ -128,7 +128,7 @@ def _named(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        reason = file_reason(error)
         raise UsageError(f"cannot read {str(path)!r}: {reason}", hint="one name a line, in the order of the indices") from None
     names = [line.strip() for line in lines]
     _require_names(path, names)

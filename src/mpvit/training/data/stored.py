@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpvit.errors import ImageError, UsageError
+from mpvit.errors import ImageError, UsageError, first_line
 from mpvit.extras import require
 from mpvit.prediction.images import decode_image, read_image
 from mpvit.training.data import HELD_OUT, PARTS, STORED, Data, Part, require_classes, split
@@ -45,9 +45,8 @@ def read_stored(folder: Path) -> Data:
     try:
         found = datasets.load_from_disk(str(folder))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
         hint = "it is what save_to_disk of the library datasets writes"
-        raise UsageError(f"data {STORED}{folder}: cannot be read: {reason}", hint=hint) from None
+        raise UsageError(f"data {STORED}{folder}: cannot be read: {first_line(error)}", hint=hint) from None
     parts = dict(found) if isinstance(found, datasets.DatasetDict) else {"all": found}
     first = next(iter(parts.values()))
     column = next((name for name, kind in first.features.items() if isinstance(kind, datasets.Image)), None)
