@@ -190,10 +190,11 @@ def _network(
     terminal: Terminal, weights: Path | None, variant: str | None, cache: Path | None, device: str, *, random_init: bool
 ) -> "Network":
     """Return the network asked for, or the one that comes along."""
+    from mpvit.devices import parse_device
     from mpvit.prediction import inference
     from mpvit.prediction.pretrained import find_weights
 
-    place = inference.parse_device(device)
+    place = parse_device(device)
     if random_init:
         terminal.note(UNTRAINED)
         return inference.random_network(variant or DEFAULT, None, place)

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,16 +63,18 @@ def predict(
 
       mpvit predict street.jpg --weights segmenter/weights.safetensors --plot overlay.png --masks masks
     """
+    from mpvit.devices import parse_device
+    from mpvit.images import PUBLISHED_PREPROCESSING, list_images
     from mpvit.prediction import inference
     from mpvit.prediction.exported import EngineNetwork, open_network
-    from mpvit.prediction.images import PUBLISHED, image_paths, require_one
     from mpvit.prediction.pretrained import find_weights
 
     terminal: Terminal = ctx.obj
     check_format(form)
     options.check_plot(plot)
-    inference.InferenceConfig.of(PUBLISHED, size=size, crop=crop, top=top, batch=batch)  # what is asked for is checked first
-    place = inference.parse_device(device)
+    settings: dict[str, Any] = {"size": size, "crop": crop, "top": top, "batch": batch}
+    inference.InferenceConfig.of(PUBLISHED_PREPROCESSING, **settings)  # checks the options before any work
+    place = parse_device(device)
     if random_init and weights:
         raise UsageError(f"--random-init with --weights {weights}: must be one of them")
     segmenting = weights is not None and options.check_segmenter(
@@ -85,8 +87,8 @@ def predict(
                 f"{option} {asked}: must go with a segmenter's --weights, this network names whole images", hint=hint
             )
     logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with an image is said once, below
-    paths = image_paths(images)
-    require_one(paths)
+    paths = list_images(images)
+    inference.require_readable(paths)
     if segmenting and weights:
         from mpvit.prediction.segmentation import load_segmenter
 
@@ -100,7 +102,7 @@ def predict(
     else:
         file = weights or find_weights(variant, cache, terminal.track)
         network = open_network(file, variant, classes, place)
-    config = inference.InferenceConfig.of(network.preprocessing, size=size, crop=crop, top=top, batch=batch)
+    config = inference.InferenceConfig.of(network.preprocessing, **settings)
     answers = inference.predict(network.model, network.classes, paths, config)
     predictions = list(terminal.track(answers, "Looking", len(paths)))
     terminal.show(prediction_document(predictions, network.about), form, output)
@@ -146,8 +148,8 @@ def _draw(
 ) -> None:
     import numpy as np
 
+    from mpvit.images import read_image
     from mpvit.plots.segmentation import overlay_figure
-    from mpvit.prediction.images import read_image
 
     if not drawn:
         terminal.note(f"nothing to draw: {plot} is not written")

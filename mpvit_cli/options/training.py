@@ -58,7 +58,7 @@ def parse_training_device(device: str) -> None:
     if device not in {"cpu", "cuda"}:
         raise UsageError(f"--device {device!r}: must be cpu or cuda", hint="the launcher gives each process its own GPU")
     if device == "cuda":
-        from mpvit.prediction.inference import parse_device
+        from mpvit.devices import parse_device
 
         parse_device(device)
 

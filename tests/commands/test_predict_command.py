@@ -229,7 +229,7 @@ def test_wrong_usage_is_one_line(case: str, run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(b"Dear reader,\n", "it is no image"), (b"\xff", "it is no image"), (b"", "the file is empty")],
+    [(b"Dear reader,\n", "it is not an image"), (b"\xff", "it is not an image"), (b"", "the file is empty")],
     ids=["text", "one byte", "empty"],
 )
 def test_a_file_that_is_no_image_is_one_line(content: bytes, complaint: str, run: Run, tiny: tuple[object, ...]) -> None:

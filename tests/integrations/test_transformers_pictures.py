@@ -10,9 +10,9 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
+from mpvit.images import preprocess, read_image
 from mpvit.integrations.transformers import MPViTImageProcessor, from_weights
 from mpvit.model.card import Preprocessing
-from mpvit.prediction.images import preprocess, read_image
 from mpvit.prediction.pretrained import shipped_weights
 from mpvit.training.data import open_data
 

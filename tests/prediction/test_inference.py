@@ -20,7 +20,6 @@ from mpvit.prediction.inference import (
     Network,
     _probabilities,
     load_network,
-    parse_device,
     predict,
     random_network,
 )
@@ -106,7 +105,7 @@ def test_a_bad_image_stops_no_other_and_the_batch_changes_nothing(batch: int, mi
     found = list(predict(network.model, network.classes, mixed, replace(QUICK, batch=batch)))
     assert [prediction.image for prediction in found] == [str(path) for path in mixed]
     reasons = {i: prediction.error for i, prediction in enumerate(found) if prediction.error}
-    assert reasons == {1: "No such file or directory", 4: "it is no image, or of a format that Pillow does not read"}
+    assert reasons == {1: "No such file or directory", 4: "it is not an image, or its format is not one that Pillow reads"}
     for path, prediction in zip(mixed, found, strict=True):
         (alone,) = predict(network.model, network.classes, [path], QUICK)
         assert [c.index for c in prediction.classes] == [c.index for c in alone.classes]
@@ -188,16 +187,6 @@ def test_a_setting_that_breaks_its_rule_is_named(field: str, value: Any, rule: s
     with pytest.raises(UsageError, match=f"^{field} = {value}: must be {rule}") as caught:
         InferenceConfig(**{field: value})
     assert "the default is" in caught.value.hint
-
-
-@pytest.mark.parametrize("name", ["gpu", "", "cuda:9999", "cuda:x", "cpu:1", "meta", "cpu:-1", "mps:7"])
-def test_a_device_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match=f"^device '{name}': "):
-        parse_device(name)
-
-
-def test_the_cpu_is_a_device() -> None:
-    assert parse_device("cpu") == torch.device("cpu")
 
 
 def test_an_untrained_network_is_the_same_each_time_and_touches_no_random_state(network: Network) -> None:

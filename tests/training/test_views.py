@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pictures import paint
 from PIL import Image
 
+from mpvit.images import preprocess, read_image
 from mpvit.model.card import Preprocessing
-from mpvit.prediction.images import preprocess, read_image
 from mpvit.training.data import Data, open_data
 from mpvit.training.recipe import RECIPES, Recipe
 from mpvit.training.views import Changed, Order, Place, Plain, mixed

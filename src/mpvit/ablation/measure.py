@@ -15,13 +15,13 @@ from mpvit.benchmark.modes import forward
 from mpvit.benchmark.roofline import least_bytes
 from mpvit.cost import network
 from mpvit.counting import input_shape
+from mpvit.devices import parse_device
 from mpvit.errors import MpvitError, UsageError, first_line, unknown_name
 from mpvit.measurement import DTYPES, Measurement, require_seconds, require_threads
 from mpvit.measurement.estimates import paired_ratio
 from mpvit.measurement.machine import shortage
 from mpvit.measurement.timing import Case, cpu_threads, memory_error_text, out_of_memory, run
 from mpvit.model.network import MPViT
-from mpvit.prediction.inference import parse_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

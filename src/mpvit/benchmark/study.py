@@ -10,10 +10,10 @@ from mpvit.config import ModelConfig
 from mpvit.cost import network
 from mpvit.counting import input_shape
 from mpvit.dense import Task
+from mpvit.devices import parse_device
 from mpvit.errors import UsageError, unknown_name
 from mpvit.measurement import require_seconds, require_threads
 from mpvit.operations import Block, Shape
-from mpvit.prediction.inference import parse_device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,11 +16,11 @@ from mpvit.attention import Sizes, get_kind, grid_of
 from mpvit.compare_attention.costs import attention_cost
 from mpvit.compare_attention.numerics import draw, relative_error
 from mpvit.compare_attention.results import AttentionPoint
+from mpvit.devices import parse_device
 from mpvit.errors import CheckError, UsageError, unknown_name
 from mpvit.measurement import BUDGET, OUT_OF_MEMORY, Measurement, require_threads
 from mpvit.measurement.machine import free_bytes
 from mpvit.measurement.timing import cpu_threads, memory_error_text, out_of_memory, run
-from mpvit.prediction.inference import parse_device
 
 _CHECKED_TOKENS = 1024
 """Up to this N a kind is held against float64 before it is timed: beyond, full attention in float64 fills the memory."""

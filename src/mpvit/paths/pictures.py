@@ -9,7 +9,7 @@ import torch
 
 from mpvit.errors import ImageError, MpvitError, UsageError
 from mpvit.extras import require
-from mpvit.prediction.images import image_paths, preprocess, read_image
+from mpvit.images import list_images, preprocess, read_image
 from mpvit.prediction.inference import require_rgb
 from mpvit.training.data import DIGITS, Part, open_data
 
@@ -78,7 +78,7 @@ def find_pictures(
     require_rgb(network.model)
     require_size(how, len(network.model.config.stages))
     if files:
-        return named_pictures(image_paths(files)[:most], how)
+        return named_pictures(list_images(files)[:most], how)
     about = network.about
     if data is None and about.trained and (about.training is None or about.training.data != DIGITS):
         raise UsageError("no pictures are named", hint="--image FILE, or --data with a folder of class folders")

@@ -8,9 +8,9 @@ import torch
 from mpvit.errors import UsageError
 from mpvit.export import SUFFIXES
 from mpvit.export.engine import Engine, open_engine
+from mpvit.images import PUBLISHED_PREPROCESSING
 from mpvit.model.card import Preprocessing
 from mpvit.prediction.classes import class_names
-from mpvit.prediction.images import PUBLISHED
 from mpvit.prediction.inference import Network, config_of, label, load_network, name_of
 from mpvit.prediction.results import UNKNOWN, Classifier
 
@@ -53,7 +53,9 @@ def load_exported(path: Path, variant: str | None = None, classes: Path | None =
         name = name_of(config_of(file.config, variant, path))
         if file.config.num_classes == 0:
             raise UsageError("num_classes = 0: must be at least 1, this network only gives features")
-    how = file.card.preprocessing or (PUBLISHED if takes.height is None else replace(PUBLISHED, size=takes.height))
+    how = file.card.preprocessing or (
+        PUBLISHED_PREPROCESSING if takes.height is None else replace(PUBLISHED_PREPROCESSING, size=takes.height)
+    )
     about = Classifier(
         name, label(path), "cpu", torch.get_num_threads(), file.dtype, file.card.trained, engine=file.engine.engine
     )

@@ -1,7 +1,6 @@
 """What networks see in image files: a network ready to answer, and its answers."""
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -15,14 +14,14 @@ from torch import Tensor
 
 from mpvit.config import ModelConfig
 from mpvit.counting.isolation import fresh_model
-from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError, first_line
+from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError, file_reason, first_line
 from mpvit.export import SUFFIXES
 from mpvit.export.engine import Engine
+from mpvit.images import PUBLISHED_PREPROCESSING, preprocess, read_image
 from mpvit.model.card import NO_CARD, Card, Preprocessing
 from mpvit.model.network import MPViT
 from mpvit.model.weights import Saved, fill, read_weights, require_classifier
 from mpvit.prediction.classes import class_names
-from mpvit.prediction.images import PUBLISHED, preprocess, read_image
 from mpvit.prediction.results import Classifier, ClassScore, Prediction
 from mpvit.variants import DEFAULT_VARIANT, NETWORKS, get_config
 
@@ -131,7 +130,9 @@ def _network(
     model: MPViT, classes: tuple[str, ...], weights: Path | None, device: torch.device | None, card: Card | None = None
 ) -> Network:
     place = device or torch.device("cpu")
-    return Network(model.to(place), classes, (card and card.preprocessing) or PUBLISHED, about(model, weights, place, card))
+    return Network(
+        model.to(place), classes, (card and card.preprocessing) or PUBLISHED_PREPROCESSING, about(model, weights, place, card)
+    )
 
 
 def about(model: Saved, weights: Path | None, device: torch.device, card: Card | None = None) -> Classifier:
@@ -174,21 +175,18 @@ def config_of(own: ModelConfig | None, variant: str | None, path: Path) -> Model
     return own
 
 
-def parse_device(name: str) -> torch.device:
-    """Return the device called ``name``: cpu, cuda, cuda:1, mps; raise ``UsageError`` for one that is not there."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of drivers that it cannot use
-        there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in there:
-        raise UsageError(f"device {name!r}: must be cpu, cuda, cuda:INDEX or mps")
-    if (device.index or 0) >= there[device.type]:
-        found = ", ".join(f"{count} {kind}" for kind, count in there.items() if count)
-        raise UsageError(f"device {name!r}: torch finds no such device here, only {found}", hint="cpu always works")
-    return device
+def require_readable(paths: Sequence[Path]) -> None:
+    """Raise ``MpvitError`` that names the first of ``paths`` if none exists, so that no weights are loaded in vain."""
+    reasons = []
+    for path in paths:
+        try:
+            path.stat()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reasons.append(file_reason(error))
+        else:
+            return
+    others = f", nor can the other {len(paths) - 1}" if len(paths) > 1 else ""
+    raise MpvitError(f"cannot predict {str(paths[0])!r}: {reasons[0]}{others}", hint="name images, or folders of images")
 
 
 def predict(

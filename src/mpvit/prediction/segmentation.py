@@ -16,10 +16,10 @@ from mpvit.dense.layers import to_size
 from mpvit.dense.torch_network import DenseNetwork
 from mpvit.errors import ImageError, UsageError, WeightsError
 from mpvit.files import write_atomically
+from mpvit.images import preprocess_whole, read_image
 from mpvit.model.card import Preprocessing
 from mpvit.model.weights import WeightsFile, fill, read_weights
 from mpvit.prediction.classes import read_classes
-from mpvit.prediction.images import read_image, whole
 from mpvit.prediction.inference import about, failed, printable
 from mpvit.prediction.results import Classifier, ClassShare, Segmentation
 
@@ -83,7 +83,7 @@ def segment(segmenter: Segmenter, images: Sequence[Path], how: Preprocessing | N
     for path in images:
         try:
             image = read_image(path)
-            values = whole(image, how)
+            values = preprocess_whole(image, how)
         except ImageError as error:
             yield Segmentation(printable(path), error=error.reason)
             continue

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Sampler
 
 from mpvit.errors import ImageError, MpvitError
-from mpvit.prediction.images import centre, preprocess, whole
+from mpvit.images import center_crop, preprocess, preprocess_whole
 from mpvit.training import seed_of
 from mpvit.training.data import UNJUDGED
 
@@ -127,7 +127,7 @@ class Changed(Dataset[tuple[Tensor, int | Tensor]]):
         """Return the same of a mask, (1, 1, size, size), each pixel the nearest one; -1 where nothing is judged."""
         size = self.recipe.size
         if box is None:
-            cut = centre(mask, self.preprocessing.side, size, Resampling.NEAREST)
+            cut = center_crop(mask, self.preprocessing.side, size, Resampling.NEAREST)
         else:
             cut = mask.resize((size, size), Resampling.NEAREST, box=box)
         values = torch.from_numpy(np.asarray(cut, dtype=np.float32))[None, None]
@@ -199,7 +199,7 @@ class PlainMasked(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Return one; raise ``MpvitError`` where it cannot be read."""
-        picture = torch.from_numpy(whole(_read(self.part, index), self.preprocessing))
+        picture = torch.from_numpy(preprocess_whole(_read(self.part, index), self.preprocessing))
         mask = torch.from_numpy(np.asarray(_read_mask(self.part, index), dtype=np.int64))
         return picture, _targets(mask.masked_fill(mask == UNJUDGED, -1))
 

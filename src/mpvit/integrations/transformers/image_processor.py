@@ -9,8 +9,8 @@ from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling, SizeDict
 
+from mpvit.images import PUBLISHED_PREPROCESSING, center_crop
 from mpvit.model.card import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
-from mpvit.prediction.images import PUBLISHED, centre
 
 _CHANNELS = 3
 
@@ -18,12 +18,12 @@ _CHANNELS = 3
 class MPViTImageProcessor(PilBackend):
     """Short side to ``size["shortest_edge"]`` (bicubic), centre of ``crop_size``, 1/255, normalised.
 
-    Of an 8-bit RGB picture it gives the very numbers of ``mpvit.prediction.images.preprocess``: the centre alone is
+    Of an 8-bit RGB picture it gives the very numbers of ``mpvit.images.preprocess``: the centre alone is
     resized, by this project's code. With other steps, filters or kinds of pictures transformers' own code does each.
     """
 
-    size = {"shortest_edge": PUBLISHED.side}  # noqa: RUF012 - transformers copies it
-    crop_size = {"height": PUBLISHED.size, "width": PUBLISHED.size}  # noqa: RUF012 - likewise
+    size = {"shortest_edge": PUBLISHED_PREPROCESSING.side}  # noqa: RUF012 - transformers copies it
+    crop_size = {"height": PUBLISHED_PREPROCESSING.size, "width": PUBLISHED_PREPROCESSING.size}  # noqa: RUF012 - likewise
     resample = PILImageResampling.BICUBIC
     image_mean = IMAGENET_MEAN
     image_std = IMAGENET_STD
@@ -71,4 +71,4 @@ def _is_rgb(image: NDArray[Any]) -> bool:
 def _centre(image: NDArray[np.uint8], side: int, size: int) -> NDArray[np.uint8]:
     """Map (3, h, w) -> (3, size, size)."""
     picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-    return np.asarray(centre(picture, side, size)).transpose(2, 0, 1)
+    return np.asarray(center_crop(picture, side, size)).transpose(2, 0, 1)

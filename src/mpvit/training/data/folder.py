@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.errors import UsageError
-from mpvit.prediction.images import image_paths, read_image
+from mpvit.images import images_in, read_image
 from mpvit.training.data import HELD_OUT, IMAGES, MASKS, PARTS, SEGMENTER, Data, Part, require_classes, split
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _class_folders(folder: Path) -> tuple[list[Path], list[int], tuple[str, ...]
     targets: list[int] = []
     for target, entry in enumerate(entries):
         try:
-            found = image_paths([entry])
+            found = images_in(entry)
         except UsageError as error:
             raise UsageError(f"class {entry.name!r} of {str(folder)!r} holds no pictures", hint=error.hint) from None
         paths += found

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mpvit.errors import ImageError, UsageError, file_reason
-from mpvit.prediction.images import image_size, images_below, read_image, read_mask
+from mpvit.images import image_size, images_in, read_image, read_mask
 from mpvit.training.data import HELD_OUT, IMAGES, MASKS, PARTS, UNJUDGED, Data, Part, split
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _paired(folder: Path, part: str) -> list[tuple[Path, Path]]:
     images, masks = folder / IMAGES / part, folder / MASKS / part
     if not masks.is_dir():
         raise UsageError(f"data {str(folder)!r}: has {IMAGES}/{part} and no {MASKS}/{part}", hint=_LAYOUT)
-    found = images_below(images)
+    found = images_in(images)
     wanted = [masks / path.relative_to(images).with_suffix(".png") for path in found]
     there = {path for path in masks.rglob("*.png") if not path.name.startswith(".")}
     missing = [path for path, mask in zip(found, wanted, strict=True) if mask not in there]

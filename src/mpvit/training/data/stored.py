@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpvit.errors import ImageError, UsageError, first_line
 from mpvit.extras import require
-from mpvit.prediction.images import decode_image, read_image
+from mpvit.images import decode_image, read_image
 from mpvit.training.data import HELD_OUT, PARTS, STORED, Data, Part, require_classes, split
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpvit.errors import ImageError, UsageError
+from mpvit.images import list_images, preprocess, read_image
 from mpvit.model.card import Preprocessing
-from mpvit.prediction.images import image_paths, preprocess, read_image
 
 PHOTO = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
 RAMP = np.array([[0, 64, 128], [191, 254, 255]], np.uint8)
@@ -132,8 +132,8 @@ def png(folder: Path) -> Path:
 
 
 UNREADABLE: dict[str, tuple[Callable[[Path], bytes], str]] = {
-    "text": (lambda _: b"Dear reader,\n", "it is no image, or of a format that Pillow does not read"),
-    "one byte": (lambda _: b"\x89", "it is no image, or of a format that Pillow does not read"),
+    "text": (lambda _: b"Dear reader,\n", "it is not an image, or its format is not one that Pillow reads"),
+    "one byte": (lambda _: b"\x89", "it is not an image, or its format is not one that Pillow reads"),
     "empty": (lambda _: b"", "the file is empty"),
     "truncated jpeg": (lambda _: cut(PHOTO, 0.5), "image file is truncated"),
     "truncated png": (lambda folder: cut(png(folder), 0.5), "image file is truncated"),
@@ -236,10 +236,10 @@ def test_folders_give_their_images_sorted(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     single, missing = tmp_path / "notes.txt", tmp_path / "missing.jpg"
-    assert image_paths([single, tmp_path, missing]) == [single, *(tmp_path / name for name in images), missing]
+    assert list_images([single, tmp_path, missing]) == [single, *(tmp_path / name for name in images), missing]
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="holds no images"):
-        image_paths([tmp_path])
+        list_images([tmp_path])
