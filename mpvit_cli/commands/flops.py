@@ -1,14 +1,17 @@
 """``mpvit flops``: what networks cost."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from mpvit.counting import COUNTERS, check, count_parts, dense, require_cut, require_published, try_count
+from mpvit.counting import COUNTERS, CUTS, TASK_CUTS, count_parts, is_installed, try_count
+from mpvit.counting.analytic import PART
+from mpvit.counting.published import check, find, published_tasks, require_published
 from mpvit.counting.results import TOTAL
+from mpvit.errors import UsageError, unknown_name
 from mpvit.operations.conventions import CONVENTIONS
-from mpvit.tables import Document
 from mpvit.tables.counts import count_document, parts_document
 from mpvit.tables.dense import check_document, task_document
 from mpvit_cli import options, tasks
@@ -19,7 +22,7 @@ Counters = Annotated[
     typer.Option(
         "--counter",
         metavar="NAME|all",
-        help=f"Who counts: {', '.join(COUNTERS)} or all; repeatable. (default: analytic)",
+        help=f"Who counts: {', '.join(COUNTERS)}, or all of them; repeatable. (default: analytic)",
         autocompletion=options.complete([options.ALL, *COUNTERS]),
         show_default=False,
     ),
@@ -36,9 +39,9 @@ Convention = Annotated[
 By = Annotated[
     str,
     typer.Option(
-        metavar="|".join(dense.CUTS),
+        metavar="|".join(TASK_CUTS),
         help="Show parts; part is the backbone and each part of --task.",
-        autocompletion=options.complete(dense.CUTS),
+        autocompletion=options.complete(TASK_CUTS),
     ),
 ]
 Check = Annotated[bool, typer.Option("--check", help="Exit with 3 if a count differs from the published one.")]
@@ -75,54 +78,43 @@ def flops(
     """
     terminal: Terminal = ctx.obj
     check_format(form)
-    wanted = tasks.parse_tasks(task, {"classes": classes, "proposals": proposals, "detections": detections})
-    networks, pixels = options.parse_models(variant, config, attention), options.parse_size(size)
+    numbers = {"classes": classes, "proposals": proposals, "detections": detections}
+    networks = tasks.parse_networks(ctx, options.parse_models(variant, config, attention), size, task, numbers)
     counters = options.parse_names(counter, COUNTERS, ["analytic"])
-    if wanted:
-        dense.require_closed_form(by, counters)
-        own_size = pixels if options.chosen(ctx, "size") else None
-        if check_published:
-            dense.require_published(own_size, batch, convention)
-        subjects = (dense.published if check_published else dense.subjects)(wanted, networks)
-        document, tasked = _count_tasks(subjects, own_size, batch, convention, by, checked=check_published)
-        terminal.show(document, form, output)
-        if check_published:
-            dense.check(tasked)
-        return
-    if by == dense.PART:
-        raise tasks.without_task(f"--by {by}")
-    require_cut(by, counters)
-    pairs = [(name, tool) for name in networks for tool in counters]
+    _check_cut(by, counters, of_task=bool(task))
+    printed = published_tasks(networks, batch, convention) if task and check_published else {}
+    pairs = [(network, name) for network in printed or networks for name in counters]
     counts = []
-    for name, tool in pairs if counters == ["analytic"] else terminal.track(pairs, "Counting", len(pairs)):
-        rule = convention if tool == "analytic" or len(counters) == 1 else None
-        counts.append(try_count(networks[name], pixels, batch=batch, counter=tool, convention=rule, name=name))
-    if by == TOTAL:
-        document = count_document(counts)
-    else:
-        rule = counts[0].convention
-        parts = [count_parts(networks[c.model], pixels, by=by, batch=batch, convention=rule, name=c.model) for c in counts]
+    for network, name in pairs if counters == ["analytic"] else terminal.track(pairs, "Counting", len(pairs)):
+        rule = convention if name == "analytic" or len(counters) == 1 else None
+        count = try_count(network, batch, counter=name, convention=rule)
+        counts.append(replace(count, printed=printed.get(network)))
+    if by != TOTAL:
+        parts = [count_parts(network, by, batch, convention=convention) for network, _ in pairs]
         document = parts_document(list(zip(counts, parts, strict=True)), by)
-    if check_published:
+    elif printed:
+        document = check_document(counts, find(counts))
+    else:
+        document = task_document(counts) if task else count_document(counts)
+    if check_published and not printed:
         require_published(counts)
     terminal.show(document, form, output)
     if check_published:
         check(counts)
-    if any(count.error for count in counts):
+    named = options.parse_names(counter, [], [])
+    if any(count.error and (count.counter in named or is_installed(count.counter)) for count in counts):
         raise typer.Exit(1)
 
 
-def _count_tasks(
-    subjects: Sequence[dense.Subject],
-    size: tuple[int, int] | None,
-    batch: int,
-    convention: str | None,
-    by: str,
-    *,
-    checked: bool,
-) -> tuple[Document, list[dense.TaskCount]]:
-    totals = [dense.count(each, size, batch=batch, convention=convention) for each in subjects]
-    if by == TOTAL:
-        return (check_document(totals, dense.find(subjects)) if checked else task_document(totals)), totals
-    parts = [dense.count_parts(each, size, by=by, batch=batch, convention=convention) for each in subjects]
-    return parts_document(list(zip(totals, parts, strict=True)), by), totals
+def _check_cut(by: str, counters: Sequence[str], *, of_task: bool) -> None:
+    if by == PART and not of_task:
+        raise tasks.without_task(f"--by {by}")
+    if by not in TASK_CUTS:
+        raise unknown_name("part", by, TASK_CUTS if of_task else CUTS)
+    if list(counters) != ["analytic"] and (of_task or by != TOTAL):
+        option = "--task" if of_task else f"--by {by}"
+        reason = "counts tasks" if of_task else "has parts that add up"
+        raise UsageError(
+            f"{option} with --counter {','.join(counters)}: only the analytic counter {reason}",
+            hint="leave --counter out" if of_task else "leave --counter out, or take --by total",
+        )

@@ -7,8 +7,8 @@ import typer
 from mpvit.errors import UsageError, unknown_name
 from mpvit.network import NamedNetwork
 from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu, require_explained, run_tool
-from mpvit.reconcile.tools import TOOLS, get_tool
 from mpvit.tables.reconcile import reconcile_document
+from mpvit.tools import TOOLS, get_tool
 from mpvit.trace.closed_form import LAYOUTS, trace_config
 from mpvit_cli import options, tasks, user_model
 from mpvit_cli.output import Terminal, check_format
@@ -133,13 +133,13 @@ def _network(network: NamedNetwork, batch: int, layout: str) -> _Network:
     def make() -> "tuple[nn.Module, Sequence[Tensor]]":
         import torch
 
-        from mpvit.counting.isolation import fresh_model
+        from mpvit.dense.torch_network import empty_network
         from mpvit.model.published_layout import PublishedLayout
 
         inputs = [torch.empty(shape, device="meta") for shape in network.input_shapes(batch)]
         if layout == "published":
-            return PublishedLayout(fresh_model(config, "meta")), inputs
-        return fresh_model(config, "meta", task), inputs
+            return PublishedLayout(empty_network(config, "meta")), inputs
+        return empty_network(config, "meta", task), inputs
 
     return _Network(network.name, trace_config(config, batch, *network.size, layout=layout, task=task), make, task)
 

@@ -8,8 +8,9 @@ from chosen import chosen
 from commandline import call
 
 from mpvit import VARIANTS
-from mpvit.counting import dense
+from mpvit.counting import count_network
 from mpvit.dense import TASKS, get_tasks, network
+from mpvit.network import NamedNetwork
 from mpvit.operations.conventions import tally
 
 FEW = ("--proposals", "6", "--detections", "3")
@@ -126,7 +127,7 @@ def test_bench_times_the_built_network(backward: bool) -> None:  # noqa: FBT001
     assert row["batch"] == (2 if backward else 1)
     assert row["latency_s"] > 0
     (task,) = get_tasks(["mask-rcnn"], classes=4, proposals=6, detections=3)
-    forward = dense.count(dense.Subject(task, "tiny", VARIANTS["tiny"].config), (32, 32), convention="exact").macs
+    forward = count_network(NamedNetwork("tiny", VARIANTS["tiny"].config, (32, 32), task), convention="exact").macs
     assert row["macs"] == forward if not backward else row["macs"] > 2 * 2 * (forward or 0)
 
 

@@ -2,13 +2,15 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from commandline import call, run, run_on_terminal
 
 from mpvit.errors import MpvitError
-from mpvit.reconcile.rules.thop import RULE
+from mpvit.tools import ToolCount, get_tool
+from mpvit.tools.thop import TOOL
 
 USER_MODULE = """
 import sys
@@ -94,7 +96,7 @@ def test_a_network_that_cannot_be_copied_is_explained() -> None:
 
 def test_what_a_rule_does_not_explain_is_exit_code_3(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule without its terms leaves all by which the tool differs."""
-    monkeypatch.setattr("mpvit.reconcile.rules.thop.RULE", RULE._replace(macs=lambda _: ()))
+    monkeypatch.setattr("mpvit.tools.thop.TOOL", replace(TOOL, rule=lambda _: ()))
     outcome = call("reconcile", "--model", "their_models:Recurrent", "--input", "2x5x3", "--live", "--tool", "thop")
     assert outcome.code == 3
     assert "MACs of thop are not explained" in outcome.err
@@ -146,10 +148,10 @@ def test_bad_input_gets_one_line(arguments: list[str], code: int, complaint: str
 
 
 def test_a_tool_that_fails_is_a_row_unless_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: object) -> None:
-        raise MpvitError("torch failed: not today")
+    def failing(*_: object) -> ToolCount:
+        raise MpvitError("not today")
 
-    monkeypatch.setattr("mpvit.counting.torch_dispatch.run", failing)
+    monkeypatch.setattr("mpvit.tools.torch_flop_counter.TOOL", replace(get_tool("torch"), run=failing))
     words = ("reconcile", "--model", "their_models:Plain", "--input", "2x3", "--live", "--format", "json")
     every, named = call(*words), call(*words, "--tool", "torch")
     assert (every.code, named.code) == (0, 1)
@@ -157,10 +159,10 @@ def test_a_tool_that_fails_is_a_row_unless_it_was_asked_for(monkeypatch: pytest.
 
 
 def test_an_interrupted_run_keeps_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object) -> ToolCount:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mpvit.counting.fvcore.run", interrupted)
+    monkeypatch.setattr("mpvit.tools.fvcore.TOOL", replace(get_tool("fvcore"), run=interrupted))
     outcome = call("reconcile", "--variant", "tiny", "--size", "32", "--live", "--tool", "torch,fvcore", "--format", "json")
     found = rows(outcome.out)
     assert outcome.code == 130

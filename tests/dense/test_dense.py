@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpvit import VARIANTS, ModelConfig
-from mpvit.counting.isolation import isolated
 from mpvit.dense import TASKS, Task, build, cut, get_tasks, network
 from mpvit.dense.published import CONVENTION, PUBLISHED, PublishedTask
 from mpvit.errors import UsageError
 from mpvit.operations import Cost, walk
 from mpvit.operations.conventions import CONVENTIONS, tally
+from mpvit.user_model.isolation import isolated
 
 LEAVES = {nn.Conv2d: "conv", nn.ConvTranspose2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm"}
 LEAVES |= {nn.GroupNorm: "group_norm"}

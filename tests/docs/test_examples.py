@@ -26,7 +26,7 @@ PAGES = [README, *DOCS]
 unreported("openvino")  # before a page imports it, which would tell Intel
 
 LONG = re.compile(
-    r"--counter all|--live|mpvit report|mpvit train digits|--weights run/|--train digits|"
+    r"--counter analytic,torch|--live|mpvit report|mpvit train digits|--weights run/|--train digits|"
     r"mpvit export --variant tiny|small\.onnx"
 )
 """Commands of more than some seconds, which only `make slow` runs."""

@@ -16,20 +16,17 @@ from strategies import configs, shapes
 from torch import Tensor, nn
 
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
-from mpvit.counting.isolation import fresh_model
-from mpvit.counting.results import Counted
 from mpvit.dense import TASKS, input_shapes
+from mpvit.dense.torch_network import empty_network
 from mpvit.errors import CheckError, UsageError
 from mpvit.model.published_layout import PublishedLayout
-from mpvit.reconcile import Term
-from mpvit.reconcile import explain as study
 from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu, require_explained, run_tool
-from mpvit.reconcile.tools import TOOLS, get_rule, installed_version
+from mpvit.tools import TOOLS, Term, Tool, ToolCount, get_tool
 from mpvit.trace import Trace
 from mpvit.trace.closed_form import LAYOUTS, trace_config
 from mpvit.trace.live import trace_module
 
-INSTALLED = [name for name, tool in TOOLS.items() if installed_version(tool)]
+INSTALLED = [name for name in TOOLS if get_tool(name).installed_version]
 
 PUBLISHED = {  # measured with the published network at 224x224, batch 1: MACs of tiny and xsmall
     "torch": (1_635_527_496, 2_950_215_936),
@@ -60,7 +57,7 @@ NO_VARIANTS = {
 
 
 def arranged(config: ModelConfig, layout: str) -> nn.Module:
-    model = fresh_model(config, "meta")
+    model = empty_network(config, "meta")
     return PublishedLayout(model) if layout == "published" else model
 
 
@@ -188,7 +185,7 @@ def test_tools_agree_on_a_module_that_runs_at_several_sizes() -> None:
 def test_tools_agree_on_detectors_and_segmenters(name: str, config: ModelConfig, size: tuple[int, int]) -> None:
     task = task_of(name, classes=7)
     trace = trace_config(config, 2, *size, task=task)
-    model = fresh_model(config, "meta", task)
+    model = empty_network(config, "meta", task)
     given_to = [torch.empty(shape, device="meta") for shape in input_shapes(config, task, 2, *size)]
     assert_explained([run_tool(explain(trace, name, tool, task), model, given_to) for tool in INSTALLED])
 
@@ -333,7 +330,7 @@ def test_a_tool_leaves_no_trace(name: str, tool: str, capfd: pytest.CaptureFixtu
         elsewhere = make().eval()
     on_meta = run_tool(explained, elsewhere, [torch.empty(shape, device="meta")]).live
     assert first == again == on_meta
-    assert isinstance(first, Counted)
+    assert isinstance(first, ToolCount)
     assert state(model) == before
     assert capfd.readouterr() == ("", "")
     assert torch.equal(model(*images), output)
@@ -362,7 +359,7 @@ def test_a_tool_that_fails_leaves_no_trace_either() -> None:
 
 
 def test_another_version_is_said_and_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "installed_version", lambda _: "9.9")
+    monkeypatch.setattr(Tool, "installed_version", "9.9")
     explained = explain(trace_config(STAGED, 1, 32, 32), "network", "thop")
     found = run_tool(explained, arranged(STAGED, "project"), [torch.empty(1, 3, 32, 32, device="meta")])
     assert found.error == "rule made for 0.1.1-2209072238, found 9.9"
@@ -380,10 +377,10 @@ STAGED = ModelConfig((STAGE,))
 
 
 def test_an_unexplained_count_is_named() -> None:
-    explained = replace(explain(trace_config(STAGED, 1, 32, 32), "network", "thop"), live=Counted(1, 2))
+    explained = replace(explain(trace_config(STAGED, 1, 32, 32), "network", "thop"), live=ToolCount(macs=1, params=2))
     with pytest.raises(CheckError, match="MACs of thop are not explained"):
         require_explained([explained])
-    right = Counted(explained.tool_macs, 2)
+    right = ToolCount(macs=explained.tool_macs, params=2)
     with pytest.raises(CheckError, match="parameters of thop are not explained"):
         require_explained([replace(explained, live=right)])
 
@@ -393,12 +390,12 @@ NESTED = nn.Sequential(nn.Linear(6, 8), nn.TransformerEncoderLayer(8, 2, 16, bat
 
 @pytest.mark.parametrize("tool", INSTALLED)
 def test_the_module_is_named_in_which_a_rule_is_wrong(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rule, images = get_rule(TOOLS[tool]), [torch.zeros(2, 5, 6)]
+    right, images = get_tool(tool), [torch.zeros(2, 5, 6)]
 
     def wrong(trace: Trace) -> list[Term]:
-        return [*rule.macs(trace), *(Term("wrong", 7, "") for call in trace.calls if call.module == "1.linear2")]
+        return [*right.rule(trace), *(Term("wrong", 7, "") for call in trace.calls if call.module == "1.linear2")]
 
-    monkeypatch.setattr(TOOLS[tool].rule.replace(":", "."), rule._replace(macs=wrong))
+    monkeypatch.setattr(TOOLS[tool].replace(":", "."), replace(right, rule=wrong))
     trace = traced(NESTED, images)
     found = run_tool(explain(trace, "network", tool), NESTED, images)
     with pytest.raises(CheckError, match=r"-7 MACs of [\w-]+ are not explained: in 1\.linear2 \(-7\)$") as raised:

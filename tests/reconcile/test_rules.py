@@ -8,7 +8,7 @@ from zoo.modules import MODULES
 
 from mpvit import VARIANTS
 from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu
-from mpvit.reconcile.tools import TOOLS
+from mpvit.tools import TOOLS
 from mpvit.trace.closed_form import trace_config
 from mpvit.trace.user_model import traced
 from mpvit.user_model import UserModel

@@ -7,12 +7,12 @@ import pytest
 from zoo.modules import MODULES
 
 from mpvit.reconcile.explain import explain, read_on_the_cpu, run_tool
-from mpvit.reconcile.tools import TOOLS, installed_version
+from mpvit.tools import TOOLS, get_tool
 from mpvit.trace.user_model import traced
 from mpvit.user_model import UserModel
 from mpvit.user_model.inputs import parse_input
 
-INSTALLED = [name for name, tool in TOOLS.items() if installed_version(tool)]
+INSTALLED = [name for name in TOOLS if get_tool(name).installed_version]
 
 RECORDED = json.loads((Path(__file__).parents[1] / "data" / "not_installed.json").read_text())
 """Multiply-adds and parameters by module, printed by each tool in an environment of its own (docs/reconcile_live_checks.md)."""

@@ -9,13 +9,13 @@ from zoo.sequences import SEQUENCES
 
 from mpvit.reconcile.differing import differing
 from mpvit.reconcile.explain import explain, read_on_the_cpu, run_tool
-from mpvit.reconcile.tools import TOOLS, installed_version
+from mpvit.tools import TOOLS, get_tool
 from mpvit.trace.live import trace_module
 from mpvit.trace.user_model import traced
 from mpvit.user_model import load_model
 from mpvit.user_model.inputs import parse_inputs
 
-INSTALLED = [name for name, tool in TOOLS.items() if installed_version(tool)]
+INSTALLED = [name for name in TOOLS if get_tool(name).installed_version]
 
 SAMPLE = ("vit", "efficientnet", "siglip", "RobertaModel")
 

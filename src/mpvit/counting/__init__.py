@@ -1,39 +1,33 @@
-"""Counters of parameters, multiply-adds and activations: one adapter a tool, all with the same result."""
+"""Counts of parameters, multiply-adds and activations of this project's networks, in closed form or by a tool that runs."""
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import replace
-from typing import NamedTuple
+from math import prod
+from typing import Any
 
 from mpvit.config import ModelConfig
 from mpvit.cost import require_lengths
 from mpvit.counting import analytic
+from mpvit.counting.published import published_count
 from mpvit.counting.results import TOTAL, Count
-from mpvit.errors import CheckError, MpvitError, UsageError, unknown_name
-from mpvit.operations import Cost, Shape
+from mpvit.dense.published import CONVENTION
+from mpvit.errors import MpvitError, UsageError, unknown_name
+from mpvit.measurement.machine import free_bytes
+from mpvit.network import NamedNetwork
+from mpvit.operations import walk
 from mpvit.operations.conventions import CONVENTIONS
-from mpvit.registry import resolve
-from mpvit.variants import VARIANTS, get_config
+from mpvit.tools import TOOLS, Tool, get_tool
+from mpvit.units import ITEM_BYTES
+from mpvit.variants import get_config
 
-
-class Counter(NamedTuple):
-    """A counter: the convention that it counts by, and its adapter, which takes (name, config, input shape, convention)."""
-
-    convention: str
-    adapter: str
-
-
-COUNTERS = {
-    "analytic": Counter("fvcore", "mpvit.counting.analytic:count"),
-    "torch": Counter("matmul", "mpvit.counting.torch_dispatch:count"),
-    "fvcore": Counter("fvcore", "mpvit.counting.fvcore:count"),
-    "thop": Counter("thop", "mpvit.counting.thop:count"),
-}
+COUNTERS = ("analytic", *TOOLS)
+"""Who can count: the closed form, and every tool."""
 
 CUTS = (TOTAL, *analytic.PARTS)
-"""The ways to show a network: whole, or cut into parts that sum to it."""
+"""The ways to show a classifier: whole, or cut into parts that sum to it."""
 
-PUBLISHED_INPUT: Shape = (1, 3, 224, 224)
-"""The input that the published counts are for."""
+TASK_CUTS = (TOTAL, analytic.PART, *analytic.PARTS)
+"""The ways to show a detector or segmenter."""
 
 
 def count(
@@ -47,111 +41,106 @@ def count(
 ) -> Count:
     """Count one forward pass of ``model``, a variant's name or a configuration, in evaluation mode.
 
-    ``size`` is the image's side or (height, width) in pixels. ``convention`` is the counter's own unless given, and only
-    the analytic counter has a choice (``fvcore``, ``exact``, ``matmul``). ``name`` labels the result.
-    Raises ``UsageError`` for wrong arguments and ``MpvitError`` where a tool fails; leaves no trace on the random state.
+    ``size`` is the image's side or (height, width) in pixels. ``counter`` is one of ``COUNTERS``. ``convention`` is the
+    counter's own unless given; only the analytic counter has a choice (``fvcore``, ``exact``, ``matmul``). ``name`` labels
+    the result. Raises ``UsageError`` for wrong arguments and ``MpvitError`` if a tool fails.
     """
     config = get_config(model) if isinstance(model, str) else model
     label = name or (model if isinstance(model, str) else "model")
-    shape = input_shape(config, size, batch)
-    rule = check_convention(counter, convention)
-    counted: Count = resolve(COUNTERS[counter].adapter)(label, config, shape, rule)
-    expected = None
-    if counter != "analytic" and rule in CONVENTIONS:
-        expected = count(config, size, batch=batch, convention=rule).macs
-    return replace(counted, published=published_count(config, shape), closed_form_macs=expected)
+    network = NamedNetwork(label, config, (size, size) if isinstance(size, int) else size)
+    return count_network(network, batch, counter=counter, convention=convention)
 
 
-def count_parts(
-    model: str | ModelConfig,
-    size: int | tuple[int, int] = 224,
-    *,
-    by: str,
-    batch: int = 1,
-    convention: str = "fvcore",
-    name: str | None = None,
-) -> list[Count]:
-    """Count, in closed form, each part of the network: by ``stage``, ``path``, ``kind`` or ``layer``.
+def count_network(network: NamedNetwork, batch: int = 1, *, counter: str = "analytic", convention: str | None = None) -> Count:
+    """Count one forward pass of ``network`` as ``count`` does; the default convention of a task is ``published-dense``."""
+    rule = check_convention(counter, convention, network)
+    require_lengths(batch, *network.size)
+    if counter == "analytic":
+        counted, expected = analytic.count(network, batch, rule), None
+    else:
+        counted = _count_by_tool(network, batch, get_tool(counter), rule)
+        expected = analytic.count(network, batch, rule).macs if rule in CONVENTIONS else None
+    published = None if network.task else published_count(network.config, counted.input_shape)
+    return replace(counted, published=published, closed_form_macs=expected)
 
-    The parts sum to the total in every figure. Other arguments and errors are those of ``count``.
+
+def count_parts(network: NamedNetwork, by: str, batch: int = 1, *, convention: str | None = None) -> list[Count]:
+    """Count, in closed form, each part of a network: by ``stage``, ``path``, ``kind`` or ``layer``, or ``part`` of a task.
+
+    The parts sum to the total in every figure. Other arguments and errors are those of ``count_network``.
     """
-    config = get_config(model) if isinstance(model, str) else model
-    label = name or (model if isinstance(model, str) else "model")
-    rule = check_convention("analytic", convention)
-    return analytic.count_parts(label, config, input_shape(config, size, batch), rule, by)
+    return analytic.count_parts(network, batch, check_convention("analytic", convention, network), by)
 
 
-def try_count(
-    model: ModelConfig, size: tuple[int, int], *, batch: int, counter: str, convention: str | None, name: str
-) -> Count:
-    """Do as ``count``, but return a failed tool as a count whose ``error`` says why; arguments are still checked."""
+def try_count(network: NamedNetwork, batch: int = 1, *, counter: str, convention: str | None) -> Count:
+    """Count as ``count_network``, but return a failure of the tool as a count with an ``error``."""
     try:
-        return count(model, size, batch=batch, counter=counter, convention=convention, name=name)
+        return count_network(network, batch, counter=counter, convention=convention)
     except UsageError:
         raise
     except MpvitError as error:
-        return Count(
-            model=name,
-            input_shape=input_shape(model, size, batch),
-            counter=counter,
-            convention=check_convention(counter, convention),
-            params=None,
-            macs=None,
-            activations=None,
-            error=str(error),
-        )
+        rule = check_convention(counter, convention, network)
+        return _count(network, batch, counter, rule, params=None, macs=None, activations=None, error=str(error))
 
 
-def check(counts: Sequence[Count]) -> None:
-    """Hold counts against the published figures and, for live counters, the closed form.
+def _count_by_tool(network: NamedNetwork, batch: int, tool: Tool, convention: str) -> Count:
+    if not is_installed(tool.name):
+        raise MpvitError(f"{tool.name} is not installed", hint=f"pip install {tool.distribution}")
+    operations = [operation for _, _, operation in walk(network.tree(batch))]
+    shapes = network.input_shapes(batch)
+    if tool.keeps_outputs:
+        elements = sum(operation.calls * prod(operation.output_shape) for operation in operations)
+        needed, free = ITEM_BYTES["float32"] * elements, free_bytes()
+        if needed > free:
+            room = f"its trace of {shapes[0]} holds about {needed / 1e9:.0f} GB, {free / 1e9:.0f} GB are free"
+            raise MpvitError(f"{tool.name} failed: {room}", hint="the analytic counter needs no memory and no other tool")
+    import torch
 
-    Raises ``CheckError`` naming the first that differs.
-    """
-    for counted in counts:
-        if counted.agrees is False:
-            raise CheckError(
-                f"{counted.model}: {counted.counter} counts {counted.params} parameters, {counted.macs} MACs and "
-                f"{counted.activations} activations, published are {counted.published}"
-            )
-        if counted.agrees_with_closed_form is False:
-            raise CheckError(
-                f"{counted.model}: {counted.counter} counts {counted.macs} MACs, the closed form {counted.closed_form_macs}"
-            )
+    from mpvit.dense.torch_network import empty_network
 
-
-def require_published(counts: Sequence[Count]) -> None:
-    """Raise ``UsageError`` where there is no published figure that any of ``counts`` can be held against."""
-    if all(counted.agrees is None for counted in counts):
-        raise UsageError(
-            "--check has nothing to hold the counts against",
-            hint="published are the four variants at 224x224, batch 1, under the convention fvcore",
-        )
-
-
-def require_cut(by: str, counters: Sequence[str]) -> None:
-    """Raise ``UsageError`` for a cut that does not exist, or one that the counters' figures do not add up over."""
-    if by not in CUTS:
-        raise unknown_name("part", by, CUTS)
-    if by != TOTAL and list(counters) != ["analytic"]:
-        raise UsageError(
-            f"--by {by} with --counter {','.join(counters)}: only the analytic counter's parts add up",
-            hint="leave --counter out, or take --by total",
-        )
+    model = empty_network(network.config, "meta", network.task)
+    inputs = [torch.empty(shape, device="meta") for shape in shapes]
+    found = tool.count(model, inputs, activations=True)
+    functions = Counter(operation.kind for operation in operations if tool.modules_only and not operation.module)
+    return _count(
+        network,
+        batch,
+        tool.name,
+        convention,
+        params=sum(each.numel() for each in model.parameters()) if found.params is None else found.params,
+        macs=found.macs,
+        activations=found.activations,
+        by_kind=dict(found.by_kind),
+        not_counted=dict(found.not_counted) | functions,
+    )
 
 
-def check_convention(counter: str, convention: str | None) -> str:
+def _count(network: NamedNetwork, batch: int, counter: str, convention: str, **figures: Any) -> Count:  # noqa: ANN401
+    shape = network.input_shapes(batch)[0]
+    return Count(model=network.name, task=network.task, input_shape=shape, counter=counter, convention=convention, **figures)
+
+
+def is_installed(counter: str) -> bool:
+    """Tell whether a counter can run here: the closed form, and each tool that is installed."""
+    return counter == "analytic" or get_tool(counter).installed_version is not None
+
+
+def check_convention(counter: str, convention: str | None, network: NamedNetwork | None = None) -> str:
     """Return the convention that ``counter`` counts by; raise ``UsageError`` for one that it does not have."""
     if counter not in COUNTERS:
         raise unknown_name("counter", counter, COUNTERS)
-    own = COUNTERS[counter].convention
+    if counter == "analytic":
+        own = CONVENTION if network and network.task else "fvcore"
+    else:
+        own = get_tool(counter).convention or counter
     if convention is None or convention == own:
         return own
     if convention not in CONVENTIONS:
         raise unknown_name("convention", convention, CONVENTIONS)
     if counter != "analytic":
         raise UsageError(
-            f"convention {convention!r}: the counter {counter} counts by {own!r} alone",
-            hint="only the analytic counter can answer under every convention",
+            f"convention {convention!r}: the counter {counter} counts by {own!r} only",
+            hint="the analytic counter has every convention",
         )
     return convention
 
@@ -161,11 +150,3 @@ def input_shape(config: ModelConfig, size: int | tuple[int, int], batch: int) ->
     height, width = (size, size) if isinstance(size, int) else size
     require_lengths(batch, height, width)
     return (batch, config.in_channels, height, width)
-
-
-def published_count(config: ModelConfig, shape: Sequence[int]) -> Cost | None:
-    """Return what the authors' code counts for this network and input, if it is one of theirs."""
-    if tuple(shape) != PUBLISHED_INPUT:
-        return None
-    same = (v.published for v in VARIANTS.values() if replace(v.config, drop_path=config.drop_path) == config)
-    return next(same, None)

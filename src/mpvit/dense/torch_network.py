@@ -3,12 +3,13 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
+import torch
 from torch import Tensor, nn
 
 from mpvit.config import ModelConfig
-from mpvit.dense import Head, Task
+from mpvit.dense import Head, Task, build
 from mpvit.model.fused import fuse
 from mpvit.model.network import MPViT
 from mpvit.registry import resolve
@@ -55,3 +56,17 @@ def fuse_backbone(network: DenseNetwork) -> DenseNetwork:
     fused = copy.copy(network)
     fused._modules = {**network._modules, "backbone": fuse(network.backbone)}  # noqa: SLF001 - the head is shared, not copied
     return fused
+
+
+@overload
+def empty_network(config: ModelConfig, device: str, task: None = None) -> MPViT: ...
+@overload
+def empty_network(config: ModelConfig, device: str, task: Task | None) -> nn.Module: ...
+def empty_network(config: ModelConfig, device: str, task: Task | None = None) -> nn.Module:
+    """Return a network in evaluation mode with weights of 0 (on ``meta``: without values); no random number is drawn."""
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        model = (build(config, task) if task else MPViT(config)).eval()
+    if device != "meta":
+        zeros = {name: torch.zeros(each.shape, dtype=each.dtype, device=device) for name, each in model.state_dict().items()}
+        model.load_state_dict(zeros, assign=True)  # to_empty would load torch's compiler: 0.7 s
+    return model

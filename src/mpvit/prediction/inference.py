@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpvit.config import ModelConfig
-from mpvit.counting.isolation import fresh_model
+from mpvit.dense.torch_network import empty_network
 from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError, file_reason, first_line
 from mpvit.export import SUFFIXES
 from mpvit.export.engine import Engine
@@ -100,7 +100,7 @@ def load_network(
     require_classifier(content)
     config = config_of(content.config, variant, weights)
     names = class_names(config.num_classes, content.card, classes, weights)
-    model = fresh_model(config, "cpu")
+    model = empty_network(config, "cpu")
     try:
         fill(model, content)
     except WeightsError as error:

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from mpvit.config import ModelConfig
 from mpvit.counting import count
-from mpvit.counting.isolation import fresh_model
-from mpvit.dense.torch_network import DenseNetwork
+from mpvit.dense.torch_network import DenseNetwork, empty_network
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.export import SUFFIXES, get_target
 from mpvit.export.engine import open_engine
@@ -153,7 +152,7 @@ def filled(content: WeightsFile, config: ModelConfig) -> MPViT | DenseNetwork:
     """
     if content.card.task:
         return filled_segmenter(content)
-    model: MPViT = fresh_model(config, "cpu")
+    model: MPViT = empty_network(config, "cpu")
     fill(model, content)
     return model
 

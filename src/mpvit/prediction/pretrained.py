@@ -11,7 +11,7 @@ from urllib.error import HTTPError, URLError
 
 import platformdirs
 
-from mpvit.counting.isolation import fresh_model
+from mpvit.dense.torch_network import empty_network
 from mpvit.errors import WeightsError, file_reason
 from mpvit.model.weights import load_weights
 from mpvit.variants import DEFAULT_VARIANT, SHIPPED, get_variant
@@ -72,7 +72,7 @@ def _download(url: str, place: Path, variant: str, watch: Watch | None) -> None:
             for piece in watch(pieces, f"Downloading {place.name}", expected) if watch else pieces:
                 file.write(piece)
         try:
-            load_weights(fresh_model(get_variant(variant).config, "cpu"), part)
+            load_weights(empty_network(get_variant(variant).config, "cpu"), part)
         except WeightsError as error:
             raise WeightsError(str(error).replace(str(part), "its answer")) from None
         part.replace(place)

@@ -1,28 +1,28 @@
-"""Where a difference sits: a rule on the calls of one module alone, beside what the tool has counted in it."""
+"""Where a difference sits: the rule is applied to the calls of each module alone and compared with the tool's count there."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mpvit.reconcile.tools import get_rule, get_tool
+from mpvit.tools import get_tool
 from mpvit.trace import Trace
 
 
 def differing(trace: Trace, tool: str, by_module: Mapping[str, int]) -> dict[str, int]:
-    """Return by how many multiply-adds ``tool`` differs from its rule, by module, in the order of the network.
+    """Return by how many multiply-adds ``tool`` differs from its rule, for each module where it does, in the network's order.
 
-    A module that is shared is left out: how often each tool adds it up is no matter of the module.
+    Shared modules are left out: how often a tool adds them up is not visible in the module itself.
     """
-    rule = get_rule(get_tool(tool))
+    rule = get_tool(tool).rule
     found = {}
     for name, module in trace.modules.items():
         if len(module.names) == 1:
             alone = _alone(trace, name)
-            found[name] = by_module.get(name, 0) - alone.macs - sum(term.amount for term in rule.macs(alone))
+            found[name] = by_module.get(name, 0) - alone.macs - sum(term.amount for term in rule(alone))
     return {name: amount for name, amount in found.items() if amount}
 
 
 def _alone(trace: Trace, name: str) -> Trace:
-    """Return the part of a trace that happens in one module itself; it has no inputs, by which some tools take averages."""
+    """Return the part of a trace that happens in one module itself, without inputs, over which some tools average."""
     places = [index for index, call in enumerate(trace.calls) if call.module == name]
     new: dict[int | None, int] = {old: index for index, old in enumerate(places)}
     graph = None

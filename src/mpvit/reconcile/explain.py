@@ -5,15 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mpvit.counting.results import Counted
 from mpvit.dense import Task, label
 from mpvit.errors import CheckError, MpvitError
 from mpvit.measurement.machine import free_bytes
 from mpvit.operations import Shape
-from mpvit.reconcile import Term, reasons
 from mpvit.reconcile.differing import differing
-from mpvit.reconcile.tools import TOOLS, get_rule, get_tool, installed_version
-from mpvit.registry import resolve
+from mpvit.tools import Term, ToolCount, get_tool
+from mpvit.tools.terms import added_up
 from mpvit.trace import Trace
 
 if TYPE_CHECKING:
@@ -26,18 +24,19 @@ class Explanation:
 
     Attributes:
         model: name of the network.
-        task: the detector or segmenter that it is under; None for the network alone.
-        input_shapes: of the forward pass.
-        tool: name of the tool; ``made_for`` is the version that its rule is for.
-        source: where the tool says itself what the rule says.
-        macs: the exact multiply-adds of convolutions, linear layers and matrix products.
-        terms: what the tool has more or less, and why.
-        params: the learned numbers, each once.
-        param_terms: likewise; None for a tool that does not count parameters.
-        installed: the version that is installed; None where none is, or it was not asked for.
-        live: what the tool itself counted; None where it was not run.
-        error: why it was not, where it should have been.
-        failed: whether that is a failure, and not an absence.
+        task: the detector or segmenter on the network; None for the network alone.
+        input_shapes: shapes of the inputs.
+        tool: name of the tool.
+        made_for: version of the tool that its rule describes.
+        source: files of the tool in which the rule can be read.
+        macs: exact multiply-adds of convolutions, linear layers and matrix products.
+        terms: by how much the tool's multiply-adds differ, and why.
+        params: parameters, each counted once.
+        param_terms: by how much the tool's parameters differ, and why; None for a tool that does not count them.
+        installed: the installed version; None if none is, or if the tool was not run.
+        live: what the tool itself counts; None if it was not run.
+        error: why it was not run; empty if it was, or if that was not asked for.
+        failed: whether the tool ran and failed.
     """
 
     model: str
@@ -50,39 +49,39 @@ class Explanation:
     params: int
     param_terms: tuple[Term, ...] | None
     installed: str | None = None
-    live: Counted | None = None
+    live: ToolCount | None = None
     error: str = ""
     failed: bool = False
     task: Task | None = None
 
     @property
     def label(self) -> str:
-        """What was counted, in few words."""
+        """The name of the network, together with that of the task if there is one."""
         return label(self.model, self.task)
 
     @property
     def tool_macs(self) -> int:
-        """What the tool counts, by its rule."""
+        """Multiply-adds that the tool counts, by its rule."""
         return self.macs + sum(term.amount for term in self.terms)
 
     @property
     def tool_params(self) -> int | None:
-        """Likewise for parameters; None for a tool that does not count them."""
+        """Parameters that the tool counts, by its rule; None for a tool that does not count them."""
         return None if self.param_terms is None else self.params + sum(term.amount for term in self.param_terms)
 
     @property
     def printed(self) -> str:
         """The tool's multiply-adds as it prints them."""
-        return TOOLS[self.tool].prints(self.tool_macs)
+        return get_tool(self.tool).prints(self.tool_macs)
 
     @property
     def residual(self) -> int | None:
-        """What the rule leaves unexplained of the live multiply-adds; None where the tool was not run."""
+        """Live multiply-adds that the rule does not explain; None if the tool was not run."""
         return None if self.live is None else self.live.macs - self.tool_macs
 
     @property
     def params_residual(self) -> int | None:
-        """Likewise of the live parameters."""
+        """Live parameters that the rule does not explain; None if the tool was not run or does not count them."""
         if self.live is None or self.live.params is None or self.tool_params is None:
             return None
         return self.live.params - self.tool_params
@@ -121,65 +120,64 @@ def read_on_the_cpu(trace: Trace, tools: Sequence[str], network: "nn.Module", in
     That is what torch's tracer records, and the kernels that run. A network for which there is no memory, that cannot be
     copied or that the tracer cannot follow comes back without.
     """
-    rules = [get_rule(get_tool(tool)) for tool in tools]
+    known = [get_tool(tool) for tool in tools]
     if sum(parameter.nbytes for parameter in network.parameters()) > free_bytes():
         return trace
-    from mpvit.counting.isolation import isolated, throwaway
     from mpvit.trace.graph import with_graph
     from mpvit.trace.kernels import with_kernels
+    from mpvit.user_model.isolation import copies, isolated
 
-    graph, kernels = any(rule.reads_graph for rule in rules), any(rule.reads_kernels for rule in rules)
+    graph, kernels = any(tool.reads_graph for tool in known), any(tool.reads_dispatched_on_cpu for tool in known)
     for wanted, read in ((graph, with_graph), (kernels, with_kernels)):
         if wanted:
             with contextlib.suppress(MpvitError), isolated("torch"):
-                trace = read(trace, *throwaway(network, inputs, "cpu"))
+                trace = read(trace, *copies(network, inputs, "cpu"))
     return trace
 
 
 def explain(trace: Trace, model: str, tool: str, task: Task | None = None) -> Explanation:
-    """Return what ``tool`` counts of a trace, by its rule; raise ``UsageError`` for a tool that there is not."""
+    """Return what ``tool`` counts of a trace, by its rule; raise ``UsageError`` for an unknown tool."""
     known = get_tool(tool)
-    rule = get_rule(known)
     return Explanation(
         model=model,
         input_shapes=trace.input_shapes,
         tool=tool,
         made_for=known.version,
-        source=rule.source,
+        source=known.source,
         macs=trace.macs,
-        terms=reasons(rule.macs(trace)),
+        terms=added_up(known.rule(trace)),
         params=trace.params,
-        param_terms=None if rule.params is None else reasons(rule.params(trace)),
+        param_terms=None if known.params_rule is None else added_up(known.params_rule(trace)),
         task=task,
     )
 
 
 def run_tool(explained: Explanation, network: "nn.Module", inputs: "Sequence[Tensor]") -> Explanation:
-    """Run the tool itself on a copy of ``network`` and return its count beside the explanation.
+    """Run the tool itself on a copy of ``network`` and return the explanation with its count.
 
-    A tool that is not installed, of another version than its rule is made for, or that fails, is said to be so.
+    If the tool is not installed, has another version than the rule describes, or fails, ``error`` says so.
     """
     tool = get_tool(explained.tool)
-    installed = installed_version(tool)
+    installed = tool.installed_version
     if installed is None:
         return replace(explained, error="not installed")
     if installed != tool.version:
         return replace(explained, installed=installed, error=f"rule made for {tool.version}, found {installed}")
     try:
-        live: Counted = resolve(tool.live)(network, inputs)
+        live = tool.count(network, inputs)
     except MpvitError as error:
         return replace(explained, installed=installed, error=str(error), failed=True)
     return replace(explained, installed=installed, live=live)
 
 
 _NAMED = 3
-"""How many places or operators an error names."""
+"""Maximum number of modules or operators that an error names."""
 
 
 def require_explained(explanations: Sequence[Explanation], traces: Mapping[str, Trace] | None = None) -> None:
     """Raise ``CheckError`` for the first live count that its rule does not explain to the last integer.
 
-    With ``traces``, by label, it names the modules in which the difference sits, and the operators that they call.
+    With ``traces``, by label, the error names the modules in which the difference sits, and the operators that they call.
     """
     for each in explanations:
         for what, residual in (("MACs", each.residual), ("parameters", each.params_residual)):

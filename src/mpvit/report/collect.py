@@ -9,14 +9,16 @@ from mpvit.ablation.study import ablate
 from mpvit.attention import KINDS
 from mpvit.compare_attention.costs import attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
 from mpvit.config import FIRST_STAGE, ModelConfig
-from mpvit.counting import count, dense
+from mpvit.counting import count, count_network
+from mpvit.counting.published import find, published_tasks
 from mpvit.dense import TASKS
 from mpvit.dense.published import CONVENTION, PUBLISHED
 from mpvit.measurement.machine import environment
+from mpvit.network import NamedNetwork
 from mpvit.operations import strided_length
 from mpvit.reconcile.explain import explain
-from mpvit.reconcile.tools import TOOLS
 from mpvit.report.results import Report, featured
+from mpvit.tools import TOOLS
 from mpvit.trace.closed_form import trace_config
 from mpvit.trace.layer_tree import LayerNode, LayerTree, layer_tree
 from mpvit.variants import get_config
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from mpvit.benchmark.results import NetworkTime
     from mpvit.benchmark.study import Study
-    from mpvit.counting.dense import TaskCount
+    from mpvit.counting.results import Count
 
 LAYOUT = "published"
 """Whose modules the tools are explained on: those of the checkpoints that people count."""
@@ -75,13 +77,14 @@ def collect(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> Report:
     )
 
 
-def _tasks(models: Mapping[str, ModelConfig]) -> "Iterator[TaskCount]":
+def _tasks(models: Mapping[str, ModelConfig]) -> "Iterator[Count]":
     """Yield what ``Report.tasks`` says of the networks."""
     if not any(models.get(row.variant) == get_config(row.variant) for row in PUBLISHED):
         return
-    subjects = dense.published(TASKS.values(), models)
-    yield from map(dense.count, subjects)
-    findings = dense.find(subjects)
+    networks = [NamedNetwork(name, config, task.size, task) for task in TASKS.values() for name, config in models.items()]
+    counts = [replace(count_network(network), printed=row) for network, row in published_tasks(networks).items()]
+    yield from counts
+    findings = find(counts)
     yield from findings.as_classified
     yield from (found for found in findings.unexplained if found.convention != CONVENTION)
 

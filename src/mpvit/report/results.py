@@ -9,7 +9,6 @@ from mpvit.ablation.study import Ablation
 from mpvit.benchmark.results import NetworkTime
 from mpvit.compare_attention.results import AttentionCost, StageTokens
 from mpvit.config import ModelConfig
-from mpvit.counting.dense import TaskCount
 from mpvit.counting.results import Count
 from mpvit.reconcile.explain import Explanation
 from mpvit.tables import Column
@@ -82,7 +81,7 @@ class Report:
     met: tuple[StageTokens, ...]
     layers: tuple[LayerTree, ...]
     times: tuple[NetworkTime, ...] = ()
-    tasks: tuple[TaskCount, ...] = ()
+    tasks: tuple[Count, ...] = ()
     studies: tuple[TrainedAblation, ...] = ()
     sights: tuple[Sight, ...] = ()
 

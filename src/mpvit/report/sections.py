@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mpvit.compare_attention.costs import CROSSING
 from mpvit.config import FIRST_STAGE
-from mpvit.counting.dense import Findings
+from mpvit.counting.published import Findings
 from mpvit.dense.published import CONVENTION
 from mpvit.report.collect import BATCH, BUDGET_S, DEPTH, LAYOUT, MIN_TIME_S, MODES, PATHS, THREADS
 from mpvit.report.results import Report

@@ -1,26 +1,28 @@
 """What detectors and segmenters cost: counts beside what is printed of them, and what that has shown."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
-from mpvit.counting.dense import Findings, TaskCount
+from mpvit.counting.published import Findings
+from mpvit.counting.results import Count
 from mpvit.operations.conventions import CONVENTIONS
 from mpvit.tables import Cell, Compared, Document, Field, build
 from mpvit.tables.counts import FIGURES, UNITS
 from mpvit.units import times
 
-_NAMES: tuple[Field[TaskCount], ...] = (
-    Field("Task", lambda c: c.task.name, numeric=False),
+_NAMES: tuple[Field[Count], ...] = (
+    Field("Task", attrgetter("task.name"), numeric=False),
     Field("Model", lambda c: c.model, numeric=False),
 )
-_SETTINGS: tuple[Field[TaskCount], ...] = (
+_SETTINGS: tuple[Field[Count], ...] = (
     Field("Input", lambda c: times(c.input_shape), numeric=False, optional=True),
-    Field("Classes", lambda c: c.task.classes, optional=True),
-    Field("Proposals", lambda c: c.task.proposals or None, optional=True),
-    Field("Detections", lambda c: c.task.detections or None, optional=True),
+    Field("Classes", attrgetter("task.classes"), optional=True),
+    Field("Proposals", lambda c: (c.task and c.task.proposals) or None, optional=True),
+    Field("Detections", lambda c: (c.task and c.task.detections) or None, optional=True),
     Field("Convention", lambda c: c.convention, numeric=False, optional=True),
 )
-_CHECKED: tuple[Field[TaskCount], ...] = (
+_CHECKED: tuple[Field[Count], ...] = (
     Field("Input", lambda c: times(c.input_shape), numeric=False, optional=True),
     Field("Params", lambda c: c.params),
     Field("Published, M", lambda c: _printed(c, 0)),
@@ -29,7 +31,7 @@ _CHECKED: tuple[Field[TaskCount], ...] = (
 )
 
 
-def task_document(counts: Sequence[TaskCount]) -> Document:
+def task_document(counts: Sequence[Count]) -> Document:
     """Return one row a task and network; what is the same of all stands in the title."""
     varying = [each for each in _SETTINGS if len({each.read(count) for count in counts}) > 1]
     fixed = [each for each in _SETTINGS if each not in varying and each.read(counts[0]) is not None]
@@ -38,24 +40,24 @@ def task_document(counts: Sequence[TaskCount]) -> Document:
     return Document("flops", _rows(counts), (build(title, fields, counts),), (UNITS,))
 
 
-def check_document(counts: Sequence[TaskCount], findings: Findings) -> Document:
+def check_document(counts: Sequence[Count], findings: Findings) -> Document:
     """Return counts beside what is printed of them, and as notes what that has shown."""
     table = build(f"convention {counts[0].convention}", [*_NAMES, *_CHECKED], counts)
     return Document("flops", _rows(counts), (table,), (UNITS, *_check_notes(counts, findings)))
 
 
-def _rows(counts: Sequence[TaskCount]) -> tuple[dict[str, Any], ...]:
+def _rows(counts: Sequence[Count]) -> tuple[dict[str, Any], ...]:
     return tuple(count.as_row() for count in counts)
 
 
-def _printed(count: TaskCount, figure: int) -> Cell:
+def _printed(count: Count, figure: int) -> Cell:
     if count.printed is None or count.agreement is None:
         return None
     figures = (count.printed.params_millions, count.printed.macs_billions)
     return Compared(figures[figure], count.agreement[figure])
 
 
-def _check_notes(counts: Sequence[TaskCount], findings: Findings) -> list[str]:
+def _check_notes(counts: Sequence[Count], findings: Findings) -> list[str]:
     params, macs = (sum(agreed) for agreed in zip(*(each.agreement or (False, False) for each in counts), strict=True))
     total = len(counts)
     notes = [
@@ -63,7 +65,7 @@ def _check_notes(counts: Sequence[TaskCount], findings: Findings) -> list[str]:
         "The published figures leave the attention's einsums out, which those of classification count.",
     ]
     if findings.as_classified:
-        found = "; ".join(f"{each.task.name} has {_readable(each)}" for each in findings.as_classified)
+        found = "; ".join(f"{each.task and each.task.name} has {_readable(each)}" for each in findings.as_classified)
         notes.append(f"The published tiny has MLP ratio 4. With the 2 of classification, {found}.")
     if findings.unexplained:
         first = findings.unexplained[0]
@@ -73,5 +75,5 @@ def _check_notes(counts: Sequence[TaskCount], findings: Findings) -> list[str]:
     return notes
 
 
-def _readable(count: TaskCount) -> str:
+def _readable(count: Count) -> str:
     return f"{(count.params or 0) / 1e6:.2f} M params and {(count.macs or 0) / 1e9:.2f} G MACs"

@@ -1,4 +1,4 @@
-"""Running a third-party counter so that it leaves no trace: a throwaway network, no output, the random state as it was."""
+"""Running code of others on copies of a network, so that it leaves no trace: no output, torch and random state as before."""
 
 import contextlib
 import copy
@@ -6,39 +6,22 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mpvit.config import ModelConfig
-from mpvit.dense import Task, build
 from mpvit.errors import MpvitError, first_line
 from mpvit.measurement.machine import shortage
-from mpvit.model.network import MPViT
 from mpvit.user_model.devices import put
 from mpvit.user_model.guard import eagerly, reason
 
 
-@overload
-def fresh_model(config: ModelConfig, device: str, task: None = None) -> MPViT: ...
-@overload
-def fresh_model(config: ModelConfig, device: str, task: Task | None) -> nn.Module: ...
-def fresh_model(config: ModelConfig, device: str, task: Task | None = None) -> nn.Module:
-    """Return a network in evaluation mode whose weights are zeros (or, on ``meta``, nothing); no random number is drawn."""
-    with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        model = (build(config, task) if task else MPViT(config)).eval()
-    if device != "meta":
-        zeros = {name: torch.zeros(each.shape, dtype=each.dtype, device=device) for name, each in model.state_dict().items()}
-        model.load_state_dict(zeros, assign=True)  # to_empty would load torch's compiler: 0.7 s
-    return model
+def copies(model: nn.Module, inputs: Sequence[Tensor], device: str) -> tuple[nn.Module, list[Tensor]]:
+    """Return copies of a network and its inputs on ``device``, in evaluation mode; tensors without values (meta) become zeros.
 
-
-def throwaway(model: nn.Module, inputs: Sequence[Tensor], device: str) -> tuple[nn.Module, list[Tensor]]:
-    """Return copies of a network and its inputs on ``device``, in evaluation mode; what has no values (meta) is zeros.
-
-    Raises ``MemoryError`` where there is no room for the copy.
+    Raises ``MemoryError`` if there is no room for the copy.
     """
     if device != "meta" and (short := shortage(sum(each.nbytes for each in model.parameters() if not each.is_meta))):
         raise MemoryError(short)
@@ -47,9 +30,9 @@ def throwaway(model: nn.Module, inputs: Sequence[Tensor], device: str) -> tuple[
 
 
 def _computed(model: nn.Module) -> dict[int, Any]:
-    """Return copies of the tensors that modules keep of a computation, by identity, as ``copy.deepcopy`` remembers them.
+    """Return copies of the computed tensors that modules keep, by identity, for the memo of ``copy.deepcopy``.
 
-    torch refuses to copy them itself; the old ``weight_norm`` keeps the weight that it has computed last.
+    torch refuses to copy them itself; the old ``weight_norm`` keeps its last weight.
     """
     kept = [each for module in model.modules() for each in vars(module).values() if isinstance(each, Tensor)]
     return {id(each): each.detach().clone() for each in kept if not each.is_leaf}
@@ -63,7 +46,7 @@ def _moved(tensor: Tensor, device: str) -> Tensor:
 
 @contextlib.contextmanager
 def _unpatched() -> Iterator[None]:
-    """Put back the functions of torch that a tool has replaced: some do not, above all where the network raises."""
+    """Put back the functions of torch that a tool has replaced and left, as some do if the network raises."""
     homes = (functional, torch, Tensor)
     before = [dict(vars(home)) for home in homes]
     try:
@@ -79,7 +62,7 @@ def _unpatched() -> Iterator[None]:
 
 @contextlib.contextmanager
 def isolated(tool: str) -> Iterator[None]:
-    """Silence ``tool`` and turn what it raises into ``MpvitError``; an interrupt passes."""
+    """Silence the code in the block; raise ``MpvitError`` naming ``tool`` for whatever it raises but an interrupt."""
     logging_disabled = logging.root.manager.disable
     fast_path = torch.backends.mha.get_fastpath_enabled()
     with (

@@ -1,4 +1,4 @@
-"""What a tool counts in each module itself, without the modules below it: for whoever looks where a difference sits."""
+"""What a tool counts in each module without the modules below it, to find where a difference sits."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -8,23 +8,23 @@ from torch import nn
 
 
 def charged(network: nn.Module, total: Callable[[], int]) -> Counter[str]:
-    """Return what ``total``, a tool's running total, grows by in each module, by its first name; filled while it runs.
+    """Return by how much ``total``, a tool's running total, grows in each module, by its first name; filled by a forward pass.
 
-    ``network`` is one to throw away: it keeps the hooks.
+    The hooks stay on ``network``.
     """
     own: Counter[str] = Counter()
-    open_: list[tuple[int, int]] = []  # what the total was, and what of it is charged by now
+    open_calls: list[tuple[int, int]] = []  # the total at the start of the call, and what is charged to modules inside it
 
     def enter(_: nn.Module, __: Any) -> None:  # noqa: ANN401 - torch's
-        open_.append((total(), 0))
+        open_calls.append((total(), 0))
 
     def leave(name: str) -> None:
-        before, below = open_.pop()
+        before, inside = open_calls.pop()
         spent = total() - before
-        own[name] += spent - below
-        if open_:
-            outer, charged_there = open_.pop()
-            open_.append((outer, charged_there + spent))
+        own[name] += spent - inside
+        if open_calls:
+            outer, charged_there = open_calls.pop()
+            open_calls.append((outer, charged_there + spent))
 
     for name, module in network.named_modules():
         module.register_forward_pre_hook(enter)
@@ -33,9 +33,9 @@ def charged(network: nn.Module, total: Callable[[], int]) -> Counter[str]:
 
 
 def annotated(network: nn.Module, attribute: str) -> Counter[str]:
-    """Return what a tool notes in an ``attribute`` of each module, by its first name; filled when ``network`` has run.
+    """Return the count that a tool keeps in an ``attribute`` of each module, by its first name; filled by a forward pass.
 
-    The tool's own hooks come first: this one is added when it calls the network.
+    The hook that reads it is added when the tool calls ``network``, so that the tool's own hooks run before.
     """
     own: Counter[str] = Counter()
 
@@ -47,7 +47,7 @@ def annotated(network: nn.Module, attribute: str) -> Counter[str]:
 
 
 def without_below(total: Mapping[str, int], names: Iterable[str]) -> Counter[str]:
-    """Return each module's own part of a ``total`` that has what is below it: less that of the nearest names below."""
+    """Return each module's ``total`` without those of the modules directly below it."""
     own = Counter({name: total.get(name, 0) for name in names})
     for name in list(own):
         if name:

@@ -1,30 +1,35 @@
 """``torchinfo.summary`` (1.8.0): parameters of leaf modules times what it takes for their output's positions."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TYPE_CHECKING
 
 from mpvit.operations import Shape
-from mpvit.reconcile import Rule, Term, left_out
+from mpvit.tools import Term, Tool, ToolCount
+from mpvit.tools.terms import not_counted
 from mpvit.trace import Module, Trace
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-def _macs(trace: Trace) -> Iterator[Term]:
-    yield from left_out(
+
+def _rule(trace: Trace) -> Iterator[Term]:
+    yield from not_counted(
         (call for call in trace.calls if not _is_seen(trace.modules[call.module])),
         "a function, not a module without modules below it",
     )
-    exact: dict[str, int] = {}
+    exact: Counter[str] = Counter()
     for call in trace.calls:
-        exact[call.path] = exact.get(call.path, 0) + call.macs
-    counted: dict[tuple[str, str], int] = {}
+        exact[call.path] += call.macs
+    counted: Counter[tuple[str, str]] = Counter()
     for module_call in trace.module_calls:
         module = trace.modules[module_call.module]
         if _is_seen(module) and module_call.output:
-            place = module_call.path, module_call.module
-            counted[place] = counted.get(place, 0) + _counted(module, module_call.output)
+            counted[module_call.path, module_call.module] += _counted(module, module_call.output)
     for (path, name), macs in counted.items():
-        module, missing = trace.modules[name], macs - exact.get(path, 0)
+        module, missing = trace.modules[name], macs - exact[path]
         if "ConvTranspose" in module.type:
             yield Term("transposed convolutions", missing, "parameters times output positions: the inputs' are fewer")
         elif "Conv" in module.type:
@@ -63,7 +68,7 @@ class _Line:
     repeated: bool
 
 
-def _params(trace: Trace) -> Iterator[Term]:
+def _params_rule(trace: Trace) -> Iterator[Term]:
     lines = _summary(trace)
     own = [_own(lines, index) for index in range(len(lines))]
     total = sum(max(figure, 0) for line, figure in zip(lines, own, strict=True) if not line.repeated)
@@ -136,4 +141,38 @@ def _params_below(trace: Trace) -> dict[str, int]:
     return {prefix: sum(below.values()) for prefix, below in found.items()}
 
 
-RULE = Rule(_macs, _params, "torchinfo/layer_info.py and model_statistics.py")
+# ── the tool itself ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _run(model: "nn.Module", inputs: "Sequence[Tensor]") -> ToolCount:
+    from torchinfo import summary
+
+    from mpvit.user_model.isolation import copies
+
+    network, tensors = copies(model, inputs, "cpu")
+    found = summary(network, input_data=tensors, device="cpu", verbose=0)
+    names = {module: name for name, module in network.named_modules()}
+    by_module: Counter[str] = Counter()
+    for line in found.summary_list:
+        by_module[names[line.module]] += line.macs if line.is_leaf_layer else 0
+    return ToolCount(macs=found.total_mult_adds, params=found.total_params, by_module=by_module)
+
+
+def _prints(macs: int) -> str:
+    unit, size = next((each for each in _UNITS if macs >= each[1]), _UNITS[-1])
+    return f"Total mult-adds (Units.{unit}): {macs / size:,.2f}"
+
+
+_UNITS = (("TERABYTES", 10**12), ("GIGABYTES", 10**9), ("MEGABYTES", 10**6))
+
+TOOL = Tool(
+    name="torchinfo",
+    distribution="torchinfo",
+    version="1.8.0",
+    source="torchinfo/layer_info.py and model_statistics.py",
+    rule=_rule,
+    params_rule=_params_rule,
+    run=_run,
+    prints=_prints,
+    modules_only=True,
+)

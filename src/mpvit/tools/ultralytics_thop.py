@@ -1,24 +1,23 @@
-"""``ultralytics-thop`` (2.2.3): hooks on modules of known classes and of classes made from them, and some functions.
+"""``ultralytics-thop`` (2.2.3): hooks on the modules of known classes and of classes that extend them, and some functions.
 
-Known from what it prints alone: its licence (AGPL) keeps it out of this project.
+The rule is known from what the tool prints: its licence (AGPL) keeps its code out of this project.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from math import ceil, prod
 
-from mpvit.reconcile import Rule, Term, left_out, right
-from mpvit.reconcile.recurrent import GATES, recurrent
+from mpvit.tools import Term, Tool, thop
+from mpvit.tools.recurrent_layers import RECURRENT, recurrent_layer
+from mpvit.tools.terms import no_terms, not_counted
 from mpvit.trace import FUSED_ATTENTION, Call, Module, Trace
 
 _FUNCTIONS = ("linear", "matmul", "bmm", FUSED_ATTENTION)
-"""What it counts wherever it is called; an einsum too, of at most two operands."""
+"""The functions that it counts wherever they are called, in addition to an einsum of at most two operands."""
 
 _CONVOLUTIONS = tuple(f"Conv{kind}{axes}d" for kind in ("", "Transpose") for axes in (1, 2, 3))
-_RECURRENT = (*GATES, *(f"{kind}Cell" for kind in GATES))
 _ATTENTION = "MultiheadAttention"
 _SOFTMAXES = {"Softmax": (3, -1), "Softmax2d": (3, -1), "LogSoftmax": (3, 0), "Softmin": (4, -1)}
-"""Operations of a row of n numbers: so many times n, and so many more."""
+"""(factor, summand): a row of n numbers counts factor x n + summand."""
 
 _NORMS = (
     *(f"{norm}Norm{axes}d" for norm in ("Batch", "Instance") for axes in (1, 2, 3)),
@@ -26,28 +25,28 @@ _NORMS = (
 )
 _UPSAMPLED = {"linear": 5, "bilinear": 11, "trilinear": 31, "bicubic": 259}
 _ELEMENTWISE = {"RNN": 0, "GRU": 4, "LSTM": 4}
-"""Products and sums a hidden number and step beside the gates."""
+"""Products and sums a hidden unit and step, in addition to the gates themselves."""
 
 
-def _macs(trace: Trace) -> Iterator[Term]:
+def _rule(trace: Trace) -> Iterator[Term]:
     for call in trace.calls:
         module = trace.modules[call.module]
         if not _is_seen(call, module.kind):
-            yield from left_out([call], "neither in a module of a class that it hooks nor a function that it counts")
-        if module.kind in _RECURRENT:
+            yield from not_counted([call], "neither in a module of a class that it hooks nor a function that it counts")
+        if module.kind in RECURRENT:
             yield Term("recurrent layers", _gates(call, module), "sums and biases of the gates, products of states and gates")
         elif extra := _extra(call, module):
             yield extra
 
 
 def _is_seen(call: Call, kind: str) -> bool:
-    if kind in (_ATTENTION, *_RECURRENT) or (kind in _CONVOLUTIONS and call.is_convolution):
+    if kind in (_ATTENTION, *RECURRENT) or (kind in _CONVOLUTIONS and call.is_convolution):
         return True
     return call.operator in _FUNCTIONS or (call.operator == "einsum" and len(call.operands) <= 2)  # noqa: PLR2004
 
 
 def _extra(call: Call, module: Module) -> Term | None:
-    """Return what is counted beside multiply-adds."""
+    """Return what is counted in addition to the multiply-adds."""
     kind = module.kind
     if kind in _NORMS and call.operator.endswith("norm"):
         amount = (4 if module.parameters else 2) * call.elements
@@ -75,7 +74,7 @@ def _resampling(call: Call, module: Module) -> Term | None:
 
 
 def _read(axis: int, length: int, out: int, module: Module) -> int:
-    """Return the lengths along an axis of all windows of an average, without what they have outside."""
+    """Return the sum of the lengths of all windows of an average along an axis, without the parts outside of it."""
     if module.kind.startswith("Adaptive"):
         return sum(ceil((index + 1) * length / out) - index * length // out for index in range(out))
     window, stride, padding = (
@@ -87,7 +86,7 @@ def _read(axis: int, length: int, out: int, module: Module) -> int:
 
 
 def _softmax(call: Call, module: Module) -> int:
-    """Return what is counted of a softmax; that inside fused attention has a row of as many numbers as keys a query."""
+    """Return what is counted of a softmax; inside fused attention there is a row for each query, with a number for each key."""
     shape, axis = call.operands[0], -1
     if call.operator == FUSED_ATTENTION:
         shape = (*shape[:-1], call.operands[1][-2])
@@ -98,7 +97,7 @@ def _softmax(call: Call, module: Module) -> int:
 
 
 def _axis(call: Call, module: Module) -> int:
-    """Return along which axis a module takes its softmax; one that is not told takes torch's choice."""
+    """Return the axis of a module's softmax; without a setting it is torch's default."""
     if module.kind == "Softmax2d":
         return -3
     axis: int = module.setting("dim", 0 if len(call.operands[0]) in (0, 1, 3) else 1)
@@ -106,12 +105,21 @@ def _axis(call: Call, module: Module) -> int:
 
 
 def _gates(call: Call, module: Module) -> int:
-    """Return what is counted of a recurrent layer beside products of matrices, for the steps that there are."""
-    layer = recurrent(replace(module, type=module.kind))
+    """Return what is counted of a recurrent layer, over all its steps, in addition to its matrix products."""
+    layer = recurrent_layer(module, module.kind)
     if layer is None or not call.macs:
         return 0
     of_step = layer.hidden * (layer.gates * (1 + 2 * layer.bias) + _ELEMENTWISE[layer.kind])
     return layer.layers * layer.directions * of_step * prod(call.operands[0][:-1])
 
 
-RULE = Rule(_macs, right, "what version 2.2.3 prints")
+TOOL = Tool(
+    name="ultralytics-thop",
+    distribution="ultralytics-thop",
+    version="2.2.3",
+    source="what version 2.2.3 prints",
+    rule=_rule,
+    params_rule=no_terms,
+    run=thop.run,
+    prints=thop.TOOL.prints,
+)
