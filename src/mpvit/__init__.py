@@ -6,6 +6,8 @@ Names are imported when they are first used, so that closed-form answers never i
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mpvit.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from mpvit.config import ModelConfig as ModelConfig
     from mpvit.config import StageConfig as StageConfig
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from mpvit.model.weights import load_weights as load_weights
     from mpvit.model.weights import save_weights as save_weights
     from mpvit.variants import VARIANTS as VARIANTS
-
-__version__ = "0.1.0"
 
 _EXPORTS = {
     "VARIANTS": "mpvit.variants",

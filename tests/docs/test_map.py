@@ -58,22 +58,43 @@ def test_tests_stand_in_rooms_of_what_they_test() -> None:
     assert MAP["tests/"].keys() <= rooms
 
 
+def modules_in(tree: ast.AST) -> Iterator[str]:
+    """Yield the modules that a file imports: at its top, in functions, for types, and as "module:object" in a registry."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"mpvit(_cli)?(\.\w+)*:\w+", str(node.value)):
+            yield str(node.value).partition(":")[0]
+
+
 def imported(file: Path, package: str) -> Iterator[str]:
-    """Yield the rooms and root files of ``package`` that ``file`` imports, in functions and for types too."""
+    """Yield the rooms and root files of ``package`` that ``file`` imports; every other name is its ``__init__.py``'s."""
     entries_by_name = {entry.removesuffix("/").removesuffix(".py"): entry for entry in MAP[package]}
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            modules = [f"{node.module}.{alias.name}" for alias in node.names]
-        for module in modules:
-            top, _, rest = module.partition(".")
-            if top == Path(package).name and rest.partition(".")[0] in entries_by_name:
-                yield entries_by_name[rest.partition(".")[0]]
+    for module in modules_in(ast.parse(file.read_text(encoding="utf-8"))):
+        top, _, rest = module.partition(".")
+        if top == Path(package).name:
+            yield entries_by_name.get(rest.partition(".")[0], "__init__.py")
+
+
+def test_no_import_is_relative_and_the_library_knows_no_command_line() -> None:
+    """The tests below would miss the first kind."""
+    modules = {
+        (str(file.relative_to(ROOT)), module)
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("*.py")
+        for module in modules_in(ast.parse(file.read_text(encoding="utf-8")))
+    }
+    assert len(modules) > 1000
+    assert [found for found in modules if found[1].startswith(".")] == []
+    assert [found for found in modules if found[0].startswith("src/") and found[1].startswith("mpvit_cli")] == []
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_point_downwards(package: str) -> None:
-    order = list(MAP[package])
+    """The ``__init__.py`` of a package is on top: it may import every room, and no room imports it."""
+    order = ["__init__.py", *MAP[package]]
     upwards = [
         f"{file.relative_to(ROOT)} imports {target}"
         for place, entry in enumerate(order)

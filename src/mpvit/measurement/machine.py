@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mpvit import __version__
+from mpvit.version import __version__
 from mpvit.measurement import OUT_OF_MEMORY
 
 _PACKAGES = ("torch", "fvcore", "thop", "numpy", "einops", "onnxruntime", "openvino")
