@@ -7,17 +7,17 @@ import torch
 from drawn_networks import drawn
 
 from mpvit.config import ModelConfig, StageConfig
-from mpvit.export import SUFFIXES, Export
-from mpvit.export.make import make, write
-from mpvit.model.card import Card, Preprocessing, Trained
+from mpvit.export import SUFFIXES, ExportOptions
+from mpvit.export.convert import export_network, write_files
+from mpvit.model.metadata import Metadata, Preprocessing, TrainingRecord
 from mpvit.model.network import MPViT
 from mpvit.model.weights import save_weights
 
 SMALL = ModelConfig((StageConfig(1, 1, 8, 2, 2, crpe_windows=((3, 1), (5, 1))),), num_classes=3)
-CARD = Card(
+METADATA = Metadata(
     ("Ameise", 'Biene "<&>"', "Kater, Katze"),
     Preprocessing(size=32, crop=1.0),
-    Trained(data="animals", held_out=0.2, images=10, correct=9, epochs=1, recipe="small"),
+    TrainingRecord(data="animals", held_out=0.2, images=10, correct=9, epochs=1, recipe="small"),
 )
 
 
@@ -28,9 +28,12 @@ def network() -> MPViT:
 
 def export_all(folder: Path) -> None:
     """Export it to each target for two images of 32×32 pixels, as ``small`` beside its ``small.safetensors``."""
-    save_weights(network(), folder / "small.safetensors", card=CARD)
+    save_weights(network(), folder / "small.safetensors", metadata=METADATA)
     for suffix, target in SUFFIXES.items():
-        write(make("small", network(), CARD, Export(target=target, batch=2, size=(32, 32))), folder / f"small{suffix}")
+        write_files(
+            export_network("small", network(), METADATA, ExportOptions(target=target, batch=2, size=(32, 32))),
+            folder / f"small{suffix}",
+        )
 
 
 def pictures(number: int, height: int = 32, width: int = 32) -> torch.Tensor:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mpvit.errors import ImageError, UsageError
 from mpvit.images import list_images, preprocess, read_image
-from mpvit.model.card import Preprocessing
+from mpvit.model.metadata import Preprocessing
 
 PHOTO = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
 RAMP = np.array([[0, 64, 128], [191, 254, 255]], np.uint8)

@@ -75,7 +75,7 @@ def evaluate(
     import torch
 
     from mpvit.plots.training import confusion_figure
-    from mpvit.prediction.exported import EngineNetwork, open_network
+    from mpvit.prediction.exported import ExportedClassifier, open_network
     from mpvit.prediction.inference import InferenceConfig, Network
     from mpvit.prediction.pretrained import find_weights
     from mpvit.prediction.segmentation import Segmenter, load_segmenter
@@ -87,7 +87,7 @@ def evaluate(
     options.set_threads(threads, readers)
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
     accelerator = accelerator_of(device)
-    network: Network | EngineNetwork | Segmenter
+    network: Network | ExportedClassifier | Segmenter
     if weights and options.check_segmenter(weights, variant if options.given(ctx, "variant") else None, crop):
         network = load_segmenter(weights, classes)
     else:

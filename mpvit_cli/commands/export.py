@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mpvit.errors import UsageError, unknown_name
-from mpvit.export import DTYPES, DYNAMIC, SUFFIXES, TARGETS, Export, get_target
+from mpvit.export import DTYPES, DYNAMIC, SUFFIXES, TARGETS, ExportOptions, get_target
 from mpvit.extras import require
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
@@ -90,7 +90,7 @@ def export(
     check_format(form)
     name, path = _target(to, output)
     sides = options.parse_size(size) if size else None
-    asked = Export(target=name, dtype=dtype, dynamic=_words(dynamic), fused=fused, batch=batch, size=sides or (224, 224))
+    asked = ExportOptions(target=name, dtype=dtype, dynamic=_words(dynamic), fused=fused, batch=batch, size=sides or (224, 224))
     _require_one(weights, random_init=random_init, config=config)
     get_target(name, dtype)
     if data:
@@ -100,7 +100,7 @@ def export(
             "--dtype int8: needs pictures to find the ranges of its numbers", hint="--data FOLDER, or --data digits"
         )
 
-    from mpvit.export.make import make, write
+    from mpvit.export.convert import export_network, write_files
     from mpvit.prediction.inference import load_network, random_network
     from mpvit.prediction.pretrained import find_weights
     from mpvit.tables.export import export_document
@@ -118,9 +118,9 @@ def export(
 
         shown = Pictures(network, data, asked.size, options.parse_workers(None), terminal.track)
         pictures = shown.calibration(calibration) if dtype == "int8" else None
-    made = make(label, network.model, network.card, asked, pictures)
+    made = export_network(label, network.model, network.metadata, asked, pictures)
     accuracies = shown.accuracies(made) if shown else ()
-    files = write(made, path)
+    files = write_files(made, path)
     terminal.show(export_document(made, accuracies, str(path)), form)
     for file in files:
         terminal.note(f"wrote {file}")

@@ -66,7 +66,7 @@ def predict(
     from mpvit.devices import parse_device
     from mpvit.images import PUBLISHED_PREPROCESSING, list_images
     from mpvit.prediction import inference
-    from mpvit.prediction.exported import EngineNetwork, open_network
+    from mpvit.prediction.exported import ExportedClassifier, open_network
     from mpvit.prediction.pretrained import find_weights
 
     terminal: Terminal = ctx.obj
@@ -98,7 +98,7 @@ def predict(
         return
     if random_init:
         terminal.note(UNTRAINED)
-        network: inference.Network | EngineNetwork = inference.random_network(variant, classes, place)
+        network: inference.Network | ExportedClassifier = inference.random_network(variant, classes, place)
     else:
         file = weights or find_weights(variant, cache, terminal.track)
         network = open_network(file, variant, classes, place)

@@ -193,6 +193,10 @@ class ModelConfig:
         """Return how far apart stage ``stage`` (0 the first) samples its input: the stem has already taken the first's."""
         return 1 if stage == 0 else 2
 
+    def reduction(self, stage: int) -> int:
+        """Return the stride of stage ``stage``'s feature map (0 the first), in pixels of the image: 4, 8, 16, ..."""
+        return 4 * 2**stage
+
     def with_attention(self, kind: str) -> Self:
         """Return the same network with another attention in every layer; its position encodings stay."""
         return replace(self, stages=tuple(replace(stage, attention=kind) for stage in self.stages))
@@ -203,8 +207,8 @@ class ModelConfig:
         return [self.drop_path * index / max(layers - 1, 1) for index in range(layers)]
 
     def trained_grid(self, stage: int) -> tuple[int, int]:
-        """Return the (height, width) of stage ``stage``'s tokens in training, at stride 4 in the first and doubled after."""
-        side = -(-TRAINED_SIZE // (4 * 2**stage))
+        """Return the (height, width) of stage ``stage``'s tokens in training."""
+        side = -(-TRAINED_SIZE // self.reduction(stage))
         return side, side
 
 

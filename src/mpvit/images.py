@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base
 
 from mpvit.errors import ImageError, UsageError, file_reason
-from mpvit.model.card import Preprocessing
+from mpvit.model.metadata import Preprocessing
 
 PUBLISHED_PREPROCESSING = Preprocessing()
 """The preprocessing of the published weights."""

@@ -15,7 +15,7 @@ import onnx
 import pytest
 from chosen import chosen
 from commandline import call, rows
-from exports import CARD, SMALL, foreign, network
+from exports import METADATA, SMALL, foreign, network
 from PIL import Image
 
 from mpvit import extras
@@ -49,7 +49,7 @@ def test_a_network_of_ones_own_is_exported_and_says_how_far_it_is_from_torch(fol
 
 
 def test_nothing_is_written_where_the_engine_differs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpvit.export.make.TOLERANCES", {"float16": 0.0})
+    monkeypatch.setattr("mpvit.export.convert.TOLERANCES", {"float16": 0.0})
     done = call(*shlex.split(f"{MINE} --dtype float16 -o a.pt2"))
     assert done.code == 1
     assert re.match(
@@ -125,7 +125,7 @@ def test_an_exported_file_predicts_what_its_weights_predict(suffix: str, exporte
         assert [given[name] for name in ("image", "rank", "class_index", "class_name")] == [
             wanted[name] for name in ("image", "rank", "class_index", "class_name")
         ]
-        assert given["class_name"] in (CARD.classes or ())
+        assert given["class_name"] in (METADATA.classes or ())
         assert given["probability"] == pytest.approx(wanted["probability"], abs=1e-5)
         assert wanted["engine"] == "torch"
         assert given["engine"].partition(" ")[0] in ("onnxruntime", "openvino", "torch")
@@ -205,11 +205,11 @@ DAMAGED: dict[str, tuple[str, Callable[[Path, Path], None], str]] = {
     "text": ("a.onnx", holding("a.onnx", data=b"hello" * 99), "onnxruntime cannot open it"),
     "truncated onnx": ("small.onnx", truncated("small.onnx", 0.6), "onnxruntime cannot open it"),
     "weights called onnx": ("a.onnx", weights_as_onnx, "onnxruntime cannot open it"),
-    "pixels last": ("a.onnx", holding("a.onnx", data=foreign(["n", "h", "w", 3])), "it takes ?×?×?×3: must be images"),
-    "no images": ("a.onnx", holding("a.onnx", data=foreign(["n", 7])), "it takes ?×7: must be images"),
+    "pixels last": ("a.onnx", holding("a.onnx", data=foreign(["n", "h", "w", 3])), "its input is ?×?×?×3: must be images"),
+    "no images": ("a.onnx", holding("a.onnx", data=foreign(["n", 7])), "its input is ?×7: must be images"),
     "bytes": ("a.onnx", holding("a.onnx", data=foreign(["n", 3, "h", "w"], kind=2)), "it takes x tensor(uint8): must take one"),
     "grey images": ("a.onnx", holding("a.onnx", data=foreign(["n", 1, "h", "w"])), "in_channels = 1: must be 3"),
-    "no square": ("a.onnx", holding("a.onnx", data=foreign(["n", 3, 32, 64])), "the file takes width = 64 alone"),
+    "no square": ("a.onnx", holding("a.onnx", data=foreign(["n", 3, 32, 64])), "the file takes only width = 64"),
     "classes are no list": ("small.onnx", with_metadata("mpvit.classes", "{"), "carries metadata that cannot be read"),
     "too few classes": ("small.onnx", with_metadata("mpvit.classes", '["a"]'), "names 1 classes, its network has 3"),
     "another configuration": (
@@ -245,7 +245,7 @@ def test_a_file_that_is_no_use_gets_one_clear_line(case: str, exported: Path, fo
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--size 64", "the file takes height = 32 alone"),
+        ("--size 64", "the file takes only height = 32"),
         ("--variant tiny", "holds another network, by the configuration in it"),
         ("--classes mine.toml", "7 lines, the network has 3 classes"),
     ],
@@ -269,7 +269,7 @@ def test_an_exported_file_says_what_it_is(suffix: str, exported: Path) -> None:
     beside = path.with_suffix(".bin").stat().st_size if suffix == ".xml" else 0
     assert (row["layout"], row["bytes"]) == (SUFFIXES[suffix], path.stat().st_size + beside)
     assert row["params"] == sum(each.numel() for each in network().parameters())
-    assert row["classes"] == list(CARD.classes or ())
+    assert row["classes"] == list(METADATA.classes or ())
     assert row["trained"]["top1"] == 0.9
     assert call("weights", "verify", str(path)).code == 0
     assert call("weights", "verify", str(path), "--variant", "tiny").code == 3

@@ -252,7 +252,7 @@ def test_weights_that_do_not_fit_are_one_line(run: Run, checkpoint: Path) -> Non
     for file, complaint in (
         ("cut.pth", "cut.pth is damaged"),
         ("misshapen.pth", "misshapen.pth does not fit the network: 1 misshapen (stem.0.conv.weight: [1, 2], must be"),
-        ("text.pth", "text.pth is no weights file"),
+        ("text.pth", "text.pth is not a weights file"),
     ):
         answer = run("predict", PHOTO, "--weights", file, "--variant", "tiny")
         assert error_lines(answer)[0].startswith(complaint)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from strategies import configs
 
 from mpvit.config import ModelConfig
-from mpvit.export import SUFFIXES, Export
-from mpvit.export.engine import open_engine
-from mpvit.export.make import make, write
-from mpvit.model.card import NO_CARD
+from mpvit.export import SUFFIXES, ExportOptions
+from mpvit.export.convert import export_network, write_files
+from mpvit.export.exported_network import open_exported
+from mpvit.model.metadata import NO_METADATA
 from mpvit.prediction.inference import random_network
 
 CASES = [(batch, size) for batch in (1, 3, 8) for size in ((224, 224), (192, 320), (256, 256))]
@@ -25,8 +25,13 @@ CASES = [(batch, size) for batch in (1, 3, 8) for size in ((224, 224), (192, 320
 def test_tiny_agrees_with_torch_at_any_batch_and_size(suffix: str, tmp_path: Path) -> None:
     network = random_network("tiny")
     path = tmp_path / f"tiny{suffix}"
-    write(make("tiny", network.model, network.card, Export(target=SUFFIXES[suffix], dynamic=("batch", "size"))), path)
-    engine = open_engine(path).engine
+    write_files(
+        export_network(
+            "tiny", network.model, network.metadata, ExportOptions(target=SUFFIXES[suffix], dynamic=("batch", "size"))
+        ),
+        path,
+    )
+    engine = open_exported(path).network
     for batch, size in CASES:
         images = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(batch))
         with torch.inference_mode():
@@ -47,8 +52,10 @@ def test_tiny_agrees_with_torch_at_any_batch_and_size(suffix: str, tmp_path: Pat
 @settings(max_examples=5)
 @given(config=configs(), fused=st.booleans())
 def test_drawn_networks_agree_with_torch_at_any_batch_and_size(target: str, config: ModelConfig, *, fused: bool) -> None:
-    """``make`` itself holds the engine against torch on nine kinds of batches, and raises where they differ."""
+    """``export_network`` compares the engine with torch on nine shapes, and raises an error if they differ."""
     network = random_network(replace(config, num_classes=max(config.num_classes, 1))).model
-    made = make("drawn", network, NO_CARD, Export(target=target, dynamic=("batch", "size"), size=(33, 47), fused=fused))
+    made = export_network(
+        "drawn", network, NO_METADATA, ExportOptions(target=target, dynamic=("batch", "size"), size=(33, 47), fused=fused)
+    )
     assert [each.shape[0] for each in made.differences] == [1, 3, 8] * 3
     assert max(each.relative for each in made.differences) <= 1e-5

@@ -12,7 +12,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, pi
 
 from mpvit.images import preprocess, read_image
 from mpvit.integrations.transformers import MPViTImageProcessor, from_weights
-from mpvit.model.card import Preprocessing
+from mpvit.model.metadata import Preprocessing
 from mpvit.prediction.pretrained import shipped_weights
 from mpvit.training.data import open_data
 

@@ -93,7 +93,7 @@ def test_a_published_checkpoint_fits_whatever_its_classes(tmp_path: Path) -> Non
 
 REFUSED: dict[str, tuple[Any, Any, str]] = {
     "unknown variant": ("smal", (1,), "unknown variant 'smal'"),
-    "beyond the last": (FOUR, (1, 4), "out_indices = (1, 4): must be rising numbers of stages from 0 to 3, at least one"),
+    "beyond the last": (FOUR, (1, 4), "out_indices = (1, 4): must be at least one stage from 0 to 3, in increasing order"),
     "negative": (FOUR, (-1,), "out_indices = (-1,): must be"),
     "repeated": (FOUR, (1, 1), "out_indices = (1, 1): must be"),
     "falling": (FOUR, (2, 1), "out_indices = (2, 1): must be"),

@@ -1,53 +1,53 @@
-"""Graphs of a module's forward: what is kept of them anywhere, and on a GPU what they compute."""
+"""Graphs of a forward pass: when they are recorded and dropped, with a stand-in on the CPU; and on a GPU what they compute."""
 
+import contextlib
 import copy
 import pickle
 import threading
+import weakref
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mpvit import ModelConfig, StageConfig, build_model
-from mpvit.model.cuda_graph import GRAPHS, recall
+from mpvit.model import cuda_graph
+from mpvit.model.cuda_graph import MAX_GRAPHS, WARM_UPS, GraphedModule
 from mpvit.model.fused import FusedMPViT, fuse
 
 SMALL = ModelConfig((StageConfig(2, 1, 8, 2, 2), StageConfig(3, 2, 24, 4, 2)), num_classes=5)
 
 
-@pytest.mark.parametrize(
-    ("asked", "made", "kept"),
-    [
-        ("", "", ""),
-        ("aaa", "a", "a"),
-        ("abab", "ab", "ab"),
-        ("abc", "abc", "bc"),
-        ("abac", "abc", "ac"),  # b was asked for longest ago
-        ("abaca", "abc", "ca"),
-        ("abcabc", "abcabc", "bc"),
-    ],
-)
-def test_of_two_the_least_recently_recalled_goes(asked: str, made: str, kept: str) -> None:
-    record: list[str] = []
-    values: dict[object, str] = {}
+class StandIn:
+    """A graph that computes instead of replaying. Like a real one it cannot be copied, and it fills memory."""
 
-    def make(key: str) -> str:
-        assert len(values) < 2  # what goes has gone before: there is never memory for a third
-        record.append(key)
-        return key.upper()
+    recorded: ClassVar[list[int]]
+    """Batch sizes of the recordings."""
+    kept: ClassVar[weakref.WeakSet["StandIn"]]
+    """Stand-ins that exist."""
 
-    for key in asked:
-        assert recall(values, key, lambda key=key: make(key), 2) == key.upper()  # type: ignore[misc]
-    assert ("".join(record), "".join(map(str, values))) == (made, kept)
+    def __init__(self, module: GraphedModule, x: Tensor) -> None:
+        assert len(StandIn.kept) < MAX_GRAPHS  # the one that makes way has gone before
+        self.compute, self.lock = module.compute, threading.Lock()
+        self.compute(x)
+        StandIn.recorded.append(len(x))
+        StandIn.kept.add(self)
+
+    def replay(self, x: Tensor) -> Tensor:
+        return self.compute(x)
 
 
-def test_what_cannot_be_made_is_not_kept() -> None:
-    values: dict[object, int] = {}
-    with pytest.raises(ZeroDivisionError):
-        recall(values, "a", lambda: 1 // 0, 2)
-    assert not values
-    assert recall(values, "a", lambda: 1, 2) == 1
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the CPU pass for a GPU, and return the batch sizes of the recordings."""
+    StandIn.recorded, StandIn.kept = [], weakref.WeakSet()
+    monkeypatch.setattr(cuda_graph, "CudaGraph", StandIn)
+    monkeypatch.setattr(cuda_graph, "_is_replayed", lambda _: True)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: 0)
+    return StandIn.recorded
 
 
 @pytest.fixture
@@ -61,25 +61,58 @@ def image() -> Tensor:
     return torch.randn(2, 3, 40, 56, dtype=torch.float64)
 
 
-def test_without_cuda_forward_is_compute(network: FusedMPViT, image: Tensor) -> None:
+class Doubling(GraphedModule):
+    def compute(self, x: Tensor) -> Tensor:
+        if not len(x):
+            raise ZeroDivisionError
+        return 2 * x
+
+
+@pytest.mark.parametrize(
+    ("batches", "expected"),
+    [
+        ((), ()),
+        ((1, 1, 1), (1,)),
+        ((1, 2, 1, 2), (1, 2)),
+        ((1, 2, 3, 4, 5, 2, 3, 4, 5), (1, 2, 3, 4, 5)),
+        ((1, 2, 3, 4, 5, 1), (1, 2, 3, 4, 5, 1)),
+        ((1, 2, 3, 4, 1, 5, 1, 2), (1, 2, 3, 4, 5, 2)),  # 2 was used longest ago
+        ((1, 2, 3, 4, 5, 1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 1, 2, 3, 4, 5)),
+    ],
+)
+def test_the_least_recently_used_graph_makes_way(
+    batches: tuple[int, ...], expected: tuple[int, ...], recorded: list[int]
+) -> None:
+    module = Doubling()
+    for batch in batches:
+        assert torch.equal(module(torch.ones(batch)), torch.full((batch,), 2.0))
+    assert tuple(recorded) == expected
+
+
+def test_a_pass_that_cannot_be_recorded_is_not_kept(recorded: list[int]) -> None:
+    module = Doubling()
+    with pytest.raises(ZeroDivisionError):
+        module(torch.ones(0))
+    assert (recorded, len(StandIn.kept)) == ([], 0)
+    assert torch.equal(module(torch.ones(1)), torch.tensor([2.0]))
+
+
+def test_without_cuda_forward_is_compute(network: FusedMPViT, image: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graph, "CudaGraph", None)  # calling it would fail
     assert torch.equal(network(image), network.compute(image))
-    assert not network._graphs  # noqa: SLF001
     assert torch.cuda.is_available() or not torch.cuda.is_initialized()
 
 
-@pytest.fixture
-def recorded(network: FusedMPViT) -> FusedMPViT:
-    """The network with what no copy can hold, as no copy can hold a graph."""
-    network._graphs["lock"] = threading.Lock()  # type: ignore[assignment] # noqa: SLF001
-    return network
-
-
 @pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])  # noqa: S301
-def test_a_copy_starts_without_graphs(recorded: FusedMPViT, image: Tensor, again: Callable[[FusedMPViT], FusedMPViT]) -> None:
-    found = again(recorded)
-    assert not found._graphs  # noqa: SLF001
-    assert "lock" in recorded._graphs  # noqa: SLF001
-    assert torch.equal(found(image), recorded(image))
+def test_a_copy_starts_without_graphs(
+    network: FusedMPViT, image: Tensor, recorded: list[int], again: Callable[[FusedMPViT], FusedMPViT]
+) -> None:
+    expected = network(image)
+    found = again(network)
+    assert torch.equal(found(image), expected)
+    assert recorded == [2, 2]
+    assert torch.equal(network(image), expected)  # which has kept its own
+    assert recorded == [2, 2]
 
 
 @pytest.mark.parametrize(
@@ -90,18 +123,25 @@ def test_a_copy_starts_without_graphs(recorded: FusedMPViT, image: Tensor, again
         lambda network: network.double(),
         lambda network: network.load_state_dict(network.state_dict(), assign=True),
     ],
-    ids=["cast", "moved", "cast to its own", "loaded"],
+    ids=["cast", "moved", "cast to its own dtype", "loaded"],
 )
-def test_other_tensors_leave_no_graph(recorded: FusedMPViT, change: Callable[[FusedMPViT], object]) -> None:
-    change(recorded)
-    assert not recorded._graphs  # noqa: SLF001
+def test_replaced_tensors_leave_no_graph(
+    network: FusedMPViT, image: Tensor, recorded: list[int], change: Callable[[FusedMPViT], object]
+) -> None:
+    network(image)
+    change(network)
+    assert len(StandIn.kept) == 0
+    network(image.to(next(network.buffers()).device))
+    assert recorded == [2, 2]
 
 
-def test_graphs_are_no_part_of_the_state(recorded: FusedMPViT) -> None:
-    state = recorded.state_dict()
+def test_graphs_are_no_part_of_the_state(network: FusedMPViT, image: Tensor, recorded: list[int]) -> None:
+    network(image)
+    assert recorded
+    state = network.state_dict()
     assert state
     assert all(isinstance(value, Tensor) for value in state.values())
-    assert set(state) == {name for name, _ in recorded.named_buffers()}
+    assert set(state) == {name for name, _ in network.named_buffers()}
 
 
 def test_a_cast_network_computes_in_its_new_dtype(network: FusedMPViT, image: Tensor) -> None:
@@ -111,17 +151,31 @@ def test_a_cast_network_computes_in_its_new_dtype(network: FusedMPViT, image: Te
     assert ((found - expected).abs() / (1 + expected.abs())).max() <= 1e-4
 
 
+def counted(network: FusedMPViT, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows with each pass that is not replayed: a recording has ``WARM_UPS + 1``."""
+    passes: list[int] = []
+    compute = network.compute
+
+    def count(x: Tensor) -> Tensor:
+        passes.append(len(x))
+        return compute(x)
+
+    monkeypatch.setattr(network, "compute", count)
+    return passes
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @torch.inference_mode()
-def test_on_a_gpu_replays_give_what_the_plain_network_does() -> None:
+def test_on_a_gpu_replays_give_what_the_plain_network_does(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     plain = build_model("tiny").eval().double().cuda()
     network = fuse(plain)
+    passes = counted(network, monkeypatch)
     images = [torch.randn(batch, 3, 96, 128, dtype=torch.float64, device="cuda") for batch in (1, 3, 1, 3)]
     found = [network(image) for image in images]  # each shape recorded, then replayed; no output is overwritten
     for image, logits in zip(images, found, strict=True):
         torch.testing.assert_close(logits, plain(image), atol=1e-9, rtol=1e-9)
-    assert len(network._graphs) == 2  # noqa: SLF001 - a shape each
+    assert passes == [1] * (WARM_UPS + 1) + [3] * (WARM_UPS + 1)  # one graph for each shape
     with torch.backends.cudnn.flags(allow_tf32=False):
         network.to(torch.float32)
         for image in images:
@@ -129,14 +183,21 @@ def test_on_a_gpu_replays_give_what_the_plain_network_does() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_no_more_graphs_are_kept_than_said() -> None:
+def test_on_a_gpu_a_limited_number_of_graphs_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     network = fuse(build_model(SMALL).double()).cuda()
-    for batch in range(1, GRAPHS + 3):
-        image = torch.randn(batch, 3, 40, 56, dtype=torch.float64, device="cuda")
+    passes = counted(network, monkeypatch)
+    images = [torch.randn(batch, 3, 40, 56, dtype=torch.float64, device="cuda") for batch in range(1, MAX_GRAPHS + 3)]
+    for image in images:
         torch.testing.assert_close(network(image), network.compute(image), atol=1e-9, rtol=1e-9)
-    assert len(network._graphs) == GRAPHS  # noqa: SLF001
-    again = network(image)
+    before = len(passes)
+    again = [network(image) for image in images[-MAX_GRAPHS:]][-1]
+    assert len(passes) == before  # all of them are still there
     torch.cuda.make_graphed_callables(nn.Linear(2, 2, device="cuda"), (torch.ones(1, 2, device="cuda"),))  # others still can
-    assert torch.equal(network(image), again)
-    assert torch.equal(network.cpu()(image.cpu()), network.compute(image.cpu()))
-    assert not network._graphs  # noqa: SLF001
+    assert torch.equal(network(images[-1]), again)
+    network(images[0])
+    assert len(passes) == before + WARM_UPS + 1  # this one made way
+    image = images[-1].cpu()
+    assert torch.equal(network.cpu()(image), network.compute(image))
+    before = len(passes)
+    network.cuda()(images[-1])
+    assert len(passes) == before + WARM_UPS + 1

@@ -17,7 +17,7 @@ from mpvit.config import ALTERNATIVES
 from mpvit.errors import UsageError
 from mpvit.model.layers import DropPath
 from mpvit.model.network import MPViT
-from mpvit.model.weights import WeightsFile, fill
+from mpvit.model.weights import WeightsFile, load_into
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 SMALL = ModelConfig((StageConfig(2, 1, 8, 2, 2), StageConfig(3, 2, 12, 4, 2)), num_classes=5)
@@ -27,7 +27,7 @@ SMALL = ModelConfig((StageConfig(2, 1, 8, 2, 2), StageConfig(3, 2, 12, 4, 2)), n
 def golden_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, MPViT]:
     variant: str = request.param
     model = build_model(variant).eval()
-    fill(model, WeightsFile(tmp_path_factory.mktemp("golden"), published_tensors(variant)))
+    load_into(model, WeightsFile(tmp_path_factory.mktemp("golden"), published_tensors(variant)))
     return variant, model
 
 

@@ -97,7 +97,7 @@ def test_a_project_file_carries_configuration_and_classes(tmp_path: Path) -> Non
     path = tmp_path / "weights.safetensors"
     save_weights(build_model(SMALL), path, classes=["ant", "bee", "cat"])
     weights = read_weights(path)
-    assert (weights.config, weights.card.classes) == (SMALL, ("ant", "bee", "cat"))
+    assert (weights.config, weights.metadata.classes) == (SMALL, ("ant", "bee", "cat"))
     header = json.loads(path.read_bytes()[8 : 8 + int.from_bytes(path.read_bytes()[:8], "little")])
     assert json.loads(header["__metadata__"]["mpvit.config"])["stages"][1]["heads"] == 4
     assert header["__metadata__"]["format"] == "pt"  # without which transformers does not read it

@@ -111,7 +111,7 @@ def assert_refused(cache: Path, url: str, reason: str) -> None:
     ("status", "content", "reason"),
     [
         (404, b"gone", "HTTP Error 404: Not Found"),
-        (200, b"<html>This link has moved.</html>", "its answer is no weights file"),
+        (200, b"<html>This link has moved.</html>", "its answer is not a weights file"),
         (200, b"", "its answer is damaged"),
     ],
 )

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, top_k_ac
 from torch import Tensor
 
 from mpvit.errors import MpvitError
-from mpvit.model.card import Preprocessing
+from mpvit.model.metadata import Preprocessing
 from mpvit.plots.training import confusion_figure
 from mpvit.training.data import open_data
 from mpvit.training.evaluation import evaluate

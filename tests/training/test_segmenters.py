@@ -21,7 +21,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 from mpvit.config import ModelConfig, config_from_dict
 from mpvit.dense import SEGMENTERS, build, get_segmenter
 from mpvit.errors import ImageError, MpvitError, UsageError
-from mpvit.model.card import Preprocessing
+from mpvit.model.metadata import Preprocessing
 from mpvit.prediction.segmentation import likeliest
 from mpvit.training import loop
 from mpvit.training.data import Data, Part, digits_on_textures, open_data

@@ -23,7 +23,7 @@ def test_it_is_as_small_as_promised_and_its_accuracy_is_what_it_says(name: str) 
     assert content.config == SHIPPED[name]
     assert sum(tensor.numel() for key, tensor in content.tensors.items() if "running" not in key) <= params
     assert path.stat().st_size <= nbytes
-    said = content.card.trained
+    said = content.metadata.trained
     assert said is not None
     done = call("eval", "digits", "--variant", name, "--format", "json")
     assert done.code == 0, done.err
@@ -38,7 +38,7 @@ def test_trained_anew_it_comes_to_the_same(tmp_path: Path) -> None:
     done = run("train", "digits", "-o", "run", "--format", "json", command=(COMMAND,), cwd=tmp_path)
     assert done.code == 0, done.err
     (row,) = json.loads(done.out)["results"]
-    said = read_weights(shipped_weights("digits-nano")).card.trained
+    said = read_weights(shipped_weights("digits-nano")).metadata.trained
     assert said is not None
     low, high = wilson(said.correct, said.images)
     assert low <= row["top1"] <= high

@@ -12,7 +12,7 @@ from pictures import paint
 from PIL import Image
 
 from mpvit.images import preprocess, read_image
-from mpvit.model.card import Preprocessing
+from mpvit.model.metadata import Preprocessing
 from mpvit.training.data import Data, open_data
 from mpvit.training.recipe import RECIPES, Recipe
 from mpvit.training.views import Changed, Order, Place, Plain, mixed

@@ -12,6 +12,7 @@ from mpvit.attention import Kind, Sizes
 from mpvit.operations import Block, Node, Operation, einsum, elementwise
 from mpvit.operations.strided import new
 from mpvit.operations.tape import constant
+from mpvit.torch_graph import in_torch_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +39,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Map
 
     query, key, value = (partition(x) for x in (sizes.head_dim**-0.5 * query, key, value))
     scores = torch.einsum("bhqd,bhkd->bhqk", query, key)  # (windows, h, M², M²)
-    as_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-    if as_graph or right or below:  # a graph is to serve every size
+    if in_torch_graph() or right or below:  # a graph must serve every size
         real = pad(torch.ones(sizes.height, sizes.width, dtype=torch.bool, device=query.device), (0, right, 0, below))
         real = rearrange(real, "(i h) (j w) -> (i j) 1 1 (h w)", i=rows, j=columns).repeat(sizes.batch, 1, 1, 1)
         scores = scores.masked_fill(~real, -torch.inf)

@@ -57,7 +57,7 @@ def fused(model: MPViT, _: Tensor, dtype: torch.dtype) -> nn.Module:
     """Return the equivalent network for inference: see ``mpvit.model.fused``."""
     from mpvit.model.fused import fuse
 
-    return fuse(model, dtype=dtype)
+    return fuse(model, dtype, keep_memory=True)  # the fastest way to use it; this process only measures
 
 
 def compiled(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
@@ -79,11 +79,11 @@ def onnxruntime(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
     import torch
 
     from mpvit.export import onnx
-    from mpvit.export.engine import Engine
+    from mpvit.export.exported_network import ExportedNetwork
 
     if dtype not in (torch.float32, torch.float16):
         raise MpvitError(f"onnxruntime computes no {_name(dtype)} on the CPU")
-    return Engine(onnx.open_bytes(_exported("onnx", model, images, _name(dtype)), torch.get_num_threads()))
+    return ExportedNetwork(onnx.open_bytes(_exported("onnx", model, images, _name(dtype)), torch.get_num_threads()))
 
 
 def openvino(model: MPViT, images: Tensor, dtype: torch.dtype, *, fused: bool = False) -> nn.Module:
@@ -91,10 +91,10 @@ def openvino(model: MPViT, images: Tensor, dtype: torch.dtype, *, fused: bool = 
     import torch
 
     from mpvit.export import openvino
-    from mpvit.export.engine import Engine
+    from mpvit.export.exported_network import ExportedNetwork
 
     files = _exported("openvino", model, images, "float32", fused=fused)
-    return Engine(openvino.open_bytes(files, torch.get_num_threads(), _name(dtype)))
+    return ExportedNetwork(openvino.open_bytes(files, torch.get_num_threads(), _name(dtype)))
 
 
 def openvino_fused(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
@@ -103,12 +103,12 @@ def openvino_fused(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Modul
 
 
 def _exported(target: str, model: MPViT, images: Tensor, dtype: str, *, fused: bool = False) -> Mapping[str, bytes]:
-    from mpvit.export import Export, get_target
+    from mpvit.export import ExportOptions, get_target
 
     if images.device.type != "cpu":
         raise MpvitError(f"device {str(images.device)!r}: engines run on the cpu here")
     batch, _, height, width = images.shape
-    asked = Export(target=target, dtype=dtype, fused=fused, batch=batch, size=(height, width))
+    asked = ExportOptions(target=target, dtype=dtype, fused=fused, batch=batch, size=(height, width))
     return get_target(target).write(model, asked, {}, None)
 
 

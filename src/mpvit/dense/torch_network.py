@@ -51,10 +51,11 @@ class DenseNetwork(nn.Module):
         return self.head(self.backbone.forward_features(image), (height, width), *regions)
 
 
-def fuse_backbone(network: DenseNetwork) -> DenseNetwork:
+def fuse_backbone(network: DenseNetwork, *, keep_memory: bool = False) -> DenseNetwork:
     """Return a copy for inference whose backbone is ``mpvit.fuse`` of the network's own; its head is the same."""
     fused = copy.copy(network)
-    fused._modules = {**network._modules, "backbone": fuse(network.backbone)}  # noqa: SLF001 - the head is shared, not copied
+    backbone = fuse(network.backbone, keep_memory=keep_memory)
+    fused._modules = {**network._modules, "backbone": backbone}  # noqa: SLF001 - the head is shared, not copied
     return fused
 
 

@@ -1,4 +1,4 @@
-"""Networks for other programs: one file a target, each held against torch in its own engine before it is written."""
+"""Networks as files for other programs: one file a target. An export is compared with torch before it is written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from mpvit.export.signature import Signature
+    from mpvit.export.shapes import InputOutputShapes
     from mpvit.model.network import MPViT
 
 TARGETS = {
@@ -23,28 +23,30 @@ TARGETS = {
     "openvino": "mpvit.export.openvino:TARGET",
     "pt2": "mpvit.export.pt2:TARGET",
 }
-"""What a network is exported to."""
+"""Targets that a network can be exported to."""
 
 SUFFIXES = {".onnx": "onnx", ".xml": "openvino", ".pt2": "pt2"}
-"""The target of a file by its suffix: OpenVINO's is the .xml, and a .bin of the same name lies beside it."""
+"""Target of a file by its suffix; OpenVINO's .xml has a .bin of the same name next to it."""
 
 DTYPES = ("float32", "float16", "int8")
+"""Numbers that an exported file can hold."""
 
 DYNAMIC = ("batch", "size")
-"""What of its input a file may leave open."""
+"""Axes of the input that can be dynamic: the batch; the height and width."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Export:
-    """What to make of a network. Raises ``UsageError`` naming the field, the value and the rule.
+class ExportOptions:
+    """How a network is exported. Raises ``UsageError`` naming the field, the value and the rule.
 
     Attributes:
         target: one of ``TARGETS``.
-        dtype: of the weights and, where the processor has it, of the arithmetic; images and logits are float32 throughout.
-        dynamic: what stays open: any of ``DYNAMIC``.
-        fused: export ``mpvit.fuse`` of the network instead of the network as it is written.
-        batch: images in a call, where that is not open.
-        size: (height, width) in pixels, where that is not open.
+        dtype: one of ``DTYPES``, for the weights and, where the processor supports it, for the arithmetic; images and logits
+            are always float32.
+        dynamic: names of ``DYNAMIC`` whose axes may have any length in a call.
+        fused: whether to export ``mpvit.fuse(network)`` instead of the network itself.
+        batch: images in a call, if the batch is not dynamic.
+        size: (height, width) of the images in pixels, if the size is not dynamic.
     """
 
     target: str
@@ -56,63 +58,61 @@ class Export:
 
     def __post_init__(self) -> None:
         """Check every field once."""
-        for what, name, known in (("target", self.target, TARGETS), ("dtype", self.dtype, DTYPES)):
+        names = [("target", self.target, TARGETS), ("dtype", self.dtype, DTYPES)]
+        for what, name, known in (*names, *(("dynamic", name, DYNAMIC) for name in self.dynamic)):
             if name not in known:
                 raise unknown_name(what, name, known)
-        for name in self.dynamic:
-            if name not in DYNAMIC:
-                raise unknown_name("dynamic", name, DYNAMIC)
         if self.batch < 1:
             raise UsageError(f"batch = {self.batch}: must be at least 1")
 
     @property
     def shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """(batch, height, width) of the calls that an export is tried with: all kinds that its file allows."""
+        """(batch, height, width) of the inputs on which an export is compared with torch."""
         height, width = self.size
         batches = (1, 3, 8) if "batch" in self.dynamic else (self.batch,)
         sizes = [self.size]
-        if "size" in self.dynamic:  # 224×224 is tried with 192×320 and 256×256
+        if "size" in self.dynamic:  # for 224×224 also 192×320 and 256×256
             sizes += [(max(height - 32, 32), width + 96), (height + 32, width + 32)]
         return tuple((batch, *size) for size in sizes for batch in batches)
 
 
-class Opened(NamedTuple):
-    """A file in its engine.
+class InferenceSession(NamedTuple):
+    """A file that an engine has loaded.
 
     Attributes:
-        run: maps images, float32 (b, c, h, w) in one piece, to logits, float32 (b, classes).
-        signature: which images it takes.
-        metadata: what travels with it: text by name.
-        engine: its name and version.
+        run: function from contiguous float32 images (b, c, h, w) to float32 logits (b, classes).
+        shapes: shapes of the images and logits.
+        metadata: text in the file by name.
+        engine: name and version of the engine.
     """
 
     run: Callable[[NDArray[Any]], NDArray[Any]]
-    signature: Signature
+    shapes: InputOutputShapes
     metadata: Mapping[str, str]
     engine: str
 
 
 class Target(NamedTuple):
-    """How a network is written for an engine, and run there.
+    """A file format and the engine that runs it.
 
     Attributes:
-        suffixes: of its files, first that of the one that is named.
-        libraries: what it needs; int8 needs what ``quantiser`` names too.
-        quantiser: what int8 needs beyond; None where the engine has no quantiser.
-        write: maps a network, what to make of it, what travels with it and pictures, (n, c, h, w), to calibrate int8 by, to
-            the bytes of its files by suffix.
-        open: maps these bytes and a number of CPU threads to the file in its engine.
+        suffixes: suffixes of the files; the first one is the file that the user names.
+        libraries: libraries that the target needs.
+        quantiser: further libraries for int8; None if the engine has no quantiser.
+        write: function from a network, its options, its metadata and calibration images (n, c, h, w), which only int8 needs, to
+            the bytes of the files by suffix.
+        open: function from these bytes and a number of CPU threads to a session.
     """
 
     suffixes: tuple[str, ...]
     libraries: tuple[str, ...]
     quantiser: tuple[str, ...] | None
-    write: Callable[[MPViT, Export, Mapping[str, str], Tensor | None], dict[str, bytes]]
-    open: Callable[[Mapping[str, bytes], int], Opened]
+    write: Callable[[MPViT, ExportOptions, Mapping[str, str], Tensor | None], dict[str, bytes]]
+    open: Callable[[Mapping[str, bytes], int], InferenceSession]
 
 
 def get_target(name: str, dtype: str = "float32") -> Target:
-    """Return a target; raise ``MpvitError`` where a library that it needs is missing, ``UsageError`` where it has no int8."""
+    """Return a target; raise ``MpvitError`` if a library is missing, ``UsageError`` if it does not support int8."""
     target: Target = resolve(TARGETS[name])
     require(*target.libraries)
     if dtype == "int8":

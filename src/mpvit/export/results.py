@@ -1,20 +1,20 @@
-"""What an export came to, as frozen values."""
+"""The result of an export."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from mpvit.export import Export
+from mpvit.export import ExportOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How far an engine's logits are from torch's in float32, on one batch.
+    """Difference between an engine's logits and torch's float32 logits on one batch.
 
     Attributes:
         shape: (b, c, h, w) of the images.
-        absolute: the largest difference of a logit.
-        relative: of all logits, norm over norm.
-        probability: the largest difference of a class's probability.
+        absolute: largest absolute difference of a logit.
+        relative: norm of the differences over the norm of torch's logits.
+        probability: largest absolute difference of a class's probability.
     """
 
     shape: tuple[int, ...]
@@ -23,31 +23,31 @@ class Difference:
     probability: float
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """A network for an engine that agrees with torch's.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportResult:
+    """An exported network that agrees with torch's.
 
     Attributes:
         model: name of the network.
-        asked: what was made.
-        files: the bytes of each file by its suffix.
-        engine: in which it was run, with its version.
-        differences: from torch, on each kind of batch that the file allows.
-        tolerance: the largest relative difference that passes.
-        reference: torch, with its version.
-        threads: of the CPU, in both.
-        calibrated: pictures that int8's ranges come from; 0 of any other dtype.
+        options: options of the export.
+        files: bytes of each file by its suffix.
+        engine: name and version of the engine.
+        differences: differences from torch, one for each shape of ``options.shapes``.
+        tolerance: largest relative difference that is allowed.
+        reference: torch with its version.
+        threads: number of CPU threads of both.
+        calibrated: number of images that int8 was calibrated on; 0 for other dtypes.
     """
 
     model: str
-    asked: Export
+    options: ExportOptions
     files: dict[str, bytes]
     engine: str
     differences: tuple[Difference, ...]
     tolerance: float
     reference: str
     threads: int
-    calibrated: int = 0
+    calibrated: int
 
     @property
     def nbytes(self) -> int:
@@ -55,23 +55,22 @@ class Exported:
         return sum(map(len, self.files.values()))
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a flat row for each batch on which the engine was held against torch."""
-        asked = self.asked
-        whole = {
+        """Return a flat row for each difference."""
+        export = {
             "table": "differences",
             "model": self.model,
-            "target": asked.target,
+            "target": self.options.target,
             "engine": self.engine,
-            "dtype": asked.dtype,
-            "fused": asked.fused,
-            "dynamic": list(asked.dynamic),
+            "dtype": self.options.dtype,
+            "fused": self.options.fused,
+            "dynamic": list(self.options.dynamic),
             "bytes": self.nbytes,
             "calibration_images": self.calibrated,
             "tolerance": self.tolerance,
         }
         return [
-            whole
-            | {
+            {
+                **export,
                 "input_shape": list(each.shape),
                 "absolute_difference": each.absolute,
                 "relative_difference": each.relative,

@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mpvit.version import __version__
 from mpvit.measurement import OUT_OF_MEMORY
+from mpvit.version import __version__
 
 _PACKAGES = ("torch", "fvcore", "thop", "numpy", "einops", "onnxruntime", "openvino")
 

@@ -1,10 +1,10 @@
-"""The network for inference alone: the plain one's function in fewer and cheaper operations.
+"""The network for inference: the same function in fewer and cheaper operations.
 
-Folded once: batch norms into the convolutions before them, the CPE's residual into its window's centre, the CRPE's windows
-into the widest. At run time: maps stay channels-last, so that a map *is* its tokens and no layout is copied; 1x1 convolutions
-are matrix products, and the fusion a sum of them. On a CPU oneDNN multiplies and convolves, activations and residuals
-included, and a batch is taken in parts; on CUDA a pass is replayed as one graph. Compiled or exported, a batch of any size
-goes one way.
+``fuse`` folds batch norms into the convolutions before them, the residual of the CPE into the centre of its kernel, and the
+kernels of the CRPE into one of the largest size. Maps stay channels-last, so tokens are a view of a map and no layout is
+copied; 1x1 convolutions are matrix products, and the stage's fusion is a sum of them. On a CPU oneDNN computes products and
+convolutions together with activations and residuals, and a batch is processed in parts; on CUDA a pass is replayed as one
+graph. In a graph of torch a batch of any size takes the same operations.
 
 Axes: b batch, h and w the grid, n = h·w tokens, rows = b·n, c channels of a path, d channels per head.
 """
@@ -16,39 +16,49 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mpvit.attention import factorized
 from mpvit.errors import UsageError
 from mpvit.model.cuda_graph import GraphedModule, refuse_gradients
-from mpvit.model.folded import FusedConv, FusedConvTimes, FusedLinear, FusedLinearPlus, FusedNorm, in_graph
-from mpvit.model.folding import fold_batch_norm
+from mpvit.model.fused_operations import FusedConv, FusedConvTimes, FusedLinear, FusedLinearPlus, FusedNorm
 from mpvit.model.layers import (
     Attention,
     ConvNormAct,
     ConvPositionEncoding,
     ConvRelativePositionEncoding,
-    PatchEmbedding,
     TransformerLayer,
 )
 from mpvit.model.network import MPViT
 from mpvit.model.stages import LocalBranch, Path, Stage
+from mpvit.torch_graph import in_torch_graph
 
 CHANNEL_BYTES = 12_800
-"""On a CPU a stage takes as many images at once as hold at most so many bytes a channel (one image of 224² in the first
-stage, in float32), so that what its MLP widens stays in cache; whole batches of 8 took 1.03 to 1.06 times as long."""
+"""Largest map that a stage processes at once on a CPU, in bytes per channel: one float32 image of 224² in the first stage.
+
+The MLP's hidden layer then stays in cache; whole batches of 8 took 1.03 to 1.06 times as long.
+"""
+
+KEPT_BLOCK = 2**25 - 2**16
+"""Size of the block that ``keep_freed_memory`` frees, in bytes: just below 32 MiB, the largest that glibc looks at."""
 
 Grid = tuple[int, int, int]
 """Images in the batch, height and width of a map."""
 
 
-def fuse(model: MPViT, dtype: torch.dtype | None = None) -> "FusedMPViT":
-    """Return an inference network that computes what ``model`` does in evaluation mode, whatever mode it is in.
+def fuse(model: MPViT, dtype: torch.dtype | None = None, *, keep_memory: bool = False) -> "FusedMPViT":
+    """Return a network for inference that computes what ``model`` computes in evaluation mode.
 
-    ``dtype`` is its weights' and outputs', by default the model's own. The tensors are copies on the model's device: the
-    model is neither changed nor followed. In float32 outputs agree to 1e-4·(1 + |plain|), in float64 to 1e-9; in bfloat16
-    they differ from float32 by 1 to 2 % of their standard deviation, and the processor should multiply matrices in it.
-    On CUDA the first call with a shape takes longer: it records the graph that later ones replay (``forward_features`` has
-    none), and TF32, on by default in convolutions, is less exact than float32.
+    Its weights and outputs have ``dtype``, by default the model's own. The tensors are copies on the model's device: the
+    model is not changed, and later changes to it have no effect. In float32 the outputs agree to 1e-4·(1 + |plain|), in
+    float64 to 1e-9; in bfloat16 they differ from float32 by 1 to 2 % of their standard deviation.
+
+    ``keep_memory`` calls ``keep_freed_memory``, which changes the heap of the whole process: on a CPU with glibc small networks
+    then take up to 12 % less time at batch 1, and the process does not return freed memory to the system. ``fuse`` changes
+    nothing outside the network without it.
+
+    On CUDA the first call with a new shape takes longer: it records the graph that later calls replay (``forward_features`` has
+    none). TF32, torch's default for convolutions there, is less exact than float32.
     Raises ``UsageError`` for a dtype that is not floating point.
     """
     dtype = dtype or next(model.parameters()).dtype
@@ -56,15 +66,25 @@ def fuse(model: MPViT, dtype: torch.dtype | None = None) -> "FusedMPViT":
         raise UsageError(f"dtype = {dtype}: must be a floating-point dtype", hint="torch.float32 or torch.bfloat16")
     with torch.no_grad():
         fused = FusedMPViT(model, dtype)
-    _keep_freed_memory()
+    if keep_memory:
+        keep_freed_memory()
     return fused
 
 
-class AnyAttention(nn.Module):
-    """Attention of any kind in one path, as the plain network calls it; factorized attention has a layout of its own."""
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory that the process frees, so that the next pass need not fault its pages in again.
+
+    glibc returns free memory at the end of the heap to the system when it exceeds twice the largest block ever freed; a pass
+    of xsmall then faults in 3000 pages. This frees one large block, which is never written. Other C libraries do not change.
+    """
+    torch.empty(KEPT_BLOCK, dtype=torch.uint8, device="cpu")
+
+
+class UnfusedAttention(nn.Module):
+    """Attention of any kind as the plain network calls it; only factorized attention has a fused form."""
 
     def __init__(self, attention: Attention, dtype: torch.dtype) -> None:
-        """Copy what the kind has learned."""
+        """Copy the kind's parameters and buffers."""
         super().__init__()
         self.kind, self.sizes = attention.kind, attention.sizes
         for name, tensor in (*attention.named_parameters(recurse=False), *attention.named_buffers(recurse=False)):
@@ -77,7 +97,7 @@ class AnyAttention(nn.Module):
 
 
 class FusedLayer(nn.Module):
-    """One transformer layer, behind the CPE."""
+    """One transformer layer without the CPE."""
 
     def __init__(self, layer: TransformerLayer, dtype: torch.dtype) -> None:
         """Copy ``layer``."""
@@ -87,14 +107,14 @@ class FusedLayer(nn.Module):
         self.attention_norm = FusedNorm(layer.attention_norm, dtype)
         qkv = zip(attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3), strict=True)
         self.query, self.key, self.value = (FusedLinear(weight, bias, dtype) for weight, bias in qkv)
-        self.attention = None if attention.kind is factorized.KIND else AnyAttention(attention, dtype)
+        self.attention = None if attention.kind is factorized.KIND else UnfusedAttention(attention, dtype)
         self.projection = FusedLinearPlus(attention.projection.weight, attention.projection.bias, dtype)
         self.mlp_norm = FusedNorm(layer.mlp_norm, dtype)
         self.expand = FusedLinear(mlp.expand.weight, mlp.expand.bias, dtype, "gelu")
         self.contract = FusedLinearPlus(mlp.contract.weight, mlp.contract.bias, dtype)
 
     def forward(self, x: Tensor, grid: Grid, crpe: FusedConvTimes | None) -> Tensor:
-        """Map (rows, c) -> (rows, c), fresh."""
+        """Map (rows, c) -> (rows, c), a new tensor."""
         tokens = self.attention_norm(x)
         query, key, value = self.query(tokens), self.key(tokens), self.value(tokens)
         relative = None if crpe is None else _tokens(crpe(_map(value, grid), _map(query, grid)))
@@ -128,8 +148,8 @@ class FusedPath(nn.Module):
         super().__init__()
         patches = path.embedding
         conv, no_bias = patches.depthwise, torch.zeros_like(patches.norm.bias)
-        self.depthwise = FusedConv(conv.weight, no_bias, dtype, stride=_stride(patches), groups=conv.groups)
-        self.pointwise = FusedLinear(*fold_batch_norm(patches.pointwise, patches.norm), dtype, "hardswish")
+        self.depthwise = FusedConv(conv.weight, no_bias, dtype, stride=conv.stride[0], groups=conv.groups)
+        self.pointwise = FusedLinear(*_fold_batch_norm(patches.pointwise, patches.norm), dtype, "hardswish")
         self.cpe = None if path.cpe is None else _with_residual(path.cpe, dtype)
         self.crpe = None if path.crpe is None else _merge_windows(path.crpe, dtype)
         self.layers = nn.ModuleList(FusedLayer(layer, dtype) for layer in cast("list[TransformerLayer]", list(path.layers)))
@@ -140,7 +160,7 @@ class FusedPath(nn.Module):
         return _map(self.pointwise(_tokens(x)), _grid(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map what ``embed`` returned -> (rows, c)."""
+        """Map the output of ``embed`` -> (rows, c)."""
         grid = _grid(x)
         for layer in self.layers:
             x = x if self.cpe is None else self.cpe(x)
@@ -149,15 +169,15 @@ class FusedPath(nn.Module):
 
 
 class FusedLocalBranch(nn.Module):
-    """The bottleneck of convolutions beside the paths."""
+    """The local branch: a bottleneck of convolutions."""
 
     def __init__(self, local: LocalBranch, dtype: torch.dtype) -> None:
         """Fold ``local``."""
         super().__init__()
-        self.expand = FusedLinear(*fold_batch_norm(local.expand.conv, local.expand.norm), dtype, "hardswish")
-        folded = fold_batch_norm(local.depthwise.conv, local.depthwise.norm)
+        self.expand = FusedLinear(*_fold_batch_norm(local.expand.conv, local.expand.norm), dtype, "hardswish")
+        folded = _fold_batch_norm(local.depthwise.conv, local.depthwise.norm)
         self.depthwise = FusedConv(*folded, dtype, groups=local.depthwise.conv.groups, activation="hardswish")
-        self.contract = FusedLinearPlus(*fold_batch_norm(local.contract.conv, local.contract.norm), dtype)
+        self.contract = FusedLinearPlus(*_fold_batch_norm(local.contract.conv, local.contract.norm), dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) -> (rows, c)."""
@@ -166,24 +186,24 @@ class FusedLocalBranch(nn.Module):
 
 
 class FusedStage(nn.Module):
-    """A stage: embeddings in series or parallel, local branch and paths in turn, each added to the fusion's sum at once."""
+    """A stage: its embeddings, then the local branch and the paths one by one, each added to the fusion's sum at once."""
 
     def __init__(self, stage: Stage, dtype: torch.dtype) -> None:
         """Fold ``stage``."""
         super().__init__()
         paths = cast("list[Path]", list(stage.paths))
         self.series = stage.config.patch_embed == "series"
-        self.stride = _stride(paths[0].embedding)
+        self.stride = paths[0].embedding.depthwise.stride[0]
         self.paths = nn.ModuleList(FusedPath(path, dtype) for path in paths)
         self.local = None if stage.local is None else FusedLocalBranch(stage.local, dtype)
         self.summed = stage.config.fusion == "sum"
-        weight, bias = fold_batch_norm(stage.fusion.conv, stage.fusion.norm)
-        parts = weight.split(stage.config.dim, dim=1)  # a product of each branch, or one of their sum
+        weight, bias = _fold_batch_norm(stage.fusion.conv, stage.fusion.norm)
+        parts = weight.split(stage.config.dim, dim=1)  # one for each branch, or one for their sum
         self.fusion = FusedLinear(parts[0], bias, dtype)
         self.fusion_plus = nn.ModuleList(FusedLinearPlus(part, None, dtype) for part in parts[1:])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (b, c, h, w) -> (b, out, h/stride, w/stride), as many images at once as the processor likes."""
+        """Map (b, c, h, w) -> (b, out, h/stride, w/stride); a large batch is processed in parts."""
         if not _in_parts(x):
             return self._run(x)
         tokens = -(-x.shape[2] // self.stride) * -(-x.shape[3] // self.stride)
@@ -201,7 +221,7 @@ class FusedStage(nn.Module):
         return _map(functional.hardswish(total, inplace=True), _grid(maps[0]))
 
     def _branches(self, maps: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield what is fused, (rows, c) each, one at a time: the local branch and the paths, of the paths' embeddings."""
+        """Yield the outputs of the local branch and the paths, (rows, c) each, for the paths' embeddings."""
         if self.local is not None:
             yield self.local(maps[0])
         for path, embedded in zip(self.paths, maps, strict=True):
@@ -209,7 +229,7 @@ class FusedStage(nn.Module):
 
 
 class FusedMPViT(GraphedModule):
-    """What ``fuse`` returns: the plain network's calls and shapes, without gradients; training mode changes nothing."""
+    """The network that ``fuse`` returns: it has the plain network's methods, no gradients, and no training mode."""
 
     def __init__(self, model: MPViT, dtype: torch.dtype) -> None:
         """Fold ``model`` into weights of ``dtype``."""
@@ -217,7 +237,7 @@ class FusedMPViT(GraphedModule):
         self.config = model.config
         stem = cast("list[ConvNormAct]", list(model.stem))
         self.stem = nn.ModuleList(
-            FusedConv(*fold_batch_norm(c.conv, c.norm), dtype, stride=c.conv.stride[0], activation="hardswish") for c in stem
+            FusedConv(*_fold_batch_norm(c.conv, c.norm), dtype, stride=c.conv.stride[0], activation="hardswish") for c in stem
         )
         self.stages = nn.ModuleList(FusedStage(stage, dtype) for stage in cast("list[Stage]", list(model.stages)))
         self.head = None if model.head is None else FusedLinear(model.head.weight, model.head.bias, dtype)
@@ -240,24 +260,15 @@ class FusedMPViT(GraphedModule):
         return pooled if self.head is None else self.head(pooled)
 
 
-def _keep_freed_memory() -> None:
-    """Let glibc keep, for the next pass, the memory that this one frees.
-
-    It returns what lies free at the heap's end to the system once that is twice the largest block ever freed, and then every
-    pass faults it in anew, 3000 pages in xsmall. A block of 32 MiB, the largest that it looks at, is freed here untouched.
-    """
-    torch.empty(2**25 - 2**16, dtype=torch.uint8, device="cpu")
-
-
 def _in_parts(x: Tensor) -> bool:
-    """Whether a batch is taken in parts that suit a CPU's cache: a graph of any size is to hold one way through it."""
-    return x.device.type == "cpu" and not in_graph()
+    """Return whether a batch is processed in parts that fit a CPU's cache; in a graph any size takes the same operations."""
+    return x.device.type == "cpu" and not in_torch_graph()
 
 
 def _add_by_image(total: Tensor, query: Tensor, weights: Tensor, value: Tensor) -> None:
     """Add factorized attention to ``total``; all are (b, heads, n, d), ``weights`` the softmax of the keys over the tokens.
 
-    An image's heads lie evenly apart and are multiplied in place; those of a batch would be copied.
+    The heads of one image have equal distances in memory and are multiplied in place; those of a batch would be copied.
     """
     for image in range(len(total)):
         context = torch.bmm(weights[image].mT, value[image])  # (heads, d, d)
@@ -265,7 +276,7 @@ def _add_by_image(total: Tensor, query: Tensor, weights: Tensor, value: Tensor) 
 
 
 def _tokens(x: Tensor) -> Tensor:
-    """Map (b, c, h, w) -> (rows, c), a view where it is channels-last."""
+    """Map (b, c, h, w) -> (rows, c), a view if it is channels-last."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
@@ -279,8 +290,11 @@ def _grid(x: Tensor) -> Grid:
     return x.shape[0], x.shape[2], x.shape[3]
 
 
-def _stride(patches: PatchEmbedding) -> int:
-    return patches.depthwise.stride[0]
+def _fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return the weight and bias, in float64, of a convolution without bias and the batch norm after it."""
+    mean, variance = cast("Tensor", norm.running_mean).double(), cast("Tensor", norm.running_var).double()
+    scale, shift = norm.weight.double(), norm.bias.double()
+    return fuse_conv_bn_weights(conv.weight.double(), None, mean, variance, norm.eps, scale, shift)
 
 
 def _with_residual(encoding: ConvPositionEncoding, dtype: torch.dtype) -> FusedConv:
@@ -291,7 +305,7 @@ def _with_residual(encoding: ConvPositionEncoding, dtype: torch.dtype) -> FusedC
 
 
 def _merge_windows(encoding: ConvRelativePositionEncoding, dtype: torch.dtype) -> FusedConvTimes:
-    """Return one convolution for all heads, smaller windows padded with zeros: it beats one a window."""
+    """Return one convolution for all heads, with smaller kernels zero-padded: it is faster than one for each kernel size."""
     convs = cast("list[nn.Conv2d]", list(encoding.convs))
     widest = max(conv.kernel_size[0] for conv in convs)
     weights = [functional.pad(conv.weight, [(widest - conv.kernel_size[0]) // 2] * 4) for conv in convs]

@@ -1,6 +1,6 @@
-"""Reading and writing weights: this project's safetensors files, and the authors' checkpoints both ways.
+"""Weights files: this project's safetensors files, and checkpoints in the published layout.
 
-Nothing is unpickled but tensors, containers and ``argparse.Namespace`` (the published files hold their arguments).
+Only tensors, containers and ``argparse.Namespace`` are unpickled: the published checkpoints hold their arguments.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import json
 import pickle
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,93 +21,74 @@ from torch import Tensor
 from mpvit.config import ALTERNATIVES, ModelConfig, config_from_dict
 from mpvit.errors import MpvitError, UsageError, WeightsError, file_reason, first_line
 from mpvit.files import write_atomically
-from mpvit.model.card import NO_CARD, Card, read_card
+from mpvit.model.metadata import NO_METADATA, Metadata, read_metadata
 from mpvit.model.network import MPViT
 from mpvit.published import is_published, published_names
 
-_SHOWN = 6
-"""How many tensors of each complaint an error names."""
+MAX_NAMED = 6
+"""Maximum number of tensors that an error names for each complaint."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """What a weights file holds; ``config`` and what is on the ``card`` only where the file carries them."""
+    """The content of a weights file; ``config`` and ``metadata`` are known only if the file holds them."""
 
     path: Path
     tensors: dict[str, Tensor]
     config: ModelConfig | None = None
-    card: Card = NO_CARD
+    metadata: Metadata = NO_METADATA
 
 
-@dataclass(slots=True)
-class _Misfit:
-    """The tensors of a file that do not fit a network, by complaint."""
-
-    missing: list[str] = field(default_factory=list)
-    left_over: list[str] = field(default_factory=list)
-    misshapen: list[str] = field(default_factory=list)
-    disagreeing: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        complaints = []
-        for name in ("missing", "left_over", "misshapen", "disagreeing"):
-            tensors = getattr(self, name)
-            if tensors:
-                more = f" and {len(tensors) - _SHOWN} more" if len(tensors) > _SHOWN else ""
-                complaints.append(f"{len(tensors)} {name.replace('_', ' ')} ({', '.join(tensors[:_SHOWN])}{more})")
-        return "; ".join(complaints)
-
-
-class Saved(Protocol):
-    """A torch network that weights are of: a classifier or backbone, or a segmenter on one."""
+class ConfiguredModule(Protocol):
+    """A torch module that is built from a configuration: a classifier, a backbone or a segmenter."""
 
     @property
     def config(self) -> ModelConfig:
-        """What the classifier or backbone is made of."""
+        """Configuration of the classifier or backbone."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return its tensors by name."""
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:  # noqa: ANN401 - torch's own
-        """Take them over."""
+        """Copy tensors into it."""
 
 
 def load_weights(model: MPViT, path: str | Path) -> None:
-    """Load ``path`` into ``model``: a safetensors file of this project, or a checkpoint of the published layout.
+    """Load a safetensors file of this project, or a checkpoint in the published layout, into ``model``.
 
-    Every tensor must be there and fit, and the copies of a shared one be equal; ``num_batches_tracked`` alone may be
-    absent. Raises ``WeightsError`` naming the tensors that do not, and leaves the model as it was.
+    Every tensor must be present and fit, and the copies of a shared tensor must be equal; only ``num_batches_tracked`` may be
+    missing. Raises ``WeightsError`` naming the tensors that do not fit, and leaves the model unchanged.
     """
     content = read_weights(path)
     require_classifier(content)
-    fill(model, content)
+    load_into(model, content)
 
 
 def require_classifier(content: WeightsFile) -> None:
-    """Raise ``WeightsError`` where a file holds a segmenter, which names the classes of pixels."""
-    if task := content.card.task:
+    """Raise ``WeightsError`` if a file holds a segmenter."""
+    if task := content.metadata.task:
         raise WeightsError(
             f"{content.path} holds a segmenter, {task}: must be a classifier",
-            hint="mpvit predict and mpvit eval take segmenters; mpvit weights inspect says what the file is",
+            hint="mpvit predict and mpvit eval take segmenters; mpvit weights inspect describes the file",
         )
 
 
 def read_task(path: Path) -> str | None:
-    """Return the task in a file's card, None where it has none or is damaged; its tensors are not read.
+    """Return the task in a file's metadata, None if there is none or the file is damaged; its tensors are not read.
 
-    Raises ``WeightsError`` where there is no file to read.
+    Raises ``WeightsError`` if there is no file to read.
     """
     if not _is_safetensors(path):
         return None
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return read_card(file.metadata() or {}).task
-    except (safetensors.SafetensorError, OSError, WeightsError):  # reading all of it says so
+            return read_metadata(file.metadata() or {}).task
+    except (safetensors.SafetensorError, OSError, WeightsError):  # ``read_weights`` raises it
         return None
 
 
 def read_weights(path: str | Path) -> WeightsFile:
-    """Read a weights file of either layout, told apart by its content; raise ``WeightsError`` where it is damaged."""
+    """Read a weights file, whose content shows its layout; raise ``WeightsError`` if it is damaged."""
     path = Path(path)
     return _read_safetensors(path) if _is_safetensors(path) else _read_checkpoint(path)
 
@@ -120,52 +101,55 @@ def _is_safetensors(path: Path) -> bool:
         raise WeightsError(f"cannot read weights {str(path)!r}: {file_reason(error)}") from None
 
 
-def fill(model: Saved, weights: WeightsFile) -> None:
-    """Copy ``weights`` into ``model``, all or nothing; see ``load_weights``."""
+def load_into(model: ConfiguredModule, weights: WeightsFile) -> None:
+    """Copy ``weights`` into ``model``, all or none; see ``load_weights``."""
     if weights.config and replace(weights.config, drop_path=model.config.drop_path) != model.config:
         raise WeightsError(
             f"{weights.path} was saved from another configuration: {_first_difference(weights.config, model.config)}",
             hint="build the model from the configuration inside the file",
         )
-    wanted = model.state_dict()
+    expected = model.state_dict()
     published = any(is_published(name) for name in weights.tensors)
-    names = {name: published_names(name, model.config) if published else (name,) for name in wanted}
-    misfit = _compare(wanted, names, weights.tensors)
-    if complaint := str(misfit):
+    names = {name: published_names(name, model.config) if published else (name,) for name in expected}
+    if complaints := _complaints(expected, names, weights.tensors):
         raise WeightsError(
-            f"{weights.path} does not fit the network: {complaint}", hint=_advice(misfit, model.config, published=published)
+            f"{weights.path} does not fit the network: {'; '.join(map(_described, complaints, complaints.values()))}",
+            hint=_advice(complaints, model.config, published=published),
         )
-    found = {name: weights.tensors.get(aliases[0], wanted[name]) for name, aliases in names.items()}
-    model.load_state_dict(found)
+    model.load_state_dict({name: weights.tensors.get(aliases[0], expected[name]) for name, aliases in names.items()})
 
 
 def with_classes_of(weights: WeightsFile, config: ModelConfig) -> ModelConfig:
-    """Return ``config`` with as many classes as the file's classifier has; 0 where it has none."""
+    """Return ``config`` with the number of classes of the file's classifier; 0 if the file has none."""
     head = next((weights.tensors[name] for name in ("cls_head.cls.bias", "head.bias") if name in weights.tensors), None)
     return replace(config, num_classes=len(head) if isinstance(head, Tensor) and head.ndim == 1 else 0)
 
 
 def save_weights(
-    model: Saved, path: str | Path, *, layout: str = "project", classes: Sequence[str] | None = None, card: Card = NO_CARD
+    model: ConfiguredModule,
+    path: str | Path,
+    *,
+    layout: str = "project",
+    classes: Sequence[str] | None = None,
+    metadata: Metadata = NO_METADATA,
 ) -> None:
-    """Write the model's weights to ``path``, whole or not at all.
+    """Write the model's weights to ``path``, completely or not at all.
 
-    Layout ``project`` is a safetensors file with the configuration inside and, where given, the names of the classes in
-    index order and what else is on a ``card``. Layout ``published`` is the authors' checkpoint, ``{"model": tensors}``,
-    each alias included.
-    Raises ``UsageError`` for another layout or a wrong number of classes, ``MpvitError`` where it cannot be written.
+    Layout ``project`` is a safetensors file that holds the configuration, the names of the ``classes`` by index, and further
+    ``metadata``. Layout ``published`` is the authors' checkpoint, ``{"model": tensors}``, with every alias.
+    Raises ``UsageError`` for another layout or a wrong number of classes, ``MpvitError`` if the file cannot be written.
     """
     if classes is not None:
-        card = replace(card, classes=tuple(classes))
-    if card.classes is not None and card.task is None and len(card.classes) != model.config.num_classes:
-        raise UsageError(f"{len(card.classes)} class names: the network has {model.config.num_classes} classes")
+        metadata = replace(metadata, classes=tuple(classes))
+    if metadata.classes is not None and metadata.task is None and len(metadata.classes) != model.config.num_classes:
+        raise UsageError(f"{len(metadata.classes)} class names: the network has {model.config.num_classes} classes")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if layout == "project":
-        metadata = {"format": "pt", "mpvit.config": json.dumps(asdict(model.config)), **card.as_metadata()}
-        data = _ordered(safetensors.torch.save(tensors, metadata))
+        text = {"format": "pt", "mpvit.config": json.dumps(asdict(model.config)), **metadata.to_text()}
+        data = _sorted_metadata(safetensors.torch.save(tensors, text))
     elif layout == "published":
-        if card.task:
-            raise UsageError(f"layout = 'published': must be 'project', a segmenter ({card.task}) has no published layout")
+        if metadata.task:
+            raise UsageError(f"layout = 'published': must be 'project' for a segmenter, {metadata.task}")
         renamed = {alias: t for name, t in tensors.items() for alias in published_names(name, model.config)}
         buffer = io.BytesIO()
         torch.save({"model": renamed}, buffer)
@@ -175,10 +159,10 @@ def save_weights(
     write_atomically(Path(path), data)
 
 
-def _ordered(data: bytes) -> bytes:
-    """Return a safetensors file with its metadata in order, which the library has not: the same weights are the same bytes.
+def _sorted_metadata(data: bytes) -> bytes:
+    """Return a safetensors file with its metadata sorted, which the library does not do: equal weights give equal bytes.
 
-    Its layout is eight bytes with the length of a header in JSON, padded with blanks to a multiple of eight, and the tensors.
+    The file is the length of the header (8 bytes), the header in JSON, padded with blanks to a multiple of 8, and the tensors.
     """
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
@@ -191,16 +175,16 @@ def _ordered(data: bytes) -> bytes:
 def _read_safetensors(path: Path) -> WeightsFile:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            text = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     except (safetensors.SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is damaged: {first_line(error)}", hint="copy or download the file again") from None
     try:
-        config = config_from_dict(json.loads(metadata["mpvit.config"])) if "mpvit.config" in metadata else None
+        config = config_from_dict(json.loads(text["mpvit.config"])) if "mpvit.config" in text else None
     except (ValueError, TypeError, MpvitError) as error:
         raise WeightsError(f"{path} carries a configuration that cannot be read: {first_line(error)}") from None
     try:
-        return WeightsFile(path, tensors, config, read_card(metadata))
+        return WeightsFile(path, tensors, config, read_metadata(text))
     except WeightsError as error:
         raise WeightsError(f"{path} is damaged: {error}") from None
 
@@ -212,10 +196,10 @@ def _read_checkpoint(path: Path) -> WeightsFile:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path} is no weights file, or holds more than tensors: {first_line(error)}",
+            f"{path} is not a weights file, or holds more than tensors: {first_line(error)}",
             hint="only tensors, containers and argparse.Namespace are unpickled; anything else could run code",
         ) from None
-    except Exception as error:  # noqa: BLE001 - on damaged bytes an unpickler raises anything
+    except Exception as error:  # noqa: BLE001 - an unpickler raises any class for damaged bytes
         raise WeightsError(f"{path} is damaged: {first_line(error)}", hint="copy or download the file again") from None
     tensors = content.get("model", content) if isinstance(content, Mapping) else content
     if not isinstance(tensors, Mapping) or not tensors:
@@ -223,46 +207,46 @@ def _read_checkpoint(path: Path) -> WeightsFile:
     return WeightsFile(path, dict(tensors))
 
 
-def _compare(wanted: Mapping[str, Tensor], names: Mapping[str, Sequence[str]], found: Mapping[str, Any]) -> _Misfit:
-    misfit = _Misfit()
+def _complaints(
+    expected: Mapping[str, Tensor], names: Mapping[str, Sequence[str]], found: Mapping[str, Any]
+) -> dict[str, list[str]]:
+    """Return the tensors that do not fit the network, by complaint."""
     known = {alias for aliases in names.values() for alias in aliases}
-    misfit.left_over = [str(name) for name in found if name not in known]
-    for own, aliases in names.items():
-        first = found.get(aliases[0])
-        for alias in aliases:
-            tensor = found.get(alias)
-            if tensor is None:
-                if not own.endswith("num_batches_tracked"):
-                    misfit.missing.append(alias)
-            elif not isinstance(tensor, Tensor) or tensor.shape != wanted[own].shape:
-                shape = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-                misfit.misshapen.append(f"{alias}: {shape}, must be {list(wanted[own].shape)}")
-            elif isinstance(first, Tensor) and not torch.equal(tensor, first):
-                misfit.disagreeing.append(f"{alias} differs from {aliases[0]}")
-    return misfit
+    complaints: dict[str, list[str]] = {
+        "missing": [],
+        "left over": [str(name) for name in found if name not in known],
+        "misshapen": [],
+        "disagreeing": [],
+    }
+    for name, alias in ((name, alias) for name, aliases in names.items() for alias in aliases):
+        tensor, first, shape = found.get(alias), found.get(names[name][0]), expected[name].shape
+        if tensor is None:
+            if not name.endswith("num_batches_tracked"):
+                complaints["missing"].append(alias)
+        elif not isinstance(tensor, Tensor) or tensor.shape != shape:
+            kind = list(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+            complaints["misshapen"].append(f"{alias}: {kind}, must be {list(shape)}")
+        elif isinstance(first, Tensor) and not torch.equal(tensor, first):
+            complaints["disagreeing"].append(f"{alias} differs from {names[name][0]}")
+    return {complaint: tensors for complaint, tensors in complaints.items() if tensors}
 
 
-def _advice(misfit: _Misfit, config: ModelConfig, *, published: bool) -> str:
-    heads = ("cls_head.", "head.")
-    if misfit.missing and not misfit.misshapen and all(name.startswith(heads) for name in misfit.missing):
-        return "a dense-prediction file has no classifier: build the model with num_classes=0"
-    if published and (alternative := _first_alternative(config)):
-        return f"a published checkpoint fits the published network, not one with {alternative}"
-    if misfit.misshapen or misfit.left_over:
-        return "is it the weights of another variant or number of classes?"
-    return "the model was left as it was"
+def _described(complaint: str, tensors: Sequence[str]) -> str:
+    more = f" and {len(tensors) - MAX_NAMED} more" if len(tensors) > MAX_NAMED else ""
+    return f"{len(tensors)} {complaint} ({', '.join(tensors[:MAX_NAMED])}{more})"
 
 
-def _first_alternative(config: ModelConfig) -> str:
-    return next(
-        (
-            f"stages[{index}].{name} = {value!r}"
-            for index, stage in enumerate(config.stages)
-            for name, (own, _) in ALTERNATIVES.items()
-            if (value := getattr(stage, name)) != own
-        ),
-        "",
-    )
+def _advice(complaints: Mapping[str, Sequence[str]], config: ModelConfig, *, published: bool) -> str:
+    missing = complaints.get("missing", ())
+    if missing and "misshapen" not in complaints and all(name.startswith(("cls_head.", "head.")) for name in missing):
+        return "a file for dense prediction has no classifier: build the model with num_classes=0"
+    for index, stage in enumerate(config.stages if published else ()):
+        for name, (own, _) in ALTERNATIVES.items():
+            if (value := getattr(stage, name)) != own:
+                return f"a published checkpoint fits the published network, not one with stages[{index}].{name} = {value!r}"
+    if "misshapen" in complaints or "left over" in complaints:
+        return "are they weights of another variant or number of classes?"
+    return "the model is unchanged"
 
 
 def _first_difference(saved: ModelConfig, wanted: ModelConfig) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
-    from mpvit.model.card import Preprocessing
+    from mpvit.model.metadata import Preprocessing
     from mpvit.prediction.inference import Network
     from mpvit.training.data import Data
 

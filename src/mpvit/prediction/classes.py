@@ -1,10 +1,10 @@
-"""The names of a network's classes: of a text file, of the weights' card, or those of ImageNet."""
+"""The names of a network's classes: of a text file, of the weights' metadata, or those of ImageNet."""
 
 from importlib.resources import files
 from pathlib import Path
 
 from mpvit.errors import UsageError, WeightsError, file_reason
-from mpvit.model.card import Card
+from mpvit.model.metadata import Metadata
 
 IMAGENET_CLASSES = 1000
 
@@ -31,14 +31,14 @@ def read_classes(path: Path, expected: int) -> tuple[str, ...]:
     return names
 
 
-def class_names(number: int, card: Card, given: Path | None, path: Path | None = None) -> tuple[str, ...]:
-    """Return the classes' names: of the file ``given``, else of the ``card`` in ``path``, else what their number says."""
+def class_names(number: int, metadata: Metadata, given: Path | None, path: Path | None = None) -> tuple[str, ...]:
+    """Return the classes' names: of the file ``given``, else of the ``metadata`` in ``path``, else what their number says."""
     if given:
         return read_classes(given, number)
-    if card.classes is not None:
-        if len(card.classes) != number:
-            raise WeightsError(f"{path} names {len(card.classes)} classes, its network has {number}")
-        return card.classes
+    if metadata.classes is not None:
+        if len(metadata.classes) != number:
+            raise WeightsError(f"{path} names {len(metadata.classes)} classes, its network has {number}")
+        return metadata.classes
     if number == IMAGENET_CLASSES:
         return imagenet_classes()
     return tuple(f"class {index}" for index in range(number))

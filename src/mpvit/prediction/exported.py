@@ -7,19 +7,19 @@ import torch
 
 from mpvit.errors import UsageError
 from mpvit.export import SUFFIXES
-from mpvit.export.engine import Engine, open_engine
+from mpvit.export.exported_network import ExportedNetwork, open_exported
 from mpvit.images import PUBLISHED_PREPROCESSING
-from mpvit.model.card import Preprocessing
+from mpvit.model.metadata import Preprocessing
 from mpvit.prediction.classes import class_names
 from mpvit.prediction.inference import Network, config_of, label, load_network, name_of
 from mpvit.prediction.results import UNKNOWN, Classifier
 
 
 @dataclass(frozen=True, slots=True)
-class EngineNetwork:
+class ExportedClassifier:
     """A network in its engine, the names of its classes by index, its preprocessing, and what it is."""
 
-    model: Engine
+    model: ExportedNetwork
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     about: Classifier
@@ -27,7 +27,7 @@ class EngineNetwork:
 
 def open_network(
     weights: Path, variant: str | None = None, classes: Path | None = None, device: torch.device | None = None
-) -> Network | EngineNetwork:
+) -> Network | ExportedClassifier:
     """Return the network in a file: weights, in torch, or an exported network, told by its suffix, in its engine.
 
     Raises what ``load_network`` and ``load_exported`` raise.
@@ -41,22 +41,22 @@ def open_network(
     return load_exported(weights, variant, classes)
 
 
-def load_exported(path: Path, variant: str | None = None, classes: Path | None = None) -> EngineNetwork:
+def load_exported(path: Path, variant: str | None = None, classes: Path | None = None) -> ExportedClassifier:
     """Return the network in an exported file; of one that says nothing of itself, classes and preprocessing are as published.
 
     Raises ``WeightsError`` for a file that is damaged or no network of images, ``UsageError`` where it contradicts ``variant``,
     ``MpvitError`` where its engine is not installed.
     """
-    file = open_engine(path)
-    takes, name = file.engine.config, UNKNOWN
+    file = open_exported(path)
+    takes, name = file.network.config, UNKNOWN
     if file.config is not None:
         name = name_of(config_of(file.config, variant, path))
         if file.config.num_classes == 0:
             raise UsageError("num_classes = 0: must be at least 1, this network only gives features")
-    how = file.card.preprocessing or (
+    how = file.metadata.preprocessing or (
         PUBLISHED_PREPROCESSING if takes.height is None else replace(PUBLISHED_PREPROCESSING, size=takes.height)
     )
     about = Classifier(
-        name, label(path), "cpu", torch.get_num_threads(), file.dtype, file.card.trained, engine=file.engine.engine
+        name, label(path), "cpu", torch.get_num_threads(), file.dtype, file.metadata.trained, engine=file.network.engine
     )
-    return EngineNetwork(file.engine, class_names(takes.num_classes, file.card, classes, path), how, about)
+    return ExportedClassifier(file.network, class_names(takes.num_classes, file.metadata, classes, path), how, about)

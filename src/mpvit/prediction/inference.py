@@ -16,11 +16,11 @@ from mpvit.config import ModelConfig
 from mpvit.dense.torch_network import empty_network
 from mpvit.errors import ImageError, MpvitError, UsageError, WeightsError, file_reason, first_line
 from mpvit.export import SUFFIXES
-from mpvit.export.engine import Engine
+from mpvit.export.exported_network import ExportedNetwork
 from mpvit.images import PUBLISHED_PREPROCESSING, preprocess, read_image
-from mpvit.model.card import NO_CARD, Card, Preprocessing
+from mpvit.model.metadata import NO_METADATA, Metadata, Preprocessing
 from mpvit.model.network import MPViT
-from mpvit.model.weights import Saved, fill, read_weights, require_classifier
+from mpvit.model.weights import ConfiguredModule, load_into, read_weights, require_classifier
 from mpvit.prediction.classes import class_names
 from mpvit.prediction.results import Classifier, ClassScore, Prediction
 from mpvit.variants import DEFAULT_VARIANT, NETWORKS, get_config
@@ -77,9 +77,9 @@ class Network:
     about: Classifier
 
     @property
-    def card(self) -> Card:
+    def metadata(self) -> Metadata:
         """What goes along where the network is written anew."""
-        return Card(self.classes, self.preprocessing, self.about.training)
+        return Metadata(self.classes, self.preprocessing, self.about.training)
 
 
 def load_network(
@@ -99,16 +99,16 @@ def load_network(
     content = read_weights(weights)
     require_classifier(content)
     config = config_of(content.config, variant, weights)
-    names = class_names(config.num_classes, content.card, classes, weights)
+    names = class_names(config.num_classes, content.metadata, classes, weights)
     model = empty_network(config, "cpu")
     try:
-        fill(model, content)
+        load_into(model, content)
     except WeightsError as error:
         if variant or content.config:
             raise
         hint = f"the file does not say its variant, so it was taken for {DEFAULT_VARIANT}: name it with --variant"
         raise WeightsError(str(error), hint=hint) from None
-    return _network(model, names, weights, device, content.card)
+    return _network(model, names, weights, device, content.metadata)
 
 
 def random_network(
@@ -119,7 +119,7 @@ def random_network(
     It is the same each time, and no random state is touched.
     """
     config = network if isinstance(network, ModelConfig) else get_config(network or DEFAULT_VARIANT)
-    names = class_names(config.num_classes, NO_CARD, classes)
+    names = class_names(config.num_classes, NO_METADATA, classes)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_SEED)
         model = MPViT(config).eval()
@@ -127,15 +127,18 @@ def random_network(
 
 
 def _network(
-    model: MPViT, classes: tuple[str, ...], weights: Path | None, device: torch.device | None, card: Card | None = None
+    model: MPViT, classes: tuple[str, ...], weights: Path | None, device: torch.device | None, metadata: Metadata | None = None
 ) -> Network:
     place = device or torch.device("cpu")
     return Network(
-        model.to(place), classes, (card and card.preprocessing) or PUBLISHED_PREPROCESSING, about(model, weights, place, card)
+        model.to(place),
+        classes,
+        (metadata and metadata.preprocessing) or PUBLISHED_PREPROCESSING,
+        about(model, weights, place, metadata),
     )
 
 
-def about(model: Saved, weights: Path | None, device: torch.device, card: Card | None = None) -> Classifier:
+def about(model: ConfiguredModule, weights: Path | None, device: torch.device, metadata: Metadata | None = None) -> Classifier:
     """Return what a network is that answers: ``weights`` is its file, None where they are random."""
     return Classifier(
         model=name_of(model.config),
@@ -143,8 +146,8 @@ def about(model: Saved, weights: Path | None, device: torch.device, card: Card |
         device=str(device),
         threads=torch.get_num_threads(),
         dtype=str(next(iter(model.state_dict().values())).dtype).removeprefix("torch."),
-        training=card.trained if card else None,
-        task=(card and card.task) or "",
+        training=metadata.trained if metadata else None,
+        task=(metadata and metadata.task) or "",
     )
 
 
@@ -190,7 +193,7 @@ def require_readable(paths: Sequence[Path]) -> None:
 
 
 def predict(
-    model: MPViT | Engine, classes: Sequence[str], images: Sequence[Path], config: InferenceConfig | None = None
+    model: MPViT | ExportedNetwork, classes: Sequence[str], images: Sequence[Path], config: InferenceConfig | None = None
 ) -> Iterator[Prediction]:
     """Yield what ``model`` sees in each of ``images``, in their order, computed a batch at a time.
 
@@ -206,19 +209,19 @@ def predict(
     if len(classes) != model.config.num_classes:
         raise UsageError(f"{len(classes)} class names: the network has {model.config.num_classes} classes")
     config = config or InferenceConfig()
-    if isinstance(model, Engine):
+    if isinstance(model, ExportedNetwork):
         model.config.require((config.batch, _IMAGE_CHANNELS, config.size, config.size))
     return _predictions(model, classes, images, config)
 
 
-def require_rgb(model: MPViT | Engine) -> None:
+def require_rgb(model: MPViT | ExportedNetwork) -> None:
     """Raise ``UsageError`` for a network that takes no RGB images."""
     if model.config.in_channels != _IMAGE_CHANNELS:
         raise UsageError(f"in_channels = {model.config.in_channels}: must be 3, the network is shown RGB images")
 
 
 def _predictions(
-    model: MPViT | Engine, classes: Sequence[str], images: Sequence[Path], config: InferenceConfig
+    model: MPViT | ExportedNetwork, classes: Sequence[str], images: Sequence[Path], config: InferenceConfig
 ) -> Iterator[Prediction]:
     for first in range(0, len(images), config.batch):
         batch = images[first : first + config.batch]
@@ -245,7 +248,7 @@ def _try_preparing(path: Path, config: InferenceConfig) -> NDArray[np.float32] |
 
 
 @torch.inference_mode()
-def _probabilities(model: MPViT | Engine, images: Sequence[NDArray[np.float32]]) -> Tensor:
+def _probabilities(model: MPViT | ExportedNetwork, images: Sequence[NDArray[np.float32]]) -> Tensor:
     """Map images (3, size, size) to their classes' probabilities, float64 (images, classes) on the CPU."""
     if not images:
         return torch.empty(0)

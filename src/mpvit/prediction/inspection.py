@@ -11,10 +11,10 @@ from mpvit.counting import count
 from mpvit.dense.torch_network import DenseNetwork, empty_network
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.export import SUFFIXES, get_target
-from mpvit.export.engine import open_engine
-from mpvit.model.card import Trained
+from mpvit.export.exported_network import open_exported
+from mpvit.model.metadata import TrainingRecord
 from mpvit.model.network import MPViT
-from mpvit.model.weights import WeightsFile, fill, read_weights, save_weights, with_classes_of
+from mpvit.model.weights import WeightsFile, load_into, read_weights, save_weights, with_classes_of
 from mpvit.prediction.inference import name_of
 from mpvit.prediction.segmentation import filled_segmenter
 from mpvit.published import is_published
@@ -54,7 +54,7 @@ class Inspected:
 
     def as_row(self) -> dict[str, Any]:
         """Return it as one flat row for JSON and CSV."""
-        card = self.content.card
+        metadata = self.content.metadata
         return {
             "weights": str(self.path),
             "layout": self.layout,
@@ -64,10 +64,10 @@ class Inspected:
             "dtypes": list(self.dtypes),
             "model": self.model,
             "config": asdict(self.content.config) if self.content.config else None,
-            "classes": list(card.classes) if card.classes is not None else None,
-            "preprocessing": asdict(card.preprocessing) if card.preprocessing else None,
-            "task": card.task,
-            "trained": _trained_row(card.trained),
+            "classes": list(metadata.classes) if metadata.classes is not None else None,
+            "preprocessing": asdict(metadata.preprocessing) if metadata.preprocessing else None,
+            "task": metadata.task,
+            "trained": _trained_row(metadata.trained),
             "misfit": self.misfit or None,
         }
 
@@ -81,7 +81,7 @@ def inspect(path: Path, variant: str | None = None) -> Inspected:
         return _exported(path, variant)
     content = read_weights(path)
     tensors: Mapping[str, Tensor] = {name: each for name, each in content.tensors.items() if isinstance(each, Tensor)}
-    candidates = {variant: get_config(variant)} if variant and not content.card.task else _candidates(content)
+    candidates = {variant: get_config(variant)} if variant and not content.metadata.task else _candidates(content)
     model, misfit, params = None, "", sum(each.numel() for each in tensors.values())
     for name, config in candidates.items():
         wanted = with_classes_of(content, config) if content.config is None else config
@@ -109,7 +109,7 @@ def inspect(path: Path, variant: str | None = None) -> Inspected:
 def convert(path: Path, layout: str, target: Path, variant: str | None = None) -> Inspected:
     """Write the weights in ``path`` to ``target`` in one of ``LAYOUTS``; return what they were.
 
-    To the published layout the card does not go along: it has no place for it. Raises ``MpvitError`` where they fit no
+    To the published layout the metadata does not go along: it has no place for it. Raises ``MpvitError`` where they fit no
     network, ``UsageError`` where they cannot be written there.
     """
     found = inspect(path, variant)
@@ -122,13 +122,13 @@ def convert(path: Path, layout: str, target: Path, variant: str | None = None) -
     if target.resolve() == path.resolve():
         raise UsageError(f"{str(target)!r} is the file that is read: must be another one")
     config = found.content.config or with_classes_of(found.content, get_config(found.model))
-    save_weights(filled(found.content, config), target, layout=layout, card=found.content.card)
+    save_weights(filled(found.content, config), target, layout=layout, metadata=found.content.metadata)
     return found
 
 
 def _exported(path: Path, variant: str | None) -> Inspected:
     """Return what an exported file says of itself, once its engine has opened it."""
-    target, file = SUFFIXES[path.suffix.lower()], open_engine(path)
+    target, file = SUFFIXES[path.suffix.lower()], open_exported(path)
     misfit = "" if file.config else "its file does not say which network it is"
     if file.config and variant and get_config(variant).stages != file.config.stages:
         misfit = f"it is not {variant}, by the configuration in it"
@@ -140,7 +140,7 @@ def _exported(path: Path, variant: str | None) -> Inspected:
         params=(count(file.config).params or 0) if file.config else 0,
         dtypes=(file.dtype,),
         model=None if misfit or file.config is None else name_of(file.config),
-        content=WeightsFile(path, {}, file.config, file.card),
+        content=WeightsFile(path, {}, file.config, file.metadata),
         misfit=misfit,
     )
 
@@ -150,14 +150,14 @@ def filled(content: WeightsFile, config: ModelConfig) -> MPViT | DenseNetwork:
 
     Raises ``WeightsError`` where they do not fit.
     """
-    if content.card.task:
+    if content.metadata.task:
         return filled_segmenter(content)
     model: MPViT = empty_network(config, "cpu")
-    fill(model, content)
+    load_into(model, content)
     return model
 
 
-def _trained_row(trained: Trained | None) -> dict[str, Any] | None:
+def _trained_row(trained: TrainingRecord | None) -> dict[str, Any] | None:
     if trained is None:
         return None
     if trained.overlap is None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mpvit.model.card import Trained
+from mpvit.model.metadata import TrainingRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,7 @@ class Classifier:
     device: str
     threads: int
     dtype: str
-    training: Trained | None = None
+    training: TrainingRecord | None = None
     engine: str = TORCH
     task: str = ""
 

@@ -17,8 +17,8 @@ from mpvit.dense.torch_network import DenseNetwork
 from mpvit.errors import ImageError, UsageError, WeightsError
 from mpvit.files import write_atomically
 from mpvit.images import preprocess_whole, read_image
-from mpvit.model.card import Preprocessing
-from mpvit.model.weights import WeightsFile, fill, read_weights
+from mpvit.model.metadata import Preprocessing
+from mpvit.model.weights import WeightsFile, load_into, read_weights
 from mpvit.prediction.classes import read_classes
 from mpvit.prediction.inference import about, failed, printable
 from mpvit.prediction.results import Classifier, ClassShare, Segmentation
@@ -45,30 +45,30 @@ def load_segmenter(weights: Path, classes: Path | None = None, device: torch.dev
     """
     content = read_weights(weights)
     model = filled_segmenter(content)
-    names = content.card.classes or ()
+    names = content.metadata.classes or ()
     if classes:
         names = read_classes(classes, len(names))
     place = device or torch.device("cpu")
-    card = content.card
-    return Segmenter(model.to(place), names, card.preprocessing or Preprocessing(), about(model, weights, place, card))
+    metadata = content.metadata
+    return Segmenter(model.to(place), names, metadata.preprocessing or Preprocessing(), about(model, weights, place, metadata))
 
 
 def filled_segmenter(content: WeightsFile) -> DenseNetwork:
     """Return the segmenter in a file, in evaluation mode; errors are those of ``load_segmenter``."""
-    card = content.card
-    if card.task is None:
+    metadata = content.metadata
+    if metadata.task is None:
         raise WeightsError(
             f"{content.path} holds no segmenter", hint="mpvit train --task semantic-fpn makes one; its file says its task"
         )
-    if content.config is None or card.classes is None:
+    if content.config is None or metadata.classes is None:
         raise WeightsError(f"{content.path} is damaged: a segmenter's file says its configuration and its classes")
     try:
-        task = get_segmenter(card.task, len(card.classes))
+        task = get_segmenter(metadata.task, len(metadata.classes))
         with torch.random.fork_rng(devices=[]):
             model = build(content.config, task).eval()
     except UsageError as error:
         raise WeightsError(f"{content.path} is damaged: {error}") from None
-    fill(model, content)
+    load_into(model, content)
     return model
 
 

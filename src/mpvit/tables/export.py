@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mpvit.export.results import Difference, Exported
+from mpvit.export.results import Difference, ExportResult
 from mpvit.tables import Document, Field, Table, build
 from mpvit.tables.measured import number_text
 from mpvit.tables.memory import readable_bytes
@@ -12,12 +12,12 @@ from mpvit.training.results import Evaluation
 from mpvit.units import times
 
 
-def export_document(exported: Exported, accuracies: Sequence[Evaluation] = (), file: str | None = None) -> Document:
+def export_document(exported: ExportResult, accuracies: Sequence[Evaluation] = (), file: str | None = None) -> Document:
     """Return the differences and, where pictures were given, torch's accuracy and the engine's as tables and rows."""
-    asked = exported.asked
-    arranged = ", fused" if asked.fused else ""
+    options = exported.options
+    arranged = ", fused" if options.fused else ""
     title = (
-        f"{exported.model} to {asked.target}, {asked.dtype}{arranged}, {readable_bytes(exported.nbytes)}: "
+        f"{exported.model} to {options.target}, {options.dtype}{arranged}, {readable_bytes(exported.nbytes)}: "
         f"{exported.engine} beside torch"
     )
     tables = [build(title, _DIFFERENCE, exported.differences)]
@@ -26,7 +26,7 @@ def export_document(exported: Exported, accuracies: Sequence[Evaluation] = (), f
         pairs = list(
             zip(
                 (exported.reference, exported.engine),
-                ("float32", asked.dtype),
+                ("float32", options.dtype),
                 accuracies,
                 strict=True,
             )
@@ -34,7 +34,7 @@ def export_document(exported: Exported, accuracies: Sequence[Evaluation] = (), f
         tables.append(_accuracy_table(pairs))
         rows += [{"table": "accuracy", "engine": engine, "dtype": dtype, **found.as_row()} for engine, dtype, found in pairs]
     return Document(
-        "export", tuple(rows), tuple(tables), tuple(_notes(exported, accuracies)), "cpu", exported.threads, asked.dtype
+        "export", tuple(rows), tuple(tables), tuple(_notes(exported, accuracies)), "cpu", exported.threads, options.dtype
     )
 
 
@@ -61,7 +61,7 @@ def _accuracy_table(rows: Sequence[_Accuracy]) -> Table:
     return build(f"On {found.data}, {found.part}: {found.images} pictures", _ACCURACY, rows)
 
 
-def _notes(exported: Exported, accuracies: Sequence[Evaluation]) -> list[str]:
+def _notes(exported: ExportResult, accuracies: Sequence[Evaluation]) -> list[str]:
     notes = [f"Differences from torch in float32; a norm over norm above {exported.tolerance:g} is not written."]
     if exported.calibrated:
         notes.append(f"Ranges of int8 are those of {exported.calibrated} pictures to learn from.")

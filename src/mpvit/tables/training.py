@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mpvit.model.card import Overlap, Trained
+from mpvit.model.metadata import MeanIoU, TrainingRecord
 from mpvit.tables import Document, Field, Table, build
 from mpvit.training.results import ClassResult, Epoch, Evaluation, Interval, ends, wilson
 
@@ -26,12 +26,12 @@ def interval_text(share: float, interval: Interval) -> str:
     return f"{percent(share)} ({low}–{high})"
 
 
-def overlap_text(overlap: Overlap) -> str:
+def overlap_text(overlap: MeanIoU) -> str:
     """Return a mean intersection over union in percent with its interval."""
     return interval_text(overlap.miou, Interval(overlap.low, overlap.high))
 
 
-def trained_text(known: Trained) -> str:
+def trained_text(known: TrainingRecord) -> str:
     """Return how well weights do on pictures held out."""
     if known.overlap:
         return f"mIoU {overlap_text(known.overlap)} on {known.images} pictures held out"

@@ -22,19 +22,19 @@ def weights_document(files: Sequence[Inspected], notes: Sequence[str] = ()) -> D
 
 
 def _table(found: Inspected) -> Table:
-    card = found.content.card
+    metadata = found.content.metadata
     lines: list[tuple[str, Cell]] = [
         ("layout", found.layout),
         ("size", _size(found)),
-        *([("task", card.task)] if card.task else []),
+        *([("task", metadata.task)] if metadata.task else []),
         ("network", found.model or f"fits none: {found.misfit}"),
         ("parameters", grouped(found.params)),
-        ("classes", _classes(card.classes)),
+        ("classes", _classes(metadata.classes)),
     ]
-    if how := card.preprocessing:
-        seen = "pixels of the short side, whole pictures" if card.task else f"pixels, {how.crop:g} of the short side"
+    if how := metadata.preprocessing:
+        seen = "pixels of the short side, whole pictures" if metadata.task else f"pixels, {how.crop:g} of the short side"
         lines.append(("preprocessing", f"{how.size} {seen}"))
-    if known := card.trained:
+    if known := metadata.trained:
         lines.append(("trained on", f"{known.data}, {known.epochs} epochs, recipe {known.recipe}"))
         lines.append(("mIoU" if known.overlap else "top-1", trained_text(known).removeprefix("mIoU ")))
         if known.overlap:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
 
-    from mpvit.model.card import Preprocessing
+    from mpvit.model.metadata import Preprocessing
     from mpvit.training.data import Part
 
 _BINS = 15

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mpvit.errors import UsageError
-from mpvit.export.make import running
-from mpvit.prediction.exported import EngineNetwork
+from mpvit.export.convert import open_result
+from mpvit.prediction.exported import ExportedClassifier
 from mpvit.prediction.inference import InferenceConfig, Network
 from mpvit.training.data import open_data
 from mpvit.training.judge import judge
@@ -21,7 +21,7 @@ from mpvit.training.views import Plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mpvit.export.results import Exported
+    from mpvit.export.results import ExportResult
 
 _BATCH = 64
 """Pictures that the accuracy is computed on at a time."""
@@ -59,10 +59,10 @@ class Pictures:
         views, number = Plain(part, self.how), min(most, part.pictures)
         return torch.stack([views[index * part.pictures // number][0] for index in range(number)])
 
-    def accuracies(self, made: Exported) -> tuple[Evaluation, Evaluation]:
+    def accuracies(self, made: ExportResult) -> tuple[Evaluation, Evaluation]:
         """Return how well the network does in torch and in the engine that it was made for, on what it has not seen."""
-        about = replace(self.network.about, dtype=made.asked.dtype, engine=made.engine)
-        in_engine = EngineNetwork(running(made), self.network.classes, self.how, about)
+        about = replace(self.network.about, dtype=made.options.dtype, engine=made.engine)
+        in_engine = ExportedClassifier(open_result(made), self.network.classes, self.how, about)
         before, after = (
             judge(
                 each,

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from PIL.Image import Image
 
-    from mpvit.model.card import Trained
-    from mpvit.prediction.exported import EngineNetwork
+    from mpvit.model.metadata import TrainingRecord
+    from mpvit.prediction.exported import ExportedClassifier
     from mpvit.prediction.inference import InferenceConfig, Network
     from mpvit.prediction.segmentation import Segmenter
     from mpvit.training.data import Masks
@@ -39,7 +39,7 @@ def check_asked(part: str | None, mode: str) -> None:
 
 
 def judge(
-    network: Network | EngineNetwork | Segmenter,
+    network: Network | ExportedClassifier | Segmenter,
     text: str,
     accelerator: Accelerator,
     *,
@@ -88,12 +88,12 @@ def judge(
     return SegmenterEvaluation(task=task, images=looked_at.pictures, **known) if task else Evaluation(**known)
 
 
-def _held_out(trained: Trained | None, data: Data) -> bool:
+def _held_out(trained: TrainingRecord | None, data: Data) -> bool:
     """Tell whether the network was trained on data of this name, a share of which its training held out."""
     return trained is not None and trained.data == data.name and trained.held_out == data.share
 
 
-def by_name(part: Part, data: Data, network: Network | EngineNetwork | Segmenter) -> Part:
+def by_name(part: Part, data: Data, network: Network | ExportedClassifier | Segmenter) -> Part:
     """Return the pictures with the network's indices for their classes: by name or, where no name fits, in their order."""
     places = {name: index for index, name in enumerate(network.classes)}
     unknown = [name for name in data.classes if name not in places]
@@ -121,13 +121,13 @@ class _Renumbered:
         return self.masks.mask(place).point([*self.indices, *unchanged])
 
 
-def _running(network: Network | EngineNetwork | Segmenter, mode: str, accelerator: Accelerator) -> Any:  # noqa: ANN401 - see below
+def _running(network: Network | ExportedClassifier | Segmenter, mode: str, accelerator: Accelerator) -> Any:  # noqa: ANN401 - see below
     """Return what maps pictures to logits."""
-    from mpvit.export.engine import Engine
+    from mpvit.export.exported_network import ExportedNetwork
     from mpvit.model.fused import fuse
     from mpvit.model.network import MPViT
 
-    if isinstance(network.model, Engine):
+    if isinstance(network.model, ExportedNetwork):
         if mode != "plain" or accelerator.device.type != "cpu":
             raise UsageError(
                 f"{network.about.weights} is exported: it runs as it was made, on the cpu",
@@ -137,4 +137,4 @@ def _running(network: Network | EngineNetwork | Segmenter, mode: str, accelerato
     model = network.model.to(accelerator.device).eval()
     if mode != "fused":
         return model
-    return fuse(model) if isinstance(model, MPViT) else fuse_backbone(model)
+    return fuse(model, keep_memory=True) if isinstance(model, MPViT) else fuse_backbone(model, keep_memory=True)

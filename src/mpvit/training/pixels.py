@@ -18,7 +18,7 @@ from torch.utils.data import default_collate
 
 from mpvit.dense.layers import to_size
 from mpvit.errors import MpvitError
-from mpvit.model.card import Overlap
+from mpvit.model.metadata import MeanIoU
 from mpvit.training import seed_of
 from mpvit.training.results import Interval
 from mpvit.training.views import IGNORED
@@ -56,7 +56,7 @@ class PixelsFound(NamedTuple):
     loss: float
     ious: tuple[float | None, ...]
     iou_intervals: tuple[Interval | None, ...]
-    overlap: Overlap
+    overlap: MeanIoU
     accuracy_interval: Interval
     seconds: float
 
@@ -137,7 +137,7 @@ class Pixels:
             iou_intervals=tuple(
                 None if own is None else _percentiles(each) for own, each in zip(ious, drawn.ious.T, strict=True)
             ),
-            overlap=Overlap(miou=float(np.nanmean(whole)), low=low, high=high, pixels=pixels),
+            overlap=MeanIoU(miou=float(np.nanmean(whole)), low=low, high=high, pixels=pixels),
             accuracy_interval=_percentiles(drawn.accuracy),
             seconds=seconds,
         )

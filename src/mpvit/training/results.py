@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any, NamedTuple
 
-from mpvit.model.card import Overlap
+from mpvit.model.metadata import MeanIoU
 
 _NORMAL_QUANTILE = 1.959963984540054
 """Of 97.5 %: an interval of 95 %."""
@@ -149,7 +149,7 @@ class Epoch:
     held_out_correct: int
     held_out_images: int
     images_per_s: float
-    overlap: Overlap | None = None
+    overlap: MeanIoU | None = None
 
     @property
     def held_out_accuracy(self) -> float:

@@ -14,7 +14,7 @@ import torch
 
 from mpvit.errors import MpvitError, UsageError, first_line
 from mpvit.files import write_atomically
-from mpvit.model.card import Card, Trained
+from mpvit.model.metadata import Metadata, TrainingRecord
 from mpvit.model.weights import save_weights
 from mpvit.training.results import Epoch
 from mpvit.training.settings import Settings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from mpvit.model.weights import Saved
+    from mpvit.model.weights import ConfiguredModule
     from mpvit.training.data import Data
 
 CONFIG, LOG, CHECKPOINT, WEIGHTS, CURVES = "config.json", "log.jsonl", "last.ckpt", "weights.safetensors", "curves.svg"
@@ -131,10 +131,10 @@ class Run:
         """The file of the averaged weights."""
         return self.folder / WEIGHTS
 
-    def save_epoch(self, network: Saved, data: Data, history: Sequence[Epoch]) -> None:
+    def save_epoch(self, network: ConfiguredModule, data: Data, history: Sequence[Epoch]) -> None:
         """Write the averaged weights after an epoch, with all that ``mpvit predict`` needs, and the log so far."""
         last = history[-1]
-        trained = Trained(
+        trained = TrainingRecord(
             data=data.name,
             held_out=data.share,
             images=last.held_out_images,
@@ -144,7 +144,7 @@ class Run:
             overlap=last.overlap,
         )
         task = self.settings.task or None
-        card = Card(classes=data.classes, preprocessing=self.settings.preprocessing, trained=trained, task=task)
-        save_weights(network, self.weights, card=card)
+        metadata = Metadata(classes=data.classes, preprocessing=self.settings.preprocessing, trained=trained, task=task)
+        save_weights(network, self.weights, metadata=metadata)
         lines = "".join(f"{json.dumps(asdict(epoch))}\n" for epoch in history)
         write_atomically(self.folder / LOG, lines.encode())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mpvit.model.card import Overlap
+from mpvit.model.metadata import MeanIoU
 from mpvit.training.results import Interval, ends
 
 
@@ -50,7 +50,7 @@ class SegmenterEvaluation:
     loss: float
     ious: tuple[float | None, ...]
     iou_intervals: tuple[Interval | None, ...]
-    overlap: Overlap
+    overlap: MeanIoU
     accuracy_interval: Interval
     seconds: float
     damaged: tuple[tuple[str, str], ...] = ()

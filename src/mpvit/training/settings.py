@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from mpvit import dense
 from mpvit.config import ModelConfig, config_from_dict
-from mpvit.model.card import Preprocessing
+from mpvit.model.metadata import Preprocessing
 from mpvit.training.data import Data
 from mpvit.training.recipe import Recipe
 

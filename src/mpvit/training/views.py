@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from mpvit.model.card import Preprocessing
+    from mpvit.model.metadata import Preprocessing
     from mpvit.training.data import Part
     from mpvit.training.recipe import Recipe
 

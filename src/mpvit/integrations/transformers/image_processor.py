@@ -10,7 +10,7 @@ from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling, SizeDict
 
 from mpvit.images import PUBLISHED_PREPROCESSING, center_crop
-from mpvit.model.card import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from mpvit.model.metadata import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 _CHANNELS = 3
 

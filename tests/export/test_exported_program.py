@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from mpvit import ModelConfig, StageConfig, build_model
 from mpvit.attention import KINDS
 from mpvit.errors import UsageError
+from mpvit.export.exported_program import as_program
 from mpvit.model.fused import fuse
-from mpvit.model.program import as_program
 
 ONE_STAGE = ModelConfig((StageConfig(1, 1, 8, 2, 2),), num_classes=5)
 SMALL = ModelConfig((StageConfig(1, 1, 8, 2, 2), StageConfig(2, 1, 12, 2, 2)), num_classes=5)
@@ -153,7 +153,7 @@ def test_copies_and_pickles_compute_the_same(form: str, again: Callable[[nn.Modu
 def test_the_fused_network_refuses_gradients_and_says_why(call: str) -> None:
     network = fuse(build_model(SMALL))
     image = torch.randn(1, 3, 40, 56, requires_grad=True)
-    with pytest.raises(UsageError, match="requires a gradient: the fused network is for inference alone") as refused:
+    with pytest.raises(UsageError, match="requires a gradient: the fused network is only for inference") as refused:
         getattr(network, call)(image)
     assert "x.detach()" in refused.value.hint
     for context in (torch.no_grad, torch.inference_mode):

@@ -10,12 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from exports import CARD, SMALL, network, pictures
+from exports import METADATA, SMALL, network, pictures
 from numpy.typing import NDArray
 
 from mpvit.errors import MpvitError, UsageError
-from mpvit.export import SUFFIXES, TARGETS, Export, make
-from mpvit.export.engine import open_engine
+from mpvit.export import SUFFIXES, TARGETS, ExportOptions, convert
+from mpvit.export.exported_network import open_exported
 from mpvit.export.openvino import unreported
 
 TARGETS_AND_FILES = [(target, f"small{suffix}") for suffix, target in SUFFIXES.items()]
@@ -58,23 +58,23 @@ def test_a_file_for_two_images_answers_for_any_number(target: str, name: str, nu
     images = pictures(number)
     with torch.inference_mode():
         wanted = network()(images)
-    answers = open_engine(exported / name).engine(images)
+    answers = open_exported(exported / name).network(images)
     assert answers.shape == (number, 3)
     torch.testing.assert_close(answers, wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("target", "name"), TARGETS_AND_FILES)
 def test_what_is_known_of_the_weights_travels_in_the_file(target: str, name: str, exported: Path) -> None:
-    file = open_engine(exported / name)
-    assert (file.config, file.card, file.dtype) == (SMALL, CARD, "float32")
-    assert (target == "pt2") == file.engine.engine.startswith("torch")
+    file = open_exported(exported / name)
+    assert (file.config, file.metadata, file.dtype) == (SMALL, METADATA, "float32")
+    assert (target == "pt2") == file.network.engine.startswith("torch")
 
 
 def test_onnx_is_valid_and_its_metadata_are_where_netron_shows_them(exported: Path) -> None:
     model = onnx.load(exported / "small.onnx")
     onnx.checker.check_model(model, full_check=True)
     known = {each.key: each.value for each in model.metadata_props}
-    assert json.loads(known["mpvit.classes"]) == list(CARD.classes or ())
+    assert json.loads(known["mpvit.classes"]) == list(METADATA.classes or ())
     assert json.loads(known["mpvit.config"])["stages"] == json.loads(json.dumps([asdict(stage) for stage in SMALL.stages]))
     assert json.loads(known["mpvit.export"]) == {"target": "onnx", "dtype": "float32", "dynamic": [], "fused": False}
 
@@ -88,9 +88,9 @@ def test_no_file_names_this_machine(name: str, exported: Path) -> None:
 
 @pytest.mark.parametrize("target", [pytest.param(name, marks=[] if name == "pt2" else pytest.mark.slow) for name in TARGETS])
 def test_what_is_too_far_from_torch_is_not_handed_out(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(make, "TOLERANCES", {"float16": 1e-7})
+    monkeypatch.setattr(convert, "TOLERANCES", {"float16": 1e-7})
     with pytest.raises(MpvitError, match=r"float16: its logits are .* from torch's, more than 1e-07: not written"):
-        make.make("small", network(), CARD, Export(target=target, dtype="float16", size=(32, 32)))
+        convert.export_network("small", network(), METADATA, ExportOptions(target=target, dtype="float16", size=(32, 32)))
 
 
 def test_a_network_whose_logits_are_no_numbers_is_not_handed_out() -> None:
@@ -98,7 +98,7 @@ def test_a_network_whose_logits_are_no_numbers_is_not_handed_out() -> None:
     with torch.no_grad():
         next(damaged.parameters())[0] = torch.nan
     with pytest.raises(MpvitError, match="its logits are nan from torch's"):
-        make.make("small", damaged, CARD, Export(target="pt2", size=(32, 32)))
+        convert.export_network("small", damaged, METADATA, ExportOptions(target="pt2", size=(32, 32)))
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ def test_a_network_whose_logits_are_no_numbers_is_not_handed_out() -> None:
 )
 def test_what_cannot_be_asked_for_is_named(asked: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Export(**({"target": "onnx"} | asked))  # type: ignore[arg-type]
+        ExportOptions(**({"target": "onnx"} | asked))  # type: ignore[arg-type]
 
 
 def test_shapes_are_all_kinds_that_the_file_allows() -> None:
     """Those that the documentation names for 224 pixels."""
-    assert Export(target="onnx", batch=4).shapes == ((4, 224, 224),)
-    assert Export(target="onnx", dynamic=("batch",)).shapes == ((1, 224, 224), (3, 224, 224), (8, 224, 224))
-    both = Export(target="onnx", dynamic=("batch", "size")).shapes
+    assert ExportOptions(target="onnx", batch=4).shapes == ((4, 224, 224),)
+    assert ExportOptions(target="onnx", dynamic=("batch",)).shapes == ((1, 224, 224), (3, 224, 224), (8, 224, 224))
+    both = ExportOptions(target="onnx", dynamic=("batch", "size")).shapes
     assert both == tuple((batch, *size) for size in ((224, 224), (192, 320), (256, 256)) for batch in (1, 3, 8))
 
 
