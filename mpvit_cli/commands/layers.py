@@ -66,7 +66,7 @@ def layers(
         loaded = user_model.load(model, argument, inputs, terminal)
         from mpvit.trace.user_model import trace_user_model
 
-        trees = [layer_tree(trace_user_model(loaded, backward=backward), loaded.name, backward=backward)]
+        trees = [layer_tree(trace_user_model(loaded, backward=backward).trace, loaded.name, backward=backward)]
     else:
         numbers = {"classes": classes, "proposals": proposals, "detections": detections}
         trees = [

@@ -6,9 +6,9 @@ import typer
 
 from mpvit.errors import UsageError, unknown_name
 from mpvit.network import NamedNetwork
-from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu, require_explained, run_tool
+from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool
 from mpvit.tables.reconcile import reconcile_document
-from mpvit.tools import TOOLS, get_tool
+from mpvit.tools import TOOLS, get_tool, trace_options
 from mpvit.trace.closed_form import LAYOUTS, trace_config
 from mpvit_cli import options, tasks, user_model
 from mpvit_cli.output import Terminal, check_format
@@ -145,8 +145,7 @@ def _network(network: NamedNetwork, batch: int, layout: str) -> _Network:
 
 
 def _user_network(model: "UserModel", tools: "Sequence[str]") -> dict[str, _Network]:
-    from mpvit.trace.user_model import traced
+    from mpvit.trace.user_model import trace_user_model
 
-    found = traced(model)
-    trace = read_on_the_cpu(found.trace, tools, found.network, found.tensors)
-    return {model.name: _Network(model.name, trace, lambda: (found.network, found.tensors))}
+    found = trace_user_model(model, **trace_options(tools))
+    return {model.name: _Network(model.name, found.trace, lambda: (found.network, found.tensors))}

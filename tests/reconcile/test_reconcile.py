@@ -20,7 +20,7 @@ from mpvit.dense import TASKS, input_shapes
 from mpvit.dense.torch_network import empty_network
 from mpvit.errors import CheckError, UsageError
 from mpvit.model.published_layout import PublishedLayout
-from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu, require_explained, run_tool
+from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool
 from mpvit.tools import TOOLS, Term, Tool, ToolCount, get_tool
 from mpvit.trace import Trace
 from mpvit.trace.closed_form import LAYOUTS, trace_config
@@ -68,7 +68,7 @@ def live(config: ModelConfig, size: tuple[int, int], layout: str, tools: list[st
 
 
 def traced(model: nn.Module, images: list[Tensor]) -> Trace:
-    return read_on_the_cpu(trace_module(model, images), list(TOOLS), model, images)
+    return trace_module(model, images, graph=True, dispatched_on_cpu=True)
 
 
 def assert_explained(explanations: list[Explanation]) -> None:

@@ -7,18 +7,20 @@ import pytest
 from zoo.modules import MODULES
 
 from mpvit import VARIANTS
-from mpvit.reconcile.explain import Explanation, explain, read_on_the_cpu
-from mpvit.tools import TOOLS
+from mpvit.reconcile.explain import Explanation, explain
+from mpvit.tools import TOOLS, trace_options
 from mpvit.trace.closed_form import trace_config
-from mpvit.trace.user_model import traced
+from mpvit.trace.user_model import trace_user_model
 from mpvit.user_model import UserModel
 from mpvit.user_model.inputs import parse_input
 
 
 def explained(name: str) -> list[Explanation]:
     make, inputs = MODULES[name]
-    found = traced(UserModel(name, lambda: make().eval(), tuple(map(parse_input, inputs.split()))))
-    trace = read_on_the_cpu(found.trace, list(TOOLS), found.network, found.tensors)
+    found = trace_user_model(
+        UserModel(name, lambda: make().eval(), tuple(map(parse_input, inputs.split()))), **trace_options(TOOLS)
+    )
+    trace = found.trace
     return [explain(trace, name, tool) for tool in TOOLS]
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from zoo.modules import MODULES
 
-from mpvit.reconcile.explain import explain, read_on_the_cpu, run_tool
-from mpvit.tools import TOOLS, get_tool
-from mpvit.trace.user_model import traced
+from mpvit.reconcile.explain import explain, run_tool
+from mpvit.tools import TOOLS, get_tool, trace_options
+from mpvit.trace.user_model import trace_user_model
 from mpvit.user_model import UserModel
 from mpvit.user_model.inputs import parse_input
 
@@ -46,8 +46,10 @@ EMPTY = ("calflops", "StopIteration")
 @pytest.mark.parametrize("name", MODULES)
 def test_tools_agree_on_small_modules(name: str) -> None:
     make, inputs = MODULES[name]
-    found = traced(UserModel(name, lambda: make().eval(), tuple(map(parse_input, inputs.split()))))
-    trace = read_on_the_cpu(found.trace, INSTALLED, found.network, found.tensors)
+    found = trace_user_model(
+        UserModel(name, lambda: make().eval(), tuple(map(parse_input, inputs.split()))), **trace_options(TOOLS)
+    )
+    trace = found.trace
     for tool in INSTALLED:
         ran = run_tool(explain(trace, name, tool), found.network, found.tensors)
         empty = not trace.params and EMPTY[0] == tool

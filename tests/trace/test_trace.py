@@ -25,7 +25,6 @@ from mpvit.errors import MpvitError
 from mpvit.trace import ELEMENTWISE_PRODUCT, Trace
 from mpvit.trace.closed_form import trace_config
 from mpvit.trace.live import trace_module
-from mpvit.trace.multiply_adds import _FORMULAS
 
 CHANGES = [{field: choices[1]} for field, choices in ALTERNATIVES.items()]
 
@@ -175,7 +174,7 @@ def test_tied_weights_are_counted_once_and_unused_layers_too() -> None:
 
 def test_a_call_that_is_read_wrongly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two readings of each call, by its shapes and by what torch's dispatcher is given, must agree."""
-    monkeypatch.setitem(_FORMULAS, "conv2d", lambda given, output: prod(output) * prod(given[0][1:]))
+    monkeypatch.setattr("mpvit.trace.live.multiply_adds", lambda _, given, output, __: prod(output) * prod(given[0][1:]))
     with pytest.raises(MpvitError, match=r"^conv2d in conv: 24576 multiply-adds by its shapes, 3456 by what torch runs$"):
         trace_module(nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 2, 3, padding=1))), [torch.zeros(1, 3, 8, 8)])
 

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from zoo.networks import NETWORKS, build
 
 from mpvit.trace.arguments import results_in
-from mpvit.trace.user_model import traced
+from mpvit.trace.user_model import trace_user_model
 from mpvit.user_model import UserModel
 from mpvit.user_model.inputs import parse_input
 from mpvit.user_model.making import on_cpu, on_meta
@@ -30,7 +30,7 @@ def _convolution(gradient: Any, data: Any, weight: Any, *rest: Any, **_: Any) ->
 @pytest.mark.parametrize("name", NETWORKS)
 def test_backward_passes_are_what_torch_counts(name: str) -> None:
     model = UserModel(name, lambda: build(name), tuple(map(parse_input, NETWORKS[name].inputs)))
-    found = traced(model, backward=True)
+    found = trace_user_model(model, backward=True)
     assert found.trace.backward is not None
     device = found.tensors[0].device.type
     network = on_meta(model) if device == "meta" else on_cpu(model)  # afresh: some keep a graph from the first pass

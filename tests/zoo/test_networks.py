@@ -8,10 +8,10 @@ from zoo.networks import NETWORKS, REFUSED
 from zoo.sequences import SEQUENCES
 
 from mpvit.reconcile.differing import differing
-from mpvit.reconcile.explain import explain, read_on_the_cpu, run_tool
-from mpvit.tools import TOOLS, get_tool
+from mpvit.reconcile.explain import explain, run_tool
+from mpvit.tools import TOOLS, get_tool, trace_options
 from mpvit.trace.live import trace_module
-from mpvit.trace.user_model import traced
+from mpvit.trace.user_model import trace_user_model
 from mpvit.user_model import load_model
 from mpvit.user_model.inputs import parse_inputs
 
@@ -29,8 +29,8 @@ RUNS = [(name, batch) for name in NETWORKS for batch in (1, 3)] + [(name, 1) for
 def test_tools_agree_on_networks_of_transformers(name: str, batch: int) -> None:
     texts = (NETWORKS | SEQUENCES)[name].inputs
     inputs = parse_inputs([f"{batch}{text[1:]}" if text.startswith("1x") else text for text in texts])
-    found = traced(load_model("zoo.networks:build", {"name": name}, inputs))
-    trace = read_on_the_cpu(found.trace, INSTALLED, found.network, found.tensors)
+    found = trace_user_model(load_model("zoo.networks:build", {"name": name}, inputs), **trace_options(TOOLS))
+    trace = found.trace
     for tool in INSTALLED:
         ran = run_tool(explain(trace, name, tool), found.network, found.tensors)
         if (name, tool) in REFUSED:
@@ -43,7 +43,7 @@ def test_tools_agree_on_networks_of_transformers(name: str, batch: int) -> None:
 
 def test_a_call_that_is_misread_stays_unexplained() -> None:
     network, inputs = torch.nn.Linear(4, 6), [torch.zeros(2, 4)]
-    trace = read_on_the_cpu(trace_module(network, inputs), ["fvcore"], network, inputs)
+    trace = trace_module(network, inputs, graph=True)
     misread = replace(trace, calls=tuple(replace(call, macs=call.macs + 1) for call in trace.calls))
     assert run_tool(explain(trace, "linear", "fvcore"), network, inputs).residual == 0
     assert run_tool(explain(misread, "linear", "fvcore"), network, inputs).residual == -1

@@ -1,13 +1,11 @@
 """The study: each tool's number for a network as the exact count plus named terms, and the live tool's beside it."""
 
-import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mpvit.dense import Task, label
 from mpvit.errors import CheckError, MpvitError
-from mpvit.measurement.machine import free_bytes
 from mpvit.operations import Shape
 from mpvit.reconcile.differing import differing
 from mpvit.tools import Term, ToolCount, get_tool
@@ -112,27 +110,6 @@ class Explanation:
             "residual_params": self.params_residual,
             "error": self.error or None,
         }
-
-
-def read_on_the_cpu(trace: Trace, tools: Sequence[str], network: "nn.Module", inputs: "Sequence[Tensor]") -> Trace:
-    """Return the trace of ``network`` with what only a run on the CPU tells, where one of ``tools`` goes by that.
-
-    That is what torch's tracer records, and the kernels that run. A network for which there is no memory, that cannot be
-    copied or that the tracer cannot follow comes back without.
-    """
-    known = [get_tool(tool) for tool in tools]
-    if sum(parameter.nbytes for parameter in network.parameters()) > free_bytes():
-        return trace
-    from mpvit.trace.graph import with_graph
-    from mpvit.trace.kernels import with_kernels
-    from mpvit.user_model.isolation import copies, isolated
-
-    graph, kernels = any(tool.reads_graph for tool in known), any(tool.reads_dispatched_on_cpu for tool in known)
-    for wanted, read in ((graph, with_graph), (kernels, with_kernels)):
-        if wanted:
-            with contextlib.suppress(MpvitError), isolated("torch"):
-                trace = read(trace, *copies(network, inputs, "cpu"))
-    return trace
 
 
 def explain(trace: Trace, model: str, tool: str, task: Task | None = None) -> Explanation:

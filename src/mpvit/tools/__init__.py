@@ -124,3 +124,12 @@ def get_tool(name: str) -> Tool:
         raise unknown_name("tool", name, TOOLS)
     tool: Tool = resolve(TOOLS[name])
     return tool
+
+
+def trace_options(tools: Iterable[str]) -> dict[str, bool]:
+    """Return the arguments of ``trace_module`` by which a trace has what the rules of ``tools`` read."""
+    known = [get_tool(name) for name in tools]
+    return {
+        "graph": any(tool.reads_graph for tool in known),
+        "dispatched_on_cpu": any(tool.reads_dispatched_on_cpu for tool in known),
+    }

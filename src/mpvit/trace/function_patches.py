@@ -1,7 +1,7 @@
-"""Which functions of torch a network looks up by their names: what a tool sees that has put its own in their place.
+"""The functions of torch that a network looks up by their names, which a tool counts that has replaced them.
 
-A function that was imported by its name, or kept as an attribute when the network was made, is held by reference: no tool
-that patches torch afterwards meets it. Inside torch functions are looked up by name too, so one call can be seen twice:
+A function that was imported by its name, or kept as an attribute when the network was made, is held by reference: replacing
+it in torch has no effect on these calls. torch's own functions look up others by name too, so one call can be noted twice:
 ``upsample`` calls ``interpolate``.
 """
 
@@ -23,76 +23,79 @@ from mpvit.trace.arguments import argument, in_order, shapes_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from mpvit.trace.call_log import CallLog
+    from mpvit.trace.dispatched_operators import OperatorMode
+
 _NAMESPACES: dict[str, Any] = {"functional": functional, "torch": torch, "method": Tensor}
 
 ORIGINAL = "_mpvit_original"
-"""The attribute under which a function that was put in another's place keeps it."""
+"""The attribute in which a replacement keeps the original function."""
 
 
 class FunctionPatches:
-    """Notes each call of a patchable function by its name, while ``in_place``.
+    """Replacements of the patchable functions that note each call by name.
 
-    ``place`` says in which module the network is, or None where a call is none of its own; ``calls`` how many calls are
-    recorded by now.
+    Only calls of the network itself are noted: in the forward pass of a module, outside of running operators.
     """
 
-    def __init__(self, place: Callable[[], str | None], calls: Callable[[], int]) -> None:
-        """Start with nothing seen."""
-        self.place, self.calls = place, calls
-        self.seen: list[PatchedCall | None] = []
-        self.depth = 0
+    def __init__(self, log: CallLog, operators: OperatorMode) -> None:
+        """Take the log of a forward pass and the mode under which it runs."""
+        self._log, self._operators = log, operators
+        self._noted: list[PatchedCall | None] = []
+        self._depth = 0
+
+    @property
+    def calls(self) -> tuple[PatchedCall, ...]:
+        """The calls so far, in order."""
+        return tuple(each for each in self._noted if each)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put a function that notes its call in the place of each patchable one."""
+        """Replace the functions in the block."""
         with contextlib.ExitStack() as stack:
             for namespace, names in PATCHABLE.items():
+                home = _NAMESPACES[namespace]
                 for name in names:
-                    own = vars(_NAMESPACES[namespace]).get(name)
-                    original = getattr(_NAMESPACES[namespace], name)
-                    undo = functools.partial(setattr, _NAMESPACES[namespace], name, own)
-                    stack.callback(undo if own is not None else functools.partial(delattr, _NAMESPACES[namespace], name))
-                    setattr(_NAMESPACES[namespace], name, self._noting(namespace, name, original))
+                    own = vars(home).get(name)
+                    undo = functools.partial(setattr, home, name, own)
+                    stack.callback(undo if own is not None else functools.partial(delattr, home, name))
+                    setattr(home, name, self._noting(namespace, name, getattr(home, name)))
             yield
 
-    def patched_calls(self) -> tuple[PatchedCall, ...]:
-        """Return all that was seen, in order."""
-        return tuple(each for each in self.seen if each)
-
-    def _noting(self, namespace: str, name: str, original: Any) -> Any:  # noqa: ANN401
+    def _noting(self, namespace: str, name: str, original: Any) -> Callable[..., Any]:  # noqa: ANN401
         def noting(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            module = self.place()
-            handed_on = sys._getframe(1).f_code.co_name == "__torch_function__"  # noqa: SLF001 - by a mode, that of a device
-            if module is None or handed_on:
+            running = self._log.stack.innermost
+            by_a_mode = sys._getframe(1).f_code.co_name == "__torch_function__"  # noqa: SLF001 - that of a device
+            if running is None or self._operators.running or by_a_mode:
                 return original(*args, **kwargs)
-            first, index = self.calls(), len(self.seen)
-            self.seen.append(None)
-            self.depth += 1
+            first, index = len(self._log.calls), len(self._noted)
+            self._noted.append(None)
+            self._depth += 1
             try:
                 out = original(*args, **kwargs)
             finally:
-                self.depth -= 1
-            self.seen[index] = PatchedCall(
+                self._depth -= 1
+            self._noted[index] = PatchedCall(
                 namespace,
                 name,
-                module,
+                running.name,
                 operands=shapes_in(in_order(original, args, kwargs)),
                 output=next(iter(shapes_in(out)), ()),
                 call=first,
                 **_settings(name, original, args, kwargs),
             )
-            if not self.depth and self.calls() == first:  # nothing was computed
-                self.seen[index:] = [each._replace(call=None) for each in self.seen[index:] if each]
+            if not self._depth and len(self._log.calls) == first:  # nothing was computed
+                self._noted[index:] = [each._replace(call=None) for each in self._noted[index:] if each]
             return out
 
-        with contextlib.suppress(AttributeError):  # a builtin lacks some of them
+        with contextlib.suppress(AttributeError):  # a builtin lacks some attributes
             functools.update_wrapper(noting, original)
         setattr(noting, ORIGINAL, original)
         return noting
 
 
 def _settings(name: str, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
-    """Return what else of a call tools go by."""
+    """Return the other arguments of a call by which tools count."""
     at = functools.partial(argument, function, args, kwargs)
     if name in ("interpolate", "upsample") and at(_SIZE) is None:
         return {"scale_factor": at(_SCALE_FACTOR)}
@@ -104,7 +107,7 @@ def _settings(name: str, function: Any, args: Sequence[Any], kwargs: Mapping[str
 
 
 _SIZE, _SCALE_FACTOR = 1, 2
-"""The places of these parameters of interpolate and upsample."""
+"""Positions of these parameters of interpolate and upsample."""
 
 _WEIGHT, _PADDING, _DILATION = 1, 4, 5
-"""The places of these parameters of convolutions that are not transposed, the ones with a padding "same"."""
+"""Positions of these parameters of convolutions that are not transposed; only these have a padding "same"."""

@@ -1,15 +1,14 @@
-"""What torch's tracer records of a forward pass: the operators of ATen, the outermost of each call, by call of a trace.
+"""The graph that torch's tracer records of a forward pass: the outermost operators of ATen, each with its call of the trace.
 
-It opens the Python functions of torch, not what stands inside a ``torch.autograd.Function`` or a scripted function, and
-drops what nothing depends on. Tools that read its graph (fvcore) see no more than this. It runs the network on the CPU:
-under the tracer a size is a tensor, which kernels of the meta device refuse.
+The tracer opens the Python functions of torch, but no ``torch.autograd.Function`` and no scripted function, and drops what
+nothing depends on. Tools that read its graph (fvcore) know no more than this. The network must be on the CPU: under the
+tracer a size is a tensor, which the meta device refuses.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,10 +17,10 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from mpvit.trace import GraphNode, Trace, renamed
+from mpvit.trace import Call, GraphNode, renamed
 from mpvit.trace.arguments import tensors_in
 from mpvit.trace.functions import opened, operator_of
-from mpvit.trace.live import Recorder
+from mpvit.trace.module_stack import ModuleStack
 from mpvit.trace.multiply_adds import multiplies
 
 if TYPE_CHECKING:
@@ -33,80 +32,76 @@ if TYPE_CHECKING:
     from mpvit.operations import Shape
 
 _AFFINE = {"batch_norm": 1, "instance_norm": 1, "layer_norm": 2, "group_norm": 2}
-"""Where each norm's weight stands among its arguments."""
+"""Position of each norm's weight among its arguments."""
 
 _TRAINING, _TRANSPOSED = 5, 6
-"""Where batch_norm and _convolution have these arguments."""
+"""Positions of these arguments of batch_norm and _convolution."""
 
 
-def with_graph(trace: Trace, model: nn.Module, inputs: Sequence[Tensor]) -> Trace:
-    """Return ``trace`` with what torch's tracer records of ``model(*inputs)``, the network that it is of.
+def graph_nodes(calls: Sequence[Call], network: nn.Module, inputs: Sequence[Tensor]) -> tuple[GraphNode, ...]:
+    """Return the nodes of the graph of ``network(*inputs)``, whose trace has ``calls``; raise what the tracer raises.
 
-    ``model`` is a copy to throw away, in evaluation mode on the CPU. Raises what the tracer raises where it cannot follow the
-    network: no tool that reads the graph can either.
+    ``network`` is a copy that is thrown away, in evaluation mode on the CPU.
     """
-    scopes = _Scopes(model)
-    with torch.no_grad(), scopes:
-        graph, _ = torch.jit._get_trace_graph(model, tuple(inputs))  # type: ignore[attr-defined,no-untyped-call]  # noqa: SLF001 - the bare tracer
-    places = _places(trace)
-    nodes = (_graph_node(node, places) for node in graph.nodes() if node.kind().startswith("aten::"))
-    return replace(trace, graph=tuple(each for each in nodes if each is not None))
+    stack = ModuleStack(network)
+    with torch.no_grad(), stack.watched(), _ScopeMode(stack):
+        graph, _ = torch.jit._get_trace_graph(network, tuple(inputs))  # type: ignore[attr-defined,no-untyped-call]  # noqa: SLF001 - the bare tracer
+    indices = _indices(calls)
+    nodes = (_graph_node(node, indices) for node in graph.nodes() if node.kind().startswith("aten::"))
+    return tuple(each for each in nodes if each is not None)
 
 
 _APPLY = vars(Function)["apply"].__func__.__code__
 
 
-class _Scopes(TorchFunctionMode):
-    """Names the scope of each call of a function: its path, its operator, and which of these it is."""
+class _ScopeMode(TorchFunctionMode):
+    """Names the tracer's scope of each call of a function: its path, its operator, and a number among these."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, stack: ModuleStack) -> None:
         super().__init__()
-        self.recorder = Recorder(model)
-        self.seen: Counter[tuple[str, str]] = Counter()
-        for module in model.modules():
-            module.register_forward_pre_hook(lambda module, _: self.recorder.enter(module, ()))
-            module.register_forward_hook(lambda module, *_: self.recorder.leave(module, (), ()))
+        self.stack = stack
+        self.calls: Counter[tuple[str, str]] = Counter()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
         if func is functional.multi_head_attention_forward:
             with self:
                 return opened(func)(*args, **kwargs)
-        state = torch._C._get_tracing_state()  # noqa: SLF001 - where scopes are, there is no public way
+        state = torch._C._get_tracing_state()  # noqa: SLF001 - there is no public way to scopes
         operator = operator_of(func, args, kwargs)
-        path = self.recorder.stack[-1][0] if self.recorder.stack else ""
+        path = self.stack.innermost.path if self.stack.innermost else ""
         entered = not _is_inside_a_function(sys._getframe(1))  # noqa: SLF001 - the tracer does not say
         if entered:
-            state.push_scope(f"{path}|{operator}|{self.seen[path, operator]}")
+            state.push_scope(f"{path}|{operator}|{self.calls[path, operator]}")
         try:
             out = func(*args, **kwargs)
         finally:
             if entered:
                 state.pop_scope()
         if tensors_in(out, whole=multiplies(operator)):
-            self.seen[path, operator] += 1
+            self.calls[path, operator] += 1
         return out
 
 
 def _is_inside_a_function(frame: FrameType | None) -> bool:
-    """Tell whether ``frame`` runs inside a ``torch.autograd.Function``, where the tracer breaks on scopes."""
+    """Tell whether ``frame`` runs inside a ``torch.autograd.Function``, where the tracer fails on scopes."""
     while frame is not None and frame.f_code is not _APPLY:
         frame = frame.f_back
     return frame is not None
 
 
-def _places(trace: Trace) -> dict[str, int]:
-    """Return the index of each call of a trace by its scope."""
-    seen: Counter[tuple[str, str]] = Counter()
-    places = {}
-    for index, call in enumerate(trace.calls):
+def _indices(calls: Sequence[Call]) -> dict[str, int]:
+    """Return the index of each call by its scope."""
+    numbers: Counter[tuple[str, str]] = Counter()
+    indices = {}
+    for index, call in enumerate(calls):
         key = (call.path, call.operator)
-        places[f"{call.path}|{call.operator}|{seen[key]}"] = index
-        seen[key] += 1
-    return places
+        indices[f"{call.path}|{call.operator}|{numbers[key]}"] = index
+        numbers[key] += 1
+    return indices
 
 
-def _graph_node(node: Any, places: dict[str, int]) -> GraphNode | None:  # noqa: ANN401 - a torch._C.Node
+def _graph_node(node: Any, indices: dict[str, int]) -> GraphNode | None:  # noqa: ANN401 - a torch._C.Node
     operator = node.kind().removeprefix("aten::")
     inputs, outputs = list(node.inputs()), list(node.outputs())
     equation = ""
@@ -120,7 +115,7 @@ def _graph_node(node: Any, places: dict[str, int]) -> GraphNode | None:  # noqa:
         return None
     return GraphNode(
         operator=operator,
-        call=places.get(node.scopeName().rpartition("/")[2]),
+        call=indices.get(node.scopeName().rpartition("/")[2]),
         operands=tuple(shape for shape in shapes if shape is not None),
         output=output,
         equation=equation,

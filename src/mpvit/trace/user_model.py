@@ -1,8 +1,8 @@
-"""The trace of a user's own network: on the meta device or, where it cannot run there, on the CPU."""
+"""The trace of a user's own network: on the meta device or, if it cannot run there, on the CPU."""
 
+from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from mpvit.errors import MpvitError, UsageError
@@ -14,28 +14,26 @@ from mpvit.user_model.making import on_cpu, on_meta, running
 
 
 class TracedModel(NamedTuple):
-    """A trace, and the network and inputs that it is of, for whoever counts the same: both on meta or both on the CPU."""
+    """A trace, and the network and inputs that were traced: all on the meta device, or all on the CPU."""
 
     trace: Trace
     network: nn.Module
     tensors: list[Tensor]
 
 
-def trace_user_model(model: UserModel, *, backward: bool = False) -> Trace:
-    """Return the trace of a user's model, perhaps of its backward pass too; errors are those of ``traced``."""
-    return traced(model, backward=backward).trace
+def trace_user_model(
+    model: UserModel, *, backward: bool = False, graph: bool = False, dispatched_on_cpu: bool = False
+) -> TracedModel:
+    """Trace a user's model, with the arguments of ``trace_module``.
 
-
-def traced(model: UserModel, *, backward: bool = False) -> TracedModel:
-    """Trace a user's model on the meta device or, where it cannot run there, on the CPU with the numbers of its factory.
-
-    Raises ``MpvitError`` where its forward pass fails, or would need more memory than there is, and ``UsageError`` where it
-    does not take its inputs.
+    On the CPU the network has the numbers that its factory gives it. Raises ``MpvitError`` if its forward pass fails or would
+    need more memory than there is, and ``UsageError`` if it does not take its inputs.
     """
-    network = on_meta(model)
+    trace = partial(trace_module, backward=backward, graph=graph, dispatched_on_cpu=dispatched_on_cpu)
+    network, tensors = on_meta(model), model.tensors("meta")
     try:
-        with torch.device("meta"):
-            return _traced(model, network, "meta", backward=backward)
+        with running(model):
+            return TracedModel(trace(network, tensors), network, tensors)
     except UsageError:
         raise
     except MpvitError as error:
@@ -43,10 +41,6 @@ def traced(model: UserModel, *, backward: bool = False) -> TracedModel:
         if short := shortage(needed):
             raise MpvitError(f"{error}; on the CPU: {short}", hint=error.hint) from error
         model.note(f"on the meta device {error}: it runs on the CPU")
-    return _traced(model, on_cpu(model), "cpu", backward=backward)
-
-
-def _traced(model: UserModel, network: nn.Module, device: str, *, backward: bool) -> TracedModel:
-    tensors = model.tensors(device)
+    network, tensors = on_cpu(model), model.tensors("cpu")
     with running(model):
-        return TracedModel(trace_module(network, tensors, backward=backward), network, tensors)
+        return TracedModel(trace(network, tensors), network, tensors)

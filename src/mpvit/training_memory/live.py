@@ -76,7 +76,7 @@ def training_memory(model: UserModel, setting: Setting) -> TrainingMemory:
 
 def _step(model: UserModel, setting: Setting) -> tuple[Learned, Activations]:
     """Run one training step and return what it held."""
-    transient = transient_bytes(trace_user_model(model).calls, setting.dtype)
+    transient = transient_bytes(trace_user_model(model).trace.calls, setting.dtype)
     if not setting.autocast:
         with contextlib.suppress(MpvitError):
             learned, saved = _without_numbers(model, setting)
