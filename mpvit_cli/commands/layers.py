@@ -6,7 +6,7 @@ import typer
 
 from mpvit.errors import UsageError, unknown_name
 from mpvit.tables.layers import layer_document
-from mpvit.trace.closed_form import trace_config
+from mpvit.trace.closed_form import trace_network
 from mpvit.trace.layer_tree import ORDERS, layer_tree
 from mpvit_cli import options, tasks, user_model
 from mpvit_cli.output import Terminal, check_format
@@ -70,9 +70,7 @@ def layers(
     else:
         numbers = {"classes": classes, "proposals": proposals, "detections": detections}
         trees = [
-            layer_tree(
-                trace_config(each.config, batch, *each.size, task=each.task), each.name, backward=backward, task=each.task
-            )
+            layer_tree(trace_network(each, batch), each.name, backward=backward, task=each.task)
             for each in tasks.parse_networks(ctx, options.parse_models(variant, config, attention), size, task, numbers)
         ]
     terminal.show(layer_document(trees, sort, depth), form, output)

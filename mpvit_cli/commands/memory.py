@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mpvit.tables.memory import memory_document
-from mpvit.training_memory import DTYPES, OPTIMIZERS, Setting, TrainingMemory
+from mpvit.training_memory import DTYPES, OPTIMIZERS, MemoryOptions, TrainingMemory
 from mpvit.training_memory.closed_form import training_memory
 from mpvit_cli import options, tasks, user_model
 from mpvit_cli.output import Terminal, check_format
@@ -63,17 +63,17 @@ def memory(
     terminal: Terminal = ctx.obj
     check_format(form)
     user_model.check_model_options(ctx, model)
-    setting = Setting(dtype, optimizer, options.parse_bytes("--budget", budget) if budget is not None else None)
+    memory_options = MemoryOptions(dtype, optimizer, options.parse_bytes("--budget", budget) if budget is not None else None)
     predictions: list[TrainingMemory] = []
     if model:
         loaded = user_model.load(model, argument, inputs, terminal)
         from mpvit.training_memory import live
 
-        predictions.append(live.training_memory(loaded, setting))
+        predictions.append(live.training_memory(loaded, memory_options))
     else:
         numbers = {"classes": classes, "proposals": proposals, "detections": detections}
         predictions += [
-            training_memory(each.config, each.size, batch=batch, setting=setting, name=each.name, task=each.task)
+            training_memory(each, batch=batch, options=memory_options)
             for each in tasks.parse_networks(ctx, options.parse_models(variant, config, attention), size, task, numbers)
         ]
     terminal.show(memory_document(predictions), form, output)

@@ -9,7 +9,7 @@ from mpvit.network import NamedNetwork
 from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool
 from mpvit.tables.reconcile import reconcile_document
 from mpvit.tools import TOOLS, get_tool, trace_options
-from mpvit.trace.closed_form import LAYOUTS, trace_config
+from mpvit.trace.closed_form import LAYOUTS, trace_network
 from mpvit_cli import options, tasks, user_model
 from mpvit_cli.output import Terminal, check_format
 
@@ -141,7 +141,7 @@ def _network(network: NamedNetwork, batch: int, layout: str) -> _Network:
             return PublishedLayout(empty_network(config, "meta")), inputs
         return empty_network(config, "meta", task), inputs
 
-    return _Network(network.name, trace_config(config, batch, *network.size, layout=layout, task=task), make, task)
+    return _Network(network.name, trace_network(network, batch, layout=layout), make, task)
 
 
 def _user_network(model: "UserModel", tools: "Sequence[str]") -> dict[str, _Network]:

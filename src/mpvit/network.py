@@ -1,11 +1,13 @@
-"""A network by its name: what a study, a table row or a command is about."""
+"""A network by its name: the subject of a study, of a table row or of a command."""
 
 from dataclasses import dataclass
 
-from mpvit import cost, dense
+from mpvit import closed_form, dense
 from mpvit.config import TRAINED_SIZE, ModelConfig
 from mpvit.dense import Task
 from mpvit.operations import Block, Shape
+from mpvit.operations.tape import Tape
+from mpvit.operations.tensor_spec import TensorSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +39,10 @@ class NamedNetwork:
         """Return the operations of one forward pass in evaluation mode; raise ``UsageError`` for a length below 1."""
         if self.task:
             return dense.network(self.config, self.task, batch, *self.size)
-        return cost.network(self.config, batch, *self.size)
+        return closed_form.network(self.config, batch, *self.size)
+
+    def record(self, tape: Tape, batch: int = 1) -> list[TensorSpec]:
+        """Record one forward pass and return its outputs; errors as ``tree``."""
+        if self.task:
+            return dense.record_network(tape, self.config, self.task, batch, *self.size)
+        return [closed_form.record_network(tape, self.config, batch, *self.size)]

@@ -80,7 +80,7 @@ _CHILDREN = {
 
 
 def published_tree(tree: Block) -> Block:
-    """Return a network's tree (``mpvit.cost.network``) as the published network arranges its modules."""
+    """Return a network's tree (``mpvit.closed_form.network``) as the published network arranges its modules."""
     embeddings: dict[str, Node] = {}
     stages: dict[str, Node] = {}
     calls: dict[str, Node] = {}

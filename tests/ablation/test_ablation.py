@@ -20,8 +20,9 @@ from mpvit.counting import count
 from mpvit.errors import UsageError
 from mpvit.measurement import INTERRUPTED, Measurement
 from mpvit.measurement.timing import Case
+from mpvit.network import NamedNetwork
 from mpvit.operations import Cost
-from mpvit.training_memory import Setting
+from mpvit.training_memory import MemoryOptions
 from mpvit.training_memory.closed_form import training_memory
 
 SMALL = ModelConfig((StageConfig(1, 1, 16, 8, 2), StageConfig(2, 1, 24, 8, 2)), num_classes=5)
@@ -85,7 +86,9 @@ def of_fused_kernels(config: ModelConfig, size: tuple[int, int]) -> Cost:
 def defaults(axis: str) -> Study:
     values: dict[str, tuple[str, ...]] = {
         "resolution": ("32", "33x47"),
-        "attention": tuple(kind for kind in AXES["attention"].values if kind != "linformer"),  # it serves 224x224 alone
+        "attention": tuple(
+            kind for kind in AXES["attention"].values if kind != "linformer"
+        ),  # its parameters are for 224x224 only
     }
     return study({axis: values.get(axis, ())}, SMALL, size=(32, 32))
 
@@ -111,7 +114,7 @@ def test_training_memory_is_that_of_the_memory_command(axis: str) -> None:
     """Which is held against what autograd keeps of the built network elsewhere."""
     for row in ablate(defaults(axis)).rows:
         assert row.config is not None
-        expected = training_memory(row.config, row.size, batch=1, setting=Setting(), name="")
+        expected = training_memory(NamedNetwork("", row.config, row.size), batch=1, options=MemoryOptions())
         assert row.saved_activation_bytes == expected.activations.saved_bytes
         assert row.training_peak_bytes == expected.peak_bytes
 
@@ -225,12 +228,12 @@ def test_what_cannot_be_trained_is_counted_and_says_why() -> None:
     assert row.cost
     assert row.cost.macs == count("xsmall", 32).macs
     assert (row.error, row.cost.saved_activation_bytes, row.cost.training_peak_bytes) == ("", None, None)
-    assert "batch norm cannot train on one value a channel" in row.as_row()["training_error"]
+    assert "batch norm cannot train on one value per channel" in row.as_row()["training_error"]
 
 
 def test_an_attention_of_another_size_is_refused() -> None:
     (row,) = ablate(study({"attention": ("linformer",)}, size=(64, 64))).rows
-    assert "serves 3136 alone" in row.error
+    assert "its parameters are for 3136" in row.error
 
 
 # ── the same budget ─────────────────────────────────────────────────────────────────────────────────────────────────

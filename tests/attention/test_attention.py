@@ -16,10 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
 from mpvit.attention import KINDS, Sizes, get_kind, grid_of
 from mpvit.attention.factorized_crpe import PUBLISHED_WINDOWS, split_heads
-from mpvit.cost import network
+from mpvit.closed_form import network
 from mpvit.counting import count
 from mpvit.errors import UsageError
-from mpvit.operations import Block, walk
+from mpvit.operations import walk
 from mpvit.operations.conventions import tally
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
@@ -38,7 +38,7 @@ def inputs(sizes: Sizes, *, dtype: torch.dtype = torch.float64) -> tuple[Tensor,
 def tensors_of(kind: str, sizes: Sizes, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     torch.manual_seed(7)
     made = get_kind(kind)[0]
-    return {name: tensor.to(dtype) for name, tensor in {**made.learned(sizes), **made.buffers(sizes)}.items()}
+    return {name: tensor.to(dtype) for name, tensor in {**made.parameters(sizes), **made.buffers(sizes)}.items()}
 
 
 def attend(kind: str, sizes: Sizes, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -58,17 +58,17 @@ def test_the_cost_is_what_torch_dispatches(kind: str, sizes: Sizes, option: int)
     made, default = get_kind(kind)
     sizes = sizes._replace(option=option if default else 0)
     with torch.device("meta"):
-        tensors = {**made.learned(sizes), **made.buffers(sizes)}
+        tensors = {**made.parameters(sizes), **made.buffers(sizes)}
     query, key, value = torch.empty(3, *sizes.per_head, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         output = made.attend(query, key, value, sizes, tensors)
-    tree = Block({kind: made.cost(sizes)})
+    tree = made.operations(sizes)
     if kind == "sdpa":  # torch counts the fused kernel's products at any length, with no einsum to simplify
         assert counter.get_total_flops() == 2 * tally(tree, "exact").cost.macs
     else:
         assert counter.get_total_flops() == 2 * tally(tree, "matmul").cost.macs
     assert tuple(output.shape) == sizes.per_head
-    learned = made.learned(sizes)
+    learned = made.parameters(sizes)
     assert sum(operation.params for _, _, operation in walk(tree)) == sum(tensor.numel() for tensor in learned.values())
 
 
@@ -81,7 +81,7 @@ def test_the_formula_is_the_cost(kind: str, heads: int, head_dim: int, side: int
     letter = {"rank k": "k", "number of features m": "m", "window side M": "M", "reduction ratio R": "R", "": "_"}
     values = {"N": sizes.tokens, "C": sizes.dim, "h": heads, "d": head_dim, letter[get_kind(kind)[0].option]: sizes.option}
     expression = get_kind(kind)[0].formula.replace("·", "*").replace("²", "**2").replace("/", "//")
-    counted = tally(Block({kind: get_kind(kind)[0].cost(sizes)}), "exact")
+    counted = tally(get_kind(kind)[0].operations(sizes), "exact")
     expected = eval(expression, {}, values)  # noqa: S307 - this project's own formula
     assert counted.cost.macs - counted.by_kind["layer_norm"] == expected
 
@@ -105,7 +105,7 @@ def test_the_formula_is_the_cost(kind: str, heads: int, head_dim: int, side: int
 )
 def test_the_table_of_costs(kind: str, macs: int, exponentials: int, extra: int) -> None:
     made, sizes = get_kind(kind)[0], sizes_of(kind, 1, 8, 8, 56, 56)
-    counted = tally(Block({kind: made.cost(sizes)}), "exact")
+    counted = tally(made.operations(sizes), "exact")
     assert counted.cost.macs - counted.by_kind["layer_norm"] == macs
     assert (made.exponentials(sizes), made.extra_elements(sizes)) == (exponentials, extra)
 
@@ -376,7 +376,7 @@ def test_a_wrong_name_says_the_rule(name: str, complaint: str) -> None:
 def test_linformer_serves_the_size_it_was_built_for() -> None:
     config = with_attention(VARIANTS["tiny"].config, "linformer")
     assert (count(config).macs or 0) > 0
-    with pytest.raises(UsageError, match="over 4096 tokens in stage 2: it serves 3136 alone"):
+    with pytest.raises(UsageError, match="over 4096 tokens in stage 2: its parameters are for 3136"):
         count(config, 256)
     model = build_model(with_attention(SMALL, "linformer")).eval()
     with pytest.raises(UsageError, match="over 4096 tokens: it was built for 3136"):

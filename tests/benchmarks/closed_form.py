@@ -5,7 +5,7 @@ from functools import partial
 from mpvit import VARIANTS
 from mpvit.ablation.study import Study as AblationStudy
 from mpvit.ablation.study import ablate
-from mpvit.cost import network
+from mpvit.closed_form import network
 from mpvit.dense import TASKS
 from mpvit.dense import network as task_network
 from mpvit.operations.conventions import Tally, tally

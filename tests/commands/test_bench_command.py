@@ -17,6 +17,7 @@ import pytest
 import torch
 from commandline import COMMAND, environment, run, run_on_terminal, shown
 from matplotlib.text import Annotation, Text
+from recorded import conv, einsum, elementwise
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -28,13 +29,13 @@ from mpvit.benchmark.modes import MODES, forward_and_backward
 from mpvit.benchmark.results import LayerTime, NetworkTime
 from mpvit.benchmark.roofline import Ceilings, Timed, Work, moved_elements, network_work
 from mpvit.benchmark.study import Study
+from mpvit.closed_form import network
 from mpvit.config import ModelConfig, StageConfig
-from mpvit.cost import network
 from mpvit.counting import count
 from mpvit.measurement import INTERRUPTED, OUT_OF_MEMORY, Measurement, timing
 from mpvit.measurement.timing import Case
 from mpvit.model.network import MPViT
-from mpvit.operations import Block, conv, einsum, elementwise
+from mpvit.operations import Block
 from mpvit.operations.conventions import tally
 from mpvit.plots import save_figure
 from mpvit.plots.roofline import roofline_figure

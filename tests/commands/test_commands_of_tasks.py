@@ -169,7 +169,7 @@ UGLY = {
     "layers --task upernet --proposals 5": "proposals = 5: upernet has no proposals",
     "layers --task upernet --model torch.nn:Identity": "--task with --model",
     "layers --task upernet --size 0": "--size '0'",
-    "memory --task upernet --variant tiny": "batch norm cannot train on one value a channel",
+    "memory --task upernet --variant tiny": "batch norm cannot train on one value per channel",
     "memory --task retinanet --classes 0": "classes = 0: must be a whole number of at least 1",
     "memory --detections 5": "--detections without --task",
     "memory --task segformer --batch 0": "batch = 0: must be at least 1",

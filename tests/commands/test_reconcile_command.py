@@ -119,7 +119,7 @@ def test_tables_fit_the_window(width: int, tools: str) -> None:
         (["--layout", "mine"], 2, "unknown layout 'mine'"),
         (["--plot", "a.txt"], 2, "must end in .svg, .png, .pdf"),
         (["--size", "0"], 2, "from 1 to 999999999"),
-        (["--attention", "linformer", "--size", "256"], 2, "it serves 3136 alone"),
+        (["--attention", "linformer", "--size", "256"], 2, "its parameters are for 3136"),
         (["--arg", "a=1"], 2, "--arg without --model"),
         (["--model", "nowhere:X"], 2, "cannot import nowhere"),
         (["--model", "leaving:X"], 1, "cannot import leaving: SystemExit: 5"),

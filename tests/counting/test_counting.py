@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from published import PUBLISHED
+from recorded import trace_config
 from strategies import configs, shapes
 
 import mpvit
@@ -23,7 +24,6 @@ from mpvit.errors import CheckError, MpvitError, UsageError
 from mpvit.network import NamedNetwork
 from mpvit.reconcile.explain import explain
 from mpvit.tools import TOOLS
-from mpvit.trace.closed_form import trace_config
 
 EXACT = {"tiny": 1_654_164_352, "xsmall": 2_971_402_752, "small": 4_799_656_896, "base": 16_445_319_040}
 TORCH = {"tiny": 1_635_527_496, "xsmall": 2_950_215_936}

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from recorded import trace_config
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpvit import VARIANTS, ModelConfig, build_model
-from mpvit.trace.closed_form import trace_config
 
 
 def test_the_first_convolution_takes_its_weights_gradient_alone() -> None:

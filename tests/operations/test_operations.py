@@ -1,30 +1,12 @@
 import pytest
 import torch
+from recorded import conv, einsum, elementwise, linear, norm, pool, recorded, upsample
 from torch import nn
 
 from mpvit.ablation.results import NetworkCost
-from mpvit.operations import (
-    Block,
-    Cost,
-    Operation,
-    activation,
-    adaptive_pool,
-    called,
-    cat,
-    conv,
-    einsum,
-    elementwise,
-    function,
-    global_pool,
-    linear,
-    norm,
-    reduction,
-    registered,
-    transposed_conv,
-    upsample,
-    walk,
-)
+from mpvit.operations import Block, Cost, Operation, called, registered, walk
 from mpvit.operations.conventions import CONVENTIONS, multiply_adds, tally
+from mpvit.operations.tensor_spec import new, parameter
 from mpvit.trace.layer_tree import LayerCost
 
 
@@ -71,7 +53,7 @@ def test_a_convolution_is_torchs(kernel: int, height: int, width: int, stride: i
 
 def test_a_transposed_convolution_is_torchs() -> None:
     layer = nn.ConvTranspose2d(6, 5, 3, 3)
-    operation = transposed_conv((2, 6, 4, 7), 5, 3)
+    operation = recorded(lambda tape: tape.transposed_conv("it", new((2, 6, 4, 7)), 5, 3))
     output = layer(torch.zeros(2, 6, 4, 7))
     assert operation.output_shape == tuple(output.shape)
     assert operation.params == sum(p.numel() for p in layer.parameters())
@@ -91,15 +73,15 @@ def test_a_linear_layer_is_torchs(*, bias: bool) -> None:
     assert operation.elements_written == operation.activations == 2 * 3 * 7
 
 
-NORMS = [("batch_norm", nn.BatchNorm2d(4)), ("layer_norm", nn.LayerNorm(4)), ("group_norm", nn.GroupNorm(2, 4))]
+NORMS = [("batch_norm", nn.BatchNorm2d(4)), ("layer_norm", nn.LayerNorm(5)), ("group_norm", nn.GroupNorm(2, 4))]
 
 
 @pytest.mark.parametrize(("kind", "layer"), NORMS)
 def test_a_norm_reads_what_torchs_holds(kind: str, layer: nn.Module) -> None:
-    operation = norm(kind, (2, 5, 5, 4), 4)
+    operation = norm(kind, (2, 4, 5, 5))
     held = [*layer.parameters(), *(buffer for buffer in layer.buffers() if buffer.ndim)]
     assert operation.params == sum(parameter.numel() for parameter in layer.parameters())
-    assert operation.elements_read == 2 * 5 * 5 * 4 + sum(tensor.numel() for tensor in held)
+    assert operation.elements_read == 2 * 4 * 5 * 5 + sum(tensor.numel() for tensor in held)
     assert operation.module == type(layer).__name__
 
 
@@ -120,23 +102,30 @@ def test_a_product_is_torchs(equation: str) -> None:
 def test_what_else_is_read_and_written() -> None:
     shape, half = (2, 4, 5, 5), (2, 2, 5, 5)
     assert [elementwise("add", shape, *others).elements_read for others in ((), (shape,), ((2, 1, 1, 1),))] == [200, 400, 202]
-    joined = cat([half, half], shape)
+    joined = recorded(lambda tape: tape.cat("it", [new(half), new(half)]))
+    assert joined.output_shape == shape
     assert (joined.elements_read, joined.elements_written, joined.activations) == (200, 200, 0)
-    pool = global_pool(shape)
-    assert (pool.elements_read, pool.output_shape) == (200, tuple(nn.AdaptiveAvgPool2d(1)(torch.zeros(shape)).shape))
-    amax = reduction("amax", shape, (2, 1, 1, 1))
+    pooled = pool(shape, 1)
+    assert (pooled.elements_read, pooled.output_shape) == (200, tuple(nn.AdaptiveAvgPool2d(1)(torch.zeros(shape)).shape))
+    amax = recorded(lambda tape: tape.reduction("it", "amax", new(shape), 1, 2, 3))
     assert (amax.elements_read, amax.elements_written, amax.macs) == (200, 2, 0)
-    assert adaptive_pool(shape, 3).output_shape == tuple(nn.AdaptiveAvgPool2d(3)(torch.zeros(shape)).shape)
+    assert pool(shape, 3).output_shape == tuple(nn.AdaptiveAvgPool2d(3)(torch.zeros(shape)).shape)
     for mode in ("nearest", "bilinear"):
         resized = upsample(mode, shape, (7, 11))
         assert resized.output_shape == tuple(nn.functional.interpolate(torch.zeros(shape), size=(7, 11), mode=mode).shape)
     for kind, layer in (("gelu", nn.GELU()), ("hardswish", nn.Hardswish()), ("relu", nn.ReLU())):
-        operation = activation(kind, shape)
+        operation = recorded(lambda tape, kind=kind: tape.activation("it", kind, new(shape)))  # type: ignore[misc]
         assert (operation.kind, operation.module, operation.output_shape) == (kind, type(layer).__name__, shape)
-    assert function(conv(shape, 4, 1)) == conv(shape, 4, 1)._replace(module="")
+    relu = recorded(lambda tape: tape.activation("it", "relu", new(shape), function=True))
+    assert relu == recorded(lambda tape: tape.activation("it", "relu", new(shape)))._replace(module="")
+    weight = parameter("weight", 4, 4, 1, 1)
+    called_as_function = recorded(lambda tape: tape.conv("it", new(shape), 4, 1, weights=[weight]))
+    assert called_as_function == conv(shape, 4, 1)._replace(module="", weight_names=("weight",))
+    assert recorded(lambda tape: tape.conv("it", new(shape), 4, 1, weights=[weight])).params == 0  # counted at the first use
 
 
 IMAGE, TOKENS = (2, 4, 5, 5), (2, 25, 4)
+TRANSPOSED = recorded(lambda tape: tape.transposed_conv("it", new(IMAGE), 8, 2))
 
 
 @pytest.mark.parametrize(
@@ -144,12 +133,12 @@ IMAGE, TOKENS = (2, 4, 5, 5), (2, 25, 4)
     [
         (conv(IMAGE, 8, 1), 2 * 8 * 25 * 4, 2 * 8 * 25 * 4, 2 * 8 * 25 * 4),
         (linear(TOKENS, 8), 2 * 25 * 8 * 4, 2 * 25 * 8 * 4, 2 * 25 * 8 * 4),
-        (norm("batch_norm", IMAGE, 4), 2 * 200, 2 * 200, 0),
-        (norm("layer_norm", TOKENS, 4), 5 * 200, 5 * 200, 0),
-        (global_pool(IMAGE), 200, 200, 0),
-        (adaptive_pool(IMAGE, 3), 200, 200, 0),
-        (transposed_conv(IMAGE, 8, 2), 4 * 2 * 8 * 25 * 4, 4 * 2 * 8 * 25 * 4, 4 * 2 * 8 * 25 * 4),
-        (norm("group_norm", IMAGE, 4), 5 * 200, 5 * 200, 0),
+        (norm("batch_norm", IMAGE), 2 * 200, 2 * 200, 0),
+        (norm("layer_norm", TOKENS), 5 * 200, 5 * 200, 0),
+        (pool(IMAGE, 1), 200, 200, 0),
+        (pool(IMAGE, 3), 200, 200, 0),
+        (TRANSPOSED, 4 * 2 * 8 * 25 * 4, 4 * 2 * 8 * 25 * 4, 4 * 2 * 8 * 25 * 4),
+        (norm("group_norm", IMAGE), 5 * 200, 5 * 200, 0),
         (upsample("nearest", IMAGE, (2, 3)), 2 * 4 * 6, 2 * 4 * 6, 0),
         (upsample("bilinear", IMAGE, (2, 3)), 4 * 2 * 4 * 6, 4 * 2 * 4 * 6, 0),
         (elementwise("softmax", TOKENS), 0, 0, 0),
@@ -168,8 +157,8 @@ def test_conventions(operation: Operation, fvcore: int, exact: int, only_matmul:
 
 
 def test_published_figures_of_dense_prediction_leave_einsum_pools_and_upsampling_out() -> None:
-    counted = [conv(IMAGE, 8, 1), linear(TOKENS, 8), norm("batch_norm", IMAGE, 4), norm("layer_norm", TOKENS, 4)]
-    others = [einsum("ik,kj->ij", (2, 3), (3, 4)), global_pool(IMAGE), upsample("nearest", IMAGE, (9, 9))]
+    counted = [conv(IMAGE, 8, 1), linear(TOKENS, 8), norm("batch_norm", IMAGE), norm("layer_norm", TOKENS)]
+    others = [einsum("ik,kj->ij", (2, 3), (3, 4)), pool(IMAGE, 1), upsample("nearest", IMAGE, (9, 9))]
     tree = Block({str(i): operation for i, operation in enumerate([*counted, *others])})
     assert tally(tree, "published-dense").cost.macs == 1600 + 1600 + 400 + 1000
     assert tally(tree, "published-dense").not_counted == {"matmul": 1, "pool": 1, "upsample_nearest2d": 1}

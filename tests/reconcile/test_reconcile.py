@@ -12,6 +12,7 @@ from golden import golden
 from hypothesis import given
 from hypothesis import settings as runs
 from models import MODELS
+from recorded import trace_config
 from strategies import configs, shapes
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ from mpvit.model.published_layout import PublishedLayout
 from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool
 from mpvit.tools import TOOLS, Term, Tool, ToolCount, get_tool
 from mpvit.trace import Trace
-from mpvit.trace.closed_form import LAYOUTS, trace_config
+from mpvit.trace.closed_form import LAYOUTS
 from mpvit.trace.live import trace_module
 
 INSTALLED = [name for name in TOOLS if get_tool(name).installed_version]

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from recorded import trace_config
 from zoo.modules import MODULES
 
 from mpvit import VARIANTS
 from mpvit.reconcile.explain import Explanation, explain
 from mpvit.tools import TOOLS, trace_options
-from mpvit.trace.closed_form import trace_config
 from mpvit.trace.user_model import trace_user_model
 from mpvit.user_model import UserModel
 from mpvit.user_model.inputs import parse_input

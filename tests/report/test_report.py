@@ -224,7 +224,7 @@ def test_from_draws_the_same_bytes_and_counts_nothing(folder: Path, tmp_path: Pa
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("counted again")
 
-    for name in ("collect", "ablate", "count", "explain", "trace_config", "sweep"):
+    for name in ("collect", "ablate", "count", "explain", "trace_network", "sweep"):
         monkeypatch.setattr(collect, name, refuse)
     assert call("report", "--from", str(folder), "-o", str(tmp_path / "again")).code == 0
     assert files(tmp_path / "again") == files(folder)

@@ -14,12 +14,12 @@ from commandline import Outcome, call, run, run_on_terminal, shown
 from hypothesis import given, settings
 from models import MODELS
 from published import PUBLISHED, grouped
+from recorded import trace_config
 from strategies import configs, shapes
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpvit import VARIANTS, ModelConfig, build_model
 from mpvit.render import FORMATS
-from mpvit.trace.closed_form import trace_config
 from mpvit.trace.layer_tree import ORDERS, LayerTree, layer_tree
 from mpvit.trace.live import trace_module
 

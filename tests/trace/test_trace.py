@@ -12,6 +12,7 @@ from chosen import chosen
 from dense_networks import SMALL, sampled_inputs, task_of
 from hypothesis import given, settings
 from models import MODELS
+from recorded import trace_config
 from strategies import configs, shapes
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,7 +24,6 @@ from mpvit.config import ALTERNATIVES
 from mpvit.dense import TASKS, build
 from mpvit.errors import MpvitError
 from mpvit.trace import ELEMENTWISE_PRODUCT, Trace
-from mpvit.trace.closed_form import trace_config
 from mpvit.trace.live import trace_module
 
 CHANGES = [{field: choices[1]} for field, choices in ALTERNATIVES.items()]

@@ -20,9 +20,11 @@ from mpvit.config import ALTERNATIVES
 from mpvit.dense import TASKS, Task, build, get_tasks, input_shapes
 from mpvit.errors import MpvitError, UsageError
 from mpvit.measurement.peak_memory import peak_bytes
-from mpvit.training_memory import OPTIMIZERS, Setting, TrainingMemory
+from mpvit.network import NamedNetwork
+from mpvit.operations.tape import Tape
+from mpvit.training_memory import OPTIMIZERS, MemoryOptions, TrainingMemory
 from mpvit.training_memory import live as live_memory
-from mpvit.training_memory.closed_form import record_network, training_memory
+from mpvit.training_memory.closed_form import training_memory
 from mpvit.user_model import UserModel
 from mpvit.user_model.inputs import Input
 
@@ -37,7 +39,14 @@ META_KINDS = [kind for kind in NETWORK_KINDS if kind != "sdpa"]
 
 
 def closed(config: ModelConfig, shape: tuple[int, int, int], *, autocast: bool = False) -> int:
-    return record_network(config, *shape, autocast=autocast).saved_bytes
+    return closed_of_task(config, None, shape, autocast=autocast)
+
+
+def closed_of_task(config: ModelConfig, task: Task | None, shape: tuple[int, int, int], *, autocast: bool = False) -> int:
+    batch, *size = shape
+    tape = Tape(training=True, autocast=autocast)
+    NamedNetwork("network", config, (size[0], size[1]), task).record(tape, batch)
+    return tape.saved_bytes
 
 
 def kept(config: ModelConfig, shape: tuple[int, int, int], device: str, *, autocast: bool = False) -> int:
@@ -120,12 +129,12 @@ def test_memory_is_affine_in_the_batch_from_two_on(config: ModelConfig, shape: t
     assert far == second + 55 * (third - second)
 
 
-DEFAULT = Setting()
+DEFAULT = MemoryOptions()
 
 
-def predicted(name: str, *, batch: int = 1, side: int = 224, setting: Setting = DEFAULT) -> TrainingMemory:
+def predicted(name: str, *, batch: int = 1, side: int = 224, options: MemoryOptions = DEFAULT) -> TrainingMemory:
     config = VARIANTS[name].config
-    return training_memory(config, (side, side), batch=batch, setting=setting, name=name)
+    return training_memory(NamedNetwork(name, config, (side, side)), batch=batch, options=options)
 
 
 REAL_OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]] = {
@@ -144,10 +153,10 @@ def test_gradients_and_states_are_what_torch_allocates(name: str) -> None:
     optimizer = REAL_OPTIMIZERS[name](model.parameters())
     optimizer.step()
     tensors = [leaf for state in optimizer.state.values() for leaf in state.values() if isinstance(leaf, torch.Tensor)]
-    memory = predicted("tiny", setting=Setting(optimizer=name))
+    memory = predicted("tiny", options=MemoryOptions(optimizer=name))
     assert memory.optimizer_bytes == sum(tensor.nbytes for tensor in tensors)
-    assert memory.learned.gradient_bytes == memory.learned.params_bytes == sum(p.nbytes for p in model.parameters())
-    assert memory.learned.params == VARIANTS["tiny"].published.params
+    assert memory.parameters.gradient_bytes == memory.parameters.params_bytes == sum(p.nbytes for p in model.parameters())
+    assert memory.parameters.params == VARIANTS["tiny"].published.params
 
 
 @pytest.mark.parametrize(("name", "batch", "side"), [("tiny", 1, 224), ("small", 3, 64)])
@@ -166,7 +175,7 @@ def test_the_peak_is_within_4_percent_of_what_the_allocator_saw(name: str, batch
     measured = peak_bytes(step, torch.device("cpu"))
     assert measured is not None
     seen = measured + sum(tensor.nbytes for tensor in lasting)
-    assert predicted(name, batch=batch, side=side, setting=Setting(optimizer="sgd-momentum")).peak_bytes == pytest.approx(
+    assert predicted(name, batch=batch, side=side, options=MemoryOptions(optimizer="sgd-momentum")).peak_bytes == pytest.approx(
         seen, rel=0.04
     )
 
@@ -174,23 +183,23 @@ def test_the_peak_is_within_4_percent_of_what_the_allocator_saw(name: str, batch
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("budget", [24 * 2**30, 400 * 2**20])
 def test_the_largest_batch_fits_and_the_next_does_not(dtype: str, budget: int) -> None:
-    largest = predicted("tiny", setting=Setting(dtype, budget_bytes=budget)).largest_batch
+    largest = predicted("tiny", options=MemoryOptions(dtype, budget_bytes=budget)).largest_batch
     assert largest
-    assert predicted("tiny", batch=largest, setting=Setting(dtype)).peak_bytes <= budget
-    assert predicted("tiny", batch=largest + 1, setting=Setting(dtype)).peak_bytes > budget
+    assert predicted("tiny", batch=largest, options=MemoryOptions(dtype)).peak_bytes <= budget
+    assert predicted("tiny", batch=largest + 1, options=MemoryOptions(dtype)).peak_bytes > budget
 
 
 def test_one_sample_may_be_all_that_fits_or_too_much() -> None:
     one = predicted("tiny").peak_bytes
-    assert predicted("tiny", setting=Setting(budget_bytes=one)).largest_batch == 1
-    refused = predicted("tiny", setting=Setting(budget_bytes=one - 1))
+    assert predicted("tiny", options=MemoryOptions(budget_bytes=one)).largest_batch == 1
+    refused = predicted("tiny", options=MemoryOptions(budget_bytes=one - 1))
     assert (refused.largest_batch, refused.error) == (None, f"budget of {one - 1} bytes: one sample takes {one}")
 
 
 @pytest.mark.parametrize("choice", [{"dtype": "float16"}, {"optimizer": "lion"}, {"budget_bytes": 0}])
 def test_what_there_is_not(choice: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        Setting(**choice)
+        MemoryOptions(**choice)
 
 
 def user_model(name: str) -> UserModel:
@@ -202,25 +211,25 @@ def user_model(name: str) -> UserModel:
 @pytest.mark.parametrize("name", MODELS)
 def test_any_network_keeps_what_it_keeps_on_the_cpu(name: str, dtype: str) -> None:
     make, shape = MODELS[name]
-    memory = live_memory.training_memory(user_model(name), Setting(dtype))
+    memory = live_memory.training_memory(user_model(name), MemoryOptions(dtype))
     model = make().train()
     assert memory.activations.saved_bytes == live_memory.saved_bytes(model, [torch.zeros(shape)], autocast=dtype == "bfloat16")
-    assert memory.learned.params == sum(parameter.numel() for parameter in model.parameters())
+    assert memory.parameters.params == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_what_no_call_reaches_gets_no_gradient() -> None:
     """The unused layer has 700 of the 748 parameters."""
-    memory = live_memory.training_memory(user_model("unused_module"), Setting(optimizer="adam"))
-    assert (memory.learned.params_bytes, memory.learned.gradient_bytes) == (4 * 748, 4 * 48)
+    memory = live_memory.training_memory(user_model("unused_module"), MemoryOptions(optimizer="adam"))
+    assert (memory.parameters.params_bytes, memory.parameters.gradient_bytes) == (4 * 748, 4 * 48)
     assert memory.optimizer_bytes == 2 * 4 * 48 + 4 * 3
 
 
 def test_both_ways_are_one() -> None:
     config = ModelConfig(VARIANTS["tiny"].config.stages[:1])
-    setting = Setting(budget_bytes=2**30)
+    options = MemoryOptions(budget_bytes=2**30)
     model = UserModel("tiny", lambda: build_model(config).eval(), (Input((2, 3, 64, 96)),))
-    assert live_memory.training_memory(model, setting) == training_memory(
-        config, (64, 96), batch=2, setting=setting, name="tiny"
+    assert live_memory.training_memory(model, options) == training_memory(
+        NamedNetwork("tiny", config, (64, 96)), batch=2, options=options
     )
 
 
@@ -236,14 +245,14 @@ def kept_of_task(config: ModelConfig, task: Task, shape: tuple[int, int, int], d
 @pytest.mark.parametrize("name", TASKS)
 def test_each_task_keeps_that(name: str, shape: tuple[int, int, int]) -> None:
     task = task_of(name, classes=7)
-    assert record_network(SMALL, *shape, task=task).saved_bytes == kept_of_task(SMALL, task, shape, "meta")
+    assert closed_of_task(SMALL, task, shape) == kept_of_task(SMALL, task, shape, "meta")
 
 
 @pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", TASKS)
 def test_each_task_keeps_that_on_the_cpu_in_both_dtypes(name: str, autocast: bool) -> None:  # noqa: FBT001
     task, shape = task_of(name, classes=7), (2, 65, 49)
-    predicted = record_network(SMALL, *shape, autocast=autocast, task=task).saved_bytes
+    predicted = closed_of_task(SMALL, task, shape, autocast=autocast)
     assert predicted == kept_of_task(SMALL, task, shape, "cpu", autocast=autocast)
 
 
@@ -254,19 +263,19 @@ def test_tasks_on_random_backbones(config: ModelConfig, shape: tuple[int, int, i
     shape = (1 + shape[0], *shape[1:])
     for name in TASKS:
         task = task_of(name, classes=classes)
-        predicted = record_network(config, *shape, task=task).saved_bytes
+        predicted = closed_of_task(config, task, shape)
         assert predicted == kept_of_task(config, task, shape, "meta")
 
 
 @pytest.mark.parametrize("name", chosen(TASKS, "segformer"))
 def test_both_ways_are_one_of_a_task(name: str) -> None:
     """But for the largest transient, which of a task has its outputs too."""
-    task, setting = task_of(name, classes=7), Setting()
+    task, options = task_of(name, classes=7), MemoryOptions()
     shapes = input_shapes(SMALL, task, 2, 64, 96)
     model = UserModel("small", lambda: build(SMALL, task).eval(), tuple(map(Input, shapes)))
-    found = live_memory.training_memory(model, setting)
-    memory = training_memory(SMALL, (64, 96), batch=2, setting=setting, name="small", task=task)
-    assert (memory.learned, memory.input_shapes) == (found.learned, found.input_shapes)
+    found = live_memory.training_memory(model, options)
+    memory = training_memory(NamedNetwork("small", SMALL, (64, 96), task), batch=2, options=options)
+    assert (memory.parameters, memory.input_shapes) == (found.parameters, found.input_shapes)
     assert memory.activations.saved_bytes == found.activations.saved_bytes
 
 
@@ -290,19 +299,19 @@ def test_the_peak_of_a_task_is_within_5_percent_of_what_the_allocator_saw(name: 
     measured = peak_bytes(step, torch.device("cpu"))
     assert measured is not None
     seen = measured + sum(tensor.nbytes for tensor in lasting)
-    memory = training_memory(config, size, batch=2, setting=Setting(optimizer="sgd-momentum"), name="tiny", task=task)
+    memory = training_memory(NamedNetwork("tiny", config, size, task), batch=2, options=MemoryOptions(optimizer="sgd-momentum"))
     assert memory.peak_bytes == pytest.approx(seen, rel=0.05)
 
 
 def test_upernet_trains_on_no_single_image_as_in_torch() -> None:
-    """Its map that is pooled to one position has one value a channel, whatever the image's size."""
+    """Its map that is pooled to one position has one value per channel, whatever the image's size."""
     task = task_of("upernet")
-    with pytest.raises(UsageError, match="batch norm cannot train on one value a channel"):
-        record_network(SMALL, 1, 256, 256, task=task)
+    with pytest.raises(UsageError, match="batch norm cannot train on one value per channel"):
+        closed_of_task(SMALL, task, (1, 256, 256))
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         kept_of_task(SMALL, task, (1, 256, 256), "meta")
 
 
 def test_a_network_that_cannot_be_trained_says_so() -> None:
-    with pytest.raises(MpvitError, match="nothing that it returns depends on a parameter"):
-        live_memory.training_memory(UserModel("identity", nn.Identity, (Input((1, 2)),)), Setting())
+    with pytest.raises(MpvitError, match="no output depends on a parameter"):
+        live_memory.training_memory(UserModel("identity", nn.Identity, (Input((1, 2)),)), MemoryOptions())

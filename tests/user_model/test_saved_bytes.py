@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from mpvit.training_memory import Setting
+from mpvit.training_memory import MemoryOptions
 from mpvit.training_memory.live import training_memory
 from mpvit.user_model import UserModel
 from mpvit.user_model.inputs import Input
@@ -38,7 +38,7 @@ def assert_agree(make: Callable[[], nn.Module], *inputs: Input) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         kept = kept_on_the_cpu(make().train(), model.tensors("cpu"))
-    assert training_memory(model, Setting()).activations.saved_bytes == kept
+    assert training_memory(model, MemoryOptions()).activations.saved_bytes == kept
 
 
 class Cells(nn.Module):

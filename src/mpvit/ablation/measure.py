@@ -13,7 +13,7 @@ from mpvit.ablation.results import Row
 from mpvit.ablation.study import baseline_row, edited, edited_row, matched_row
 from mpvit.benchmark.modes import forward
 from mpvit.benchmark.roofline import least_bytes
-from mpvit.cost import network
+from mpvit.closed_form import network
 from mpvit.counting import input_shape
 from mpvit.devices import parse_device
 from mpvit.errors import MpvitError, UsageError, first_line, unknown_name

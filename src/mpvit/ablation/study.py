@@ -11,15 +11,15 @@ from mpvit.ablation.edits import Subject, get_axis
 from mpvit.ablation.knobs import get_knob
 from mpvit.ablation.match import TOLERANCE, meet
 from mpvit.ablation.results import PARTS, Matched, NetworkCost, Row, by_part
+from mpvit.closed_form import parts
 from mpvit.config import ModelConfig
-from mpvit.cost import network, parts
 from mpvit.counting import check_convention, input_shape
 from mpvit.dense import Task
-from mpvit.dense import network as task_network
 from mpvit.errors import UsageError, unknown_name
+from mpvit.network import NamedNetwork
 from mpvit.operations import Block, Cost
 from mpvit.operations.conventions import tally
-from mpvit.training_memory import Setting
+from mpvit.training_memory import MemoryOptions
 from mpvit.training_memory.closed_form import training_step
 
 BUDGETS = ("none", "macs", "params", "latency")
@@ -129,7 +129,7 @@ class Ablation:
             **row.as_row(),
             "batch": self.study.batch,
             "convention": self.study.convention,
-            **_of_task(self.study.task),
+            **({"task": self.study.task.name} if self.study.task else {}),
             **{f"delta_{name}": getattr(delta, name, None) for name in NetworkCost.figures()},
             **{f"step_{name}": getattr(whole, name, None) for name in Cost.figures()},
             **by_part(step, "step_"),
@@ -180,12 +180,11 @@ def edited(study: Study, values: Mapping[str, str]) -> Subject:
 def counted_row(study: Study, values: Mapping[str, str], subject: Subject) -> Row:
     """Return what ``subject`` costs; raise ``UsageError`` where it cannot be counted."""
     config, size = subject
-    tree = _tree(study, config, size)
+    network = NamedNetwork(study.model, config, size, study.task)
+    tree = network.tree(study.batch)
     row = Row(values=values, config=config, size=size, parts=_parts(tree, study))
-    if study.task:
-        return row
     try:
-        memory = training_step(config, tree, input_shape(config, size, study.batch), setting=Setting(), name=study.model)
+        memory = training_step(network, tree, study.batch, MemoryOptions())
     except UsageError as error:
         return replace(row, untrainable=str(error))
     return replace(row, saved_activation_bytes=memory.activations.saved_bytes, training_peak_bytes=memory.peak_bytes)
@@ -207,21 +206,9 @@ def matched_row(study: Study, values: Mapping[str, str], subject: Subject, budge
     return replace(row, matched=Matched(quantity, study.knob, amounts, off))
 
 
-def _of_task(task: Task | None) -> dict[str, Any]:
-    """Return what a flat row says of a study's task."""
-    if task is None:
-        return {}
-    return {"task": task.name, "training_error": "what autograd keeps of a detector or segmenter is not counted"}
-
-
 def _quantity(study: Study, size: tuple[int, int], quantity: str, config: ModelConfig) -> int:
-    return getattr(tally(_tree(study, config, size), study.convention).cost, quantity)
-
-
-def _tree(study: Study, config: ModelConfig, size: tuple[int, int]) -> Block:
-    if study.task:
-        return task_network(config, study.task, study.batch, *size)
-    return network(config, study.batch, *size)
+    tree = NamedNetwork(study.model, config, size, study.task).tree(study.batch)
+    return getattr(tally(tree, study.convention).cost, quantity)
 
 
 def _parts(tree: Block, study: Study) -> dict[str, Cost]:

@@ -1,7 +1,7 @@
-"""The attention between tokens: one file a kind, its forward and its cost side by side.
+"""Kinds of attention between tokens. Each file holds one kind: its forward pass and the record of its operations.
 
-Axes: B batch, h heads, N tokens on an H x W grid, d channels per head, C = h·d channels.
-A new kind is one file with a ``KIND`` and one line in ``KINDS``; the network, the counts and the studies pick it up.
+Axes: B images, h heads, N tokens on an H x W grid, d channels per head, C = h·d channels.
+A new kind is one file with a ``KIND`` and one line in ``KINDS``; the network, the counts and the studies then know it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from math import isqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.errors import UsageError, unknown_name
+from mpvit.operations import Block, walk
+from mpvit.operations.tape import Tape
+from mpvit.operations.tensor_spec import TensorSpec, new
 from mpvit.registry import resolve
 from mpvit.units import is_whole
 
@@ -19,13 +22,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from mpvit.operations import Block, Shape
-    from mpvit.operations.strided import Strided
-    from mpvit.operations.tape import Tape
+    from mpvit.operations import Shape
 
 
 class Sizes(NamedTuple):
-    """The sizes that an attention runs at; ``option`` is the kind's own number (a rank, a window, ...), 0 if it has none."""
+    """Sizes of one attention; ``option`` is the number that its kind takes (a rank, a window, ...), 0 if it takes none."""
 
     batch: int
     heads: int
@@ -46,11 +47,11 @@ class Sizes(NamedTuple):
 
     @property
     def per_head(self) -> Shape:
-        """The shape of queries, keys and values: (B, h, N, d)."""
+        """Shape of queries, keys and values: (B, h, N, d)."""
         return (self.batch, self.heads, self.tokens, self.head_dim)
 
 
-def _nothing(_: Sizes) -> dict[str, Tensor]:
+def _none(_: Sizes) -> dict[str, Tensor]:
     return {}
 
 
@@ -59,35 +60,45 @@ class Kind:
     """One kind of attention between (B, h, N, d) queries, keys and values.
 
     Attributes:
-        label: the name that people read.
-        formula: its multiply-adds for one image, as a formula in N, C, h and d.
-        attend: (query, key, value, sizes, learned) -> (B, h, N, d), its scale included.
-        cost: the operations of ``attend``; their multiply-adds are the formula.
-        record: the steps of ``attend`` on a tape: what autograd keeps of them.
-        exponentials: how many exponentials one call takes.
-        extra_elements: elements of the largest tensor beside queries, keys, values, their normalised forms and the output.
-        learned: makes each further tensor that is learned, by name; drawn from torch's random state.
-        buffers: likewise, each further tensor that is not.
-        fixed_tokens: whether what is learned serves one N alone.
-        option: what the number behind a colon is, as in ``linformer:128``; empty if there is none.
-        default: that number where none is given.
+        label: name in tables and figures.
+        formula: multiply-adds for one image, as a formula in N, C, h and d.
+        attend: forward pass: (query, key, value, sizes, parameters and buffers by name) -> (B, h, N, d), scaled.
+        record: record of the operations of ``attend`` on a tape.
+        extra_elements: elements of the largest tensor except queries, keys, values, their normalised forms and the output.
+        parameters: returns the initial parameters by name; draws them from torch's random state.
+        buffers: returns the buffers by name; draws them from torch's random state.
+        fixed_tokens: whether the parameters fit one number of tokens only.
+        option: meaning of the number after the colon, as in ``linformer:128``; empty if the kind takes none.
+        default: the number that is used if none is given.
     """
 
     label: str
     formula: str
     attend: Callable[[Tensor, Tensor, Tensor, Sizes, Mapping[str, Tensor]], Tensor]
-    cost: Callable[[Sizes], Block]
-    record: Callable[[Tape, Strided, Strided, Strided, Sizes], Strided]
-    exponentials: Callable[[Sizes], int]
+    record: Callable[[Tape, TensorSpec, TensorSpec, TensorSpec, Sizes], TensorSpec]
     extra_elements: Callable[[Sizes], int]
-    learned: Callable[[Sizes], dict[str, Tensor]] = _nothing
-    buffers: Callable[[Sizes], dict[str, Tensor]] = _nothing
+    parameters: Callable[[Sizes], dict[str, Tensor]] = _none
+    buffers: Callable[[Sizes], dict[str, Tensor]] = _none
     fixed_tokens: bool = False
     option: str = ""
     default: int = 0
 
+    def operations(self, sizes: Sizes) -> Block:
+        """Return the operations of one call."""
+        tape = Tape()
+        query, key, value = (new(sizes.per_head) for _ in range(3))
+        self.record(tape, query, key, value, sizes)
+        return tape.tree()
+
+    def exponentials(self, sizes: Sizes) -> int:
+        """Return the number of exponentials that one call computes for one image; ``elu`` computes at most one an element."""
+        operations = [operation for _, _, operation in walk(self.operations(sizes._replace(batch=1)))]
+        computed = sum(each.elements_written for each in operations if each.kind in ("softmax", "exp", "elu"))
+        fused = sum(each.macs // (2 * sizes.head_dim) for each in operations if each.kind == "sdpa")
+        return computed + fused
+
     def __reduce__(self) -> tuple[Callable[[str], Kind], tuple[str]]:
-        """Copy and pickle by reference: there is one of each kind."""
+        """Copy and pickle by reference: each kind is one object."""
         return resolve, (next(where for where in KINDS.values() if resolve(where) is self),)
 
 
@@ -108,7 +119,7 @@ KINDS = {
 
 
 def get_kind(name: str) -> tuple[Kind, int]:
-    """Return the kind and its option that ``name`` asks for: "softmax", "linformer" or "linformer:128".
+    """Return the kind and the option that ``name`` stands for: "softmax", "linformer" or "linformer:128".
 
     Raises ``UsageError`` for an unknown kind, or an option that is no whole number of at least 1.
     """
@@ -126,6 +137,6 @@ def get_kind(name: str) -> tuple[Kind, int]:
 
 
 def grid_of(tokens: int) -> tuple[int, int]:
-    """Return the most nearly square (height, width) with ``tokens`` positions; 1 x N for a prime N."""
+    """Return the (height, width) of ``tokens`` positions that is closest to a square; 1 x N if N is prime."""
     height = next(side for side in range(isqrt(tokens), 0, -1) if tokens % side == 0)
     return height, tokens // height

@@ -9,18 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, einsum, elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return q·(softmax over tokens of k)ᵀ·v / √d; (B, h, N, d) three times -> (B, h, N, d)."""
     import torch
 
@@ -28,27 +27,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Map
     return sizes.head_dim**-0.5 * torch.einsum("bhnk,bhkv->bhnv", query, context)
 
 
-def cost(sizes: Sizes) -> Block:
-    """Return the operations: 2·N·C·d multiply-adds."""
-    return Block(
-        {
-            "softmax": elementwise("softmax", sizes.per_head),
-            "context": einsum("bhnk,bhnv->bhkv", sizes.per_head, sizes.per_head),
-            "attended": einsum("bhnk,bhkv->bhnv", sizes.per_head, contexts(sizes)),
-            "scale": elementwise("mul", sizes.per_head),
-        }
-    )
-
-
-def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
-    """Return the result of the steps of ``attend``, recorded on ``tape``."""
-    context = tape.einsum("bhnk,bhnv->bhkv", tape.softmax(key), value)
-    return tape.add(tape.einsum("bhnk,bhkv->bhnv", query, context))
-
-
-def contexts(sizes: Sizes) -> tuple[int, int, int, int]:
-    """Return the shape of the products kᵀ·v: (B, h, d, d)."""
-    return (sizes.batch, sizes.heads, sizes.head_dim, sizes.head_dim)
+def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
+    """Record ``attend``: 2·N·C·d multiply-adds."""
+    context = tape.einsum("context", "bhnk,bhnv->bhkv", tape.softmax("softmax", key), value)
+    return tape.elementwise("scale", "mul", tape.einsum("attended", "bhnk,bhkv->bhnv", query, context))
 
 
 def context_elements(sizes: Sizes) -> int:
@@ -60,8 +42,6 @@ KIND = Kind(
     label="factorized",
     formula="2·N·C·d",
     attend=attend,
-    cost=cost,
     record=record,
-    exponentials=lambda sizes: sizes.tokens * sizes.dim,
     extra_elements=context_elements,
 )

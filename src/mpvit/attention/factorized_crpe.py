@@ -10,17 +10,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, factorized
-from mpvit.operations import Block, Node, Operation, cat, conv, elementwise
-from mpvit.operations.strided import new
-from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import Tensor
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
+
+ENCODING = "ConvRelativePositionEncoding"
+"""Class name of the module that ``record_encoding`` records."""
 
 Windows = tuple[tuple[int, int], ...]
 """Pairs (window, share): heads are split over the windows in proportion to the shares."""
@@ -67,32 +67,13 @@ def encode(
     return query * rearrange(encoded, "b (heads d) h w -> b heads (h w) d", heads=value.shape[1])
 
 
-def encoding_cost(sizes: Sizes, windows: Windows) -> Block:
-    """Return the operations of ``encode``: window² multiply-adds a channel and token, 30·N·C as published."""
-    convs: dict[str, Node] = {}
-    for index, (window, heads) in enumerate(split_heads(sizes.heads, windows)):
-        channels = heads * sizes.head_dim
-        shape = (sizes.batch, channels, sizes.height, sizes.width)
-        convs[str(index)] = conv(shape, channels, window, groups=channels, bias=True)
-    pieces = [piece.output_shape for piece in convs.values() if isinstance(piece, Operation)]
-    joined = (sizes.batch, sizes.dim, sizes.height, sizes.width)
-    return Block(
-        {
-            "convs": Block(convs),
-            "cat": cat(pieces, joined),
-            "mul": elementwise("mul", sizes.per_head, sizes.per_head),
-        },
-        module="ConvRelativePositionEncoding",
-    )
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return q·(softmax over tokens of k)ᵀ·v / √d + q ∘ conv(v); (B, h, N, d) three times -> (B, h, N, d)."""
     from functools import partial
 
     from torch.nn.functional import conv2d
 
-    weights, biases = ([tensor for name, tensor in learned.items() if name.startswith(part)] for part in ("weight", "bias"))
+    weights, biases = ([tensor for name, tensor in tensors.items() if name.startswith(part)] for part in ("weight", "bias"))
     convs = [
         partial(conv2d, weight=weight, bias=bias, padding=weight.shape[-1] // 2, groups=len(weight))
         for weight, bias in zip(weights, biases, strict=True)
@@ -101,7 +82,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Map
     return factorized.attend(query, key, value, sizes, {}) + encoded
 
 
-def learned(sizes: Sizes) -> dict[str, Tensor]:
+def parameters(sizes: Sizes) -> dict[str, Tensor]:
     """Return the weight (c, 1, w, w) and bias (c,) of each group of heads' convolution, at first torch's default."""
     from torch import nn
 
@@ -113,43 +94,31 @@ def learned(sizes: Sizes) -> dict[str, Tensor]:
     return tensors
 
 
-def cost(sizes: Sizes) -> Block:
-    """Return the operations: 2·N·C·d + 30·N·C multiply-adds for 8 heads; the query's N·C products are elementwise."""
-    return Block(
-        {
-            "attend": factorized.cost(sizes),
-            "crpe": encoding_cost(sizes, PUBLISHED_WINDOWS),
-            "add": elementwise("add", sizes.per_head, sizes.per_head),
-        }
-    )
+def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
+    """Record ``attend``: 2·N·C·d + 30·N·C multiply-adds for 8 heads; the products with the query are elementwise."""
+    attended = tape.call("attend", "", factorized.record, query, key, value, sizes)
+    encoded = tape.call("crpe", ENCODING, record_encoding, query, value, sizes, PUBLISHED_WINDOWS)
+    return tape.elementwise("add", "add", attended, encoded)
 
 
-def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
-    """Return the result of the steps of ``attend``, recorded on ``tape``."""
-    weights = [
-        parameter(heads * sizes.head_dim, 1, window, window) for window, heads in split_heads(sizes.heads, PUBLISHED_WINDOWS)
-    ]
-    encoded = record_encoding(tape, query, value, (sizes.height, sizes.width), weights)
-    return tape.add(factorized.record(tape, query, key, value, sizes), encoded)
-
-
-def record_encoding(tape: Tape, query: Strided, value: Strided, grid: tuple[int, int], weights: Sequence[Strided]) -> Strided:
-    """Return the result of the steps of ``encode``, recorded on ``tape``; ``weights`` are its convolutions', (c, 1, w, w)."""
-    height, width = grid
-    on_grid = value.rearrange("b heads (h w) d -> b (heads d) h w", h=height, w=width)
-    for weight in weights:
-        tape.conv(on_grid.narrow((value.shape[0], weight.shape[0], height, width)), weight)
-    encoded = new(on_grid.shape, value.dtype)
-    return tape.mul(query, encoded.rearrange("b (heads d) h w -> b heads (h w) d", heads=value.shape[1]))
+def record_encoding(tape: Tape, query: TensorSpec, value: TensorSpec, sizes: Sizes, windows: Windows) -> TensorSpec:
+    """Record ``encode``: window² multiply-adds for each channel and token, 30·N·C for the published windows."""
+    on_grid = value.rearrange("b heads (h w) d -> b (heads d) h w", h=sizes.height, w=sizes.width)
+    pieces: list[TensorSpec] = []
+    with tape.group("convs"):
+        for index, (window, heads) in enumerate(split_heads(sizes.heads, windows)):
+            channels = heads * sizes.head_dim
+            piece = on_grid.narrow((sizes.batch, channels, sizes.height, sizes.width))
+            pieces.append(tape.conv(str(index), piece, channels, window, groups=channels, bias=True))
+    encoded = tape.cat("cat", pieces).rearrange("b (heads d) h w -> b heads (h w) d", heads=sizes.heads)
+    return tape.elementwise("mul", "mul", query, encoded)
 
 
 KIND = Kind(
     label="factorized + CRPE",
     formula="2·N·C·d + 30·N·C",
     attend=attend,
-    cost=cost,
     record=record,
-    exponentials=factorized.KIND.exponentials,
     extra_elements=lambda sizes: max(sizes.tokens * sizes.dim, factorized.context_elements(sizes)),
-    learned=learned,
+    parameters=parameters,
 )

@@ -9,18 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, einsum, elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return q̂ ∘ Σₙ k̂ ∘ v, each token of norm 1 over all C channels; (B, h, N, d) three times -> (B, h, N, d)."""
     import torch
     from einops import rearrange
@@ -35,28 +34,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Map
     return rearrange(attended, "b (heads d) n one -> b heads n (d one)", heads=sizes.heads)
 
 
-def cost(sizes: Sizes) -> Block:
-    """Return the operations: 2·N·C multiply-adds."""
-    batch, tokens, dim = sizes.batch, sizes.tokens, sizes.dim
-    single = (batch, dim, tokens, 1)
-    return Block(
-        {
-            "query_norm": elementwise("normalize", (batch, tokens, dim)),
-            "key_norm": elementwise("normalize", (batch, tokens, dim)),
-            "context": einsum("bcnk,bcnv->bckv", single, single),
-            "attended": einsum("bcnk,bckv->bcnv", single, (batch, dim, 1, 1)),
-        }
-    )
-
-
-def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
-    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
+    """Record ``attend``: 2·N·C multiply-adds."""
     query, key, value = (x.rearrange("b heads n d -> b n (heads d)") for x in (query, key, value))
-    query, key, value = (
-        x.rearrange("b n (c one) -> b c n one", one=1) for x in (tape.normalize(query, -1), tape.normalize(key, -1), value)
-    )
-    context = tape.einsum("bcnk,bcnv->bckv", key, value)
-    attended = tape.einsum("bcnk,bckv->bcnv", query, context)
+    query, key = tape.normalize("query_norm", query, -1), tape.normalize("key_norm", key, -1)
+    query, key, value = (x.rearrange("b n (c one) -> b c n one", one=1) for x in (query, key, value))
+    context = tape.einsum("context", "bcnk,bcnv->bckv", key, value)
+    attended = tape.einsum("attended", "bcnk,bckv->bcnv", query, context)
     return attended.rearrange("b (heads d) n one -> b heads n (d one)", heads=sizes.heads)
 
 
@@ -64,8 +48,6 @@ KIND = Kind(
     label="hydra (h = C)",
     formula="2·N·C",
     attend=attend,
-    cost=cost,
     record=record,
-    exponentials=lambda _: 0,
     extra_elements=lambda sizes: sizes.dim,
 )

@@ -6,28 +6,26 @@ pair of projections for all heads.
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, softmax
 from mpvit.errors import UsageError
-from mpvit.operations import Block, einsum, elementwise
-from mpvit.operations.tape import parameter
+from mpvit.operations.tensor_spec import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return softmax(q·(E·k)ᵀ / √d)·(F·v); (B, h, N, d) three times -> (B, h, N, d). N must be the one it was built for."""
     import torch
 
-    projections = learned["key_projection"], learned["value_projection"]  # (k, N) each
+    projections = tensors["key_projection"], tensors["value_projection"]  # (k, N) each
     if query.shape[2] != projections[0].shape[1]:
         raise UsageError(
             f"linformer attention over {query.shape[2]} tokens: it was built for {projections[0].shape[1]}",
@@ -38,7 +36,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Map
     return torch.einsum("bhqk,bhkd->bhqd", scores.softmax(dim=-1), value)
 
 
-def learned(sizes: Sizes) -> dict[str, Tensor]:
+def parameters(sizes: Sizes) -> dict[str, Tensor]:
     """Return E and F, (k, N) each, at first normal with variance 1 / k."""
     import torch
 
@@ -46,27 +44,13 @@ def learned(sizes: Sizes) -> dict[str, Tensor]:
     return {name: std * torch.randn(shape) for name in ("key_projection", "value_projection")}
 
 
-def cost(sizes: Sizes) -> Block:
-    """Return the operations: 2·2·N·k·C multiply-adds."""
-    reduced = (sizes.batch, sizes.heads, sizes.option, sizes.head_dim)
-    scores = (sizes.batch, sizes.heads, sizes.tokens, sizes.option)
-    weight = (sizes.option, sizes.tokens)
-    projection = einsum("bhnd,kn->bhkd", sizes.per_head, weight)._replace(others=(), weights=(weight,), params=prod(weight))
-    return Block(
-        {
-            "key_projection": projection._replace(weight_names=("key_projection",)),
-            "value_projection": projection._replace(weight_names=("value_projection",)),
-            "scale": elementwise("mul", sizes.per_head),
-            "scores": einsum("bhqd,bhkd->bhqk", sizes.per_head, reduced),
-            "softmax": elementwise("softmax", scores),
-            "attended": einsum("bhqk,bhkd->bhqd", scores, reduced),
-        }
-    )
+def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
+    """Record ``attend``: 2·2·N·k·C multiply-adds."""
 
+    def project(name: str, x: TensorSpec) -> TensorSpec:
+        return tape.einsum(name, "bhnd,kn->bhkd", x, parameter(name, sizes.option, sizes.tokens))
 
-def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
-    """Return the result of the steps of ``attend``, recorded on ``tape``."""
-    key, value = (tape.einsum("kn,bhnd->bhkd", parameter(sizes.option, sizes.tokens), x) for x in (key, value))
+    key, value = project("key_projection", key), project("value_projection", value)
     return softmax.record(tape, query, key, value, sizes)
 
 
@@ -79,11 +63,9 @@ KIND = Kind(
     label="linformer",
     formula="2·2·N·k·C",
     attend=attend,
-    cost=cost,
     record=record,
-    exponentials=scores_elements,
     extra_elements=scores_elements,
-    learned=learned,
+    parameters=parameters,
     fixed_tokens=True,
     option="rank k",
     default=256,

@@ -9,26 +9,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, linear
-from mpvit.operations import Block, Shape, einsum, elementwise, reduction
-from mpvit.operations.tape import constant
+from mpvit.operations.tensor_spec import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 EPSILON = 1e-8
 """Added to every feature, so that no row sums to 0 (the ε of the paper, smaller)."""
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return φ(q)·φ(k)ᵀ·v over its rows' sums; (B, h, N, d) three times -> (B, h, N, d)."""
     import torch
 
-    directions = learned["features"]  # (m, d)
+    directions = tensors["features"]  # (m, d)
     scale = sizes.head_dim**-0.25
     query, key = _features(query * scale, directions, over=(-1,)), _features(key * scale, directions, over=(-1, -2))
     context = torch.einsum("bhnm,bhnv->bhmv", key, value)  # (B, h, m, d)
@@ -59,66 +58,30 @@ def buffers(sizes: Sizes) -> dict[str, Tensor]:
     return {"features": lengths * orthogonal}
 
 
-def cost(sizes: Sizes) -> Block:
-    """Return the operations: 2·2·N·m·C multiply-adds, and N·m·h for the rows' sums."""
-    batch, heads, features, head_dim = sizes.batch, sizes.heads, sizes.option, sizes.head_dim
-    per_head = sizes.per_head
-    mapped, sums = (batch, heads, sizes.tokens, features), (batch, heads, sizes.tokens)
-    key_sum, context = (batch, heads, features), (batch, heads, features, head_dim)
-    return Block(
-        {
-            "query_features": _features_cost(sizes, (*per_head[:3], 1)),
-            "key_features": _features_cost(sizes, (*per_head[:2], 1, 1)),
-            "context": einsum("bhnm,bhnv->bhmv", mapped, per_head),
-            "key_sum": reduction("sum", mapped, key_sum),
-            "row_sums": einsum("bhnm,bhm->bhn", mapped, key_sum),
-            "attended": einsum("bhnm,bhmv->bhnv", mapped, context),
-            "divide": elementwise("div", sizes.per_head, (*sums, 1)),
-        }
-    )
-
-
-def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
-    """Return the result of the steps of ``attend``, recorded on ``tape``."""
-    directions = constant(sizes.option, sizes.head_dim)
-    query, key = _record_features(tape, query, directions, -1), _record_features(tape, key, directions, -1, -2)
+def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
+    """Record ``attend``: 2·2·N·m·C multiply-adds, and N·m·h for the sums of the rows."""
+    directions = parameter("features", sizes.option, sizes.head_dim, buffer=True)
+    with tape.group("query_features"):
+        query = _record_features(tape, query, directions, -1)
+    with tape.group("key_features"):
+        key = _record_features(tape, key, directions, -1, -2)
     return linear.record_normalised(tape, query, key, value)
 
 
-def _record_features(tape: Tape, x: Strided, directions: Strided, *over: int) -> Strided:
-    x = tape.add(x)
-    exponents = tape.add(tape.einsum("bhnd,md->bhnm", x, directions), tape.sum(tape.square(x), -1))
-    return tape.add(tape.exp(tape.add(exponents, tape.amax(exponents, *over))))
-
-
-def _features_cost(sizes: Sizes, largest: Shape) -> Block:
-    """Return the operations of ``_features``, whose largest exponents have the shape ``largest``."""
-    mapped, row = (*sizes.per_head[:3], sizes.option), (*sizes.per_head[:3], 1)
-    directions = (sizes.option, sizes.head_dim)
-    project = einsum("bhnd,md->bhnm", sizes.per_head, directions)._replace(others=(), weights=(directions,), buffers=True)
-    return Block(
-        {
-            "scale": elementwise("mul", sizes.per_head),
-            "project": project,
-            "square": elementwise("square", sizes.per_head),
-            "length": reduction("sum", sizes.per_head, row),
-            "half": elementwise("div", row),
-            "exponents": elementwise("sub", mapped, row),
-            "largest": reduction("amax", mapped, largest),
-            "shift": elementwise("sub", mapped, largest),
-            "exp": elementwise("exp", mapped),
-            "add": elementwise("add", mapped),
-        }
-    )
+def _record_features(tape: Tape, x: TensorSpec, directions: TensorSpec, *over: int) -> TensorSpec:
+    x = tape.elementwise("scale", "mul", x)
+    projected = tape.einsum("project", "bhnd,md->bhnm", x, directions)
+    length = tape.reduction("length", "sum", tape.elementwise("square", "square", x), -1)
+    exponents = tape.elementwise("exponents", "sub", projected, tape.elementwise("half", "div", length))
+    shifted = tape.elementwise("shift", "sub", exponents, tape.reduction("largest", "amax", exponents, *over))
+    return tape.elementwise("add", "add", tape.elementwise("exp", "exp", shifted))
 
 
 KIND = Kind(
     label="performer",
     formula="2·2·N·m·C + N·m·h",
     attend=attend,
-    cost=cost,
     record=record,
-    exponentials=lambda sizes: 2 * sizes.heads * sizes.tokens * sizes.option,
     extra_elements=lambda sizes: sizes.heads * sizes.option * sizes.head_dim,
     buffers=buffers,
     option="number of features m",

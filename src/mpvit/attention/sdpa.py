@@ -8,39 +8,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes, softmax
-from mpvit.operations import Block, Operation
+from mpvit.attention import Kind, Sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return softmax(q·kᵀ / √d)·v; (B, h, N, d) three times -> (B, h, N, d)."""
     from torch.nn.functional import scaled_dot_product_attention
 
     return scaled_dot_product_attention(query, key, value)
 
 
-def cost(sizes: Sizes) -> Block:
-    """Return the one operation: 2·N²·C multiply-adds."""
-    per_head = sizes.per_head
-    macs = 2 * sizes.batch * sizes.tokens**2 * sizes.dim
-    return Block({"attend": Operation("sdpa", per_head, per_head, macs=macs, others=(per_head, per_head))})
-
-
-def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
-    """Return the result of the steps of ``attend``, recorded on ``tape``."""
-    return tape.attention(query, key, value)
+def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
+    """Record ``attend``: 2·N²·C multiply-adds in one operation."""
+    return tape.attention("attend", query, key, value)
 
 
 def row_sums(sizes: Sizes) -> int:
-    """Return h·N: the kernel keeps one log-sum-exp a row."""
+    """Return h·N, the log-sum-exp of each row, which the kernel saves."""
     return sizes.heads * sizes.tokens
 
 
@@ -48,8 +40,6 @@ KIND = Kind(
     label="sdpa (fused)",
     formula="2·N²·C",
     attend=attend,
-    cost=cost,
     record=record,
-    exponentials=softmax.pairs,
     extra_elements=row_sums,
 )

@@ -8,18 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, einsum, elementwise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return softmax(q·kᵀ / √d)·v; (B, h, N, d) three times -> (B, h, N, d)."""
     import torch
 
@@ -27,30 +26,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Map
     return torch.einsum("bhqk,bhkd->bhqd", scores.softmax(dim=-1), value)
 
 
-def cost(sizes: Sizes) -> Block:
-    """Return the operations: 2·N²·C multiply-adds."""
-    scores = (sizes.batch, sizes.heads, sizes.tokens, sizes.tokens)
-    return Block(
-        {
-            "scale": elementwise("mul", sizes.per_head),
-            "scores": einsum("bhqd,bhkd->bhqk", sizes.per_head, sizes.per_head),
-            "softmax": elementwise("softmax", scores),
-            "attended": einsum("bhqk,bhkd->bhqd", scores, sizes.per_head),
-        }
-    )
-
-
-def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
-    """Return the result of the steps of ``attend``, recorded on ``tape``."""
-    scores = tape.einsum("bhqd,bhkd->bhqk", tape.add(query), key)
-    return tape.einsum("bhqk,bhkd->bhqd", tape.softmax(scores), value)
+def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
+    """Record ``attend``: 2·N²·C multiply-adds."""
+    scores = tape.einsum("scores", "bhqd,bhkd->bhqk", tape.elementwise("scale", "mul", query), key)
+    return tape.einsum("attended", "bhqk,bhkd->bhqd", tape.softmax("softmax", scores), value)
 
 
 def pairs(sizes: Sizes) -> int:
-    """Return h·N²: the elements of the attention matrices, each the exponential of a score."""
+    """Return h·N², the elements of the attention matrices."""
     return sizes.heads * sizes.tokens**2
 
 
-KIND = Kind(
-    label="softmax (full)", formula="2·N²·C", attend=attend, cost=cost, record=record, exponentials=pairs, extra_elements=pairs
-)
+KIND = Kind(label="softmax (full)", formula="2·N²·C", attend=attend, record=record, extra_elements=pairs)

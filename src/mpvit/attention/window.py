@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes
-from mpvit.operations import Block, Node, Operation, einsum, elementwise
-from mpvit.operations.strided import new
-from mpvit.operations.tape import constant
+from mpvit.operations.tensor_spec import constant
 from mpvit.torch_graph import in_torch_graph
 
 if TYPE_CHECKING:
@@ -19,11 +17,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, learned: Mapping[str, Tensor]) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
     """Return softmax(q·kᵀ / √d)·v within each window; (B, h, N, d) three times -> (B, h, N, d)."""
     import torch
     from einops import rearrange
@@ -53,50 +51,28 @@ def _windows(sizes: Sizes) -> tuple[int, int]:
     return -(-sizes.height // sizes.option), -(-sizes.width // sizes.option)
 
 
-def cost(sizes: Sizes) -> Block:
-    """Return the operations: 2·M²·N·C multiply-adds, N padded to whole windows."""
-    rows, columns = _windows(sizes)
-    area = sizes.option**2
-    per_head = (sizes.batch * rows * columns, sizes.heads, area, sizes.head_dim)
-    scores = (*per_head[:3], area)
-    grid = (sizes.batch, sizes.heads, sizes.height, sizes.width, sizes.head_dim)
-    padded = (*grid[:2], rows * sizes.option, columns * sizes.option, sizes.head_dim)
-    padding: dict[str, Node] = {f"{name}_pad": Operation("pad", grid, padded) for name in ("query", "key", "value")}
-    mask: dict[str, Node] = {} if padded == grid else {"mask": elementwise("masked_fill", scores)}
-    return Block(
-        {
-            "scale": elementwise("mul", sizes.per_head),
-            **padding,
-            "scores": einsum("bhqd,bhkd->bhqk", per_head, per_head),
-            **mask,
-            "softmax": elementwise("softmax", scores),
-            "attended": einsum("bhqk,bhkd->bhqd", scores, per_head),
-        }
-    )
-
-
-def record(tape: Tape, query: Strided, key: Strided, value: Strided, sizes: Sizes) -> Strided:
-    """Return the result of the steps of ``attend``, recorded on ``tape``."""
+def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
+    """Record ``attend``: 2·M²·N·C multiply-adds, with N padded to whole windows."""
     side, (rows, columns) = sizes.option, _windows(sizes)
     padded = (sizes.batch, sizes.heads, rows * side, columns * side, sizes.head_dim)
 
-    def partition(x: Strided) -> Strided:
-        grid = x.rearrange("b heads (h w) d -> b heads h w d", h=sizes.height)
-        grid = tape.add(grid) if grid.shape == padded else new(padded, x.dtype)
+    def partition(name: str, x: TensorSpec) -> TensorSpec:
+        grid = tape.pad(name, x.rearrange("b heads (h w) d -> b heads h w d", h=sizes.height), padded)
         return grid.rearrange("b heads (i h) (j w) d -> (b i j) heads (h w) d", i=rows, j=columns)
 
-    query, key, value = (partition(x) for x in (tape.add(query), key, value))
-    scores = tape.einsum("bhqd,bhkd->bhqk", query, key)
+    query = partition("query_pad", tape.elementwise("scale", "mul", query))
+    key, value = partition("key_pad", key), partition("value_pad", value)
+    scores = tape.einsum("scores", "bhqd,bhkd->bhqk", query, key)
     if rows * columns * side**2 != sizes.tokens:
-        scores = tape.masked_fill(scores, constant(sizes.batch * rows * columns, 1, 1, side**2, dtype="bool"))
-    attended = tape.einsum("bhqk,bhkd->bhqd", tape.softmax(scores), value)
+        scores = tape.masked_fill("mask", scores, constant(sizes.batch * rows * columns, 1, 1, side**2, dtype="bool"))
+    attended = tape.einsum("attended", "bhqk,bhkd->bhqd", tape.softmax("softmax", scores), value)
     grid = attended.rearrange("(b i j) heads (h w) d -> b heads (i h) (j w) d", i=rows, j=columns, h=side)
     inside = grid.narrow((*padded[:2], sizes.height, sizes.width, sizes.head_dim))
     return inside.rearrange("b heads h w d -> b heads (h w) d")
 
 
 def scores_elements(sizes: Sizes) -> int:
-    """Return h·N·M², N padded: the elements of the attention matrices, each the exponential of a score."""
+    """Return h·N·M², with N padded: the elements of the attention matrices."""
     rows, columns = _windows(sizes)
     return sizes.heads * rows * columns * sizes.option**4
 
@@ -105,9 +81,7 @@ KIND = Kind(
     label="window",
     formula="2·M²·N·C",
     attend=attend,
-    cost=cost,
     record=record,
-    exponentials=scores_elements,
     extra_elements=scores_elements,
     option="window side M",
     default=7,

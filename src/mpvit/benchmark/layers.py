@@ -55,7 +55,7 @@ class LayerCase:
 def layer_cases(model: MPViT, images: Tensor, tree: Block, dtype: str) -> list[LayerCase]:
     """Return the layers of ``model`` that own parameters or activate, and the attentions, in the order of the pass.
 
-    ``tree`` is that of ``mpvit.cost.network`` for these images.
+    ``tree`` is that of ``mpvit.closed_form.network`` for these images.
     """
     found: dict[tuple[str, Shape], LayerCase] = {}
     units = list(_units(tree))

@@ -103,7 +103,7 @@ class Timed:
 
 
 def network_work(tree: Block, dtype: str, *, backward: bool = False) -> Work:
-    """Return the work of one pass through a network's tree (``mpvit.cost.network``) on its own batch and size.
+    """Return the work of one pass through a network's tree (``mpvit.closed_form.network``) on its own batch and size.
 
     ``backward`` adds the gradients' multiply-adds (``mpvit.operations.backward``), moving twice what the forward pass
     moves. The backward pass of norms is left out of the MACs.

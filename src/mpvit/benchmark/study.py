@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from mpvit import dense
 from mpvit.benchmark.modes import DTYPES, INFERENCE_ONLY, MODES, PARTS, TF32
 from mpvit.benchmark.results import FORWARD, FORWARD_BACKWARD
+from mpvit.closed_form import network
 from mpvit.config import ModelConfig
-from mpvit.cost import network
 from mpvit.counting import input_shape
 from mpvit.dense import Task
 from mpvit.devices import parse_device

@@ -11,7 +11,7 @@ from mpvit.attention import Sizes, get_kind, grid_of
 from mpvit.compare_attention.results import AttentionCost, StageTokens
 from mpvit.config import FIRST_STAGE, ModelConfig
 from mpvit.errors import UsageError
-from mpvit.operations import linear, strided_length
+from mpvit.operations import strided_length
 from mpvit.operations.conventions import multiply_adds
 
 MET_SIZES = ((224, 224), (384, 384), (512, 512), (800, 1280))
@@ -57,8 +57,7 @@ def attention_costs(names: Sequence[str], sizes: Sizes) -> list[AttentionCost]:
 
 def projection_macs(sizes: Sizes) -> int:
     """Return the multiply-adds of the q, k, v and output projections, the same for each kind: 4·N·C²."""
-    tokens = (1, sizes.tokens, sizes.dim)
-    return linear(tokens, 3 * sizes.dim).macs + linear(tokens, sizes.dim).macs
+    return 4 * sizes.tokens * sizes.dim**2
 
 
 def crossover(name: str, sizes: Sizes) -> float | None:
@@ -131,7 +130,7 @@ def tokens_at(config: ModelConfig, size: tuple[int, int], names: Sequence[str]) 
 
 def _macs(name: str, sizes: Sizes) -> int:
     kind, option = get_kind(name)
-    return multiply_adds(kind.cost(sizes._replace(option=option)))
+    return multiply_adds(kind.operations(sizes._replace(option=option)))
 
 
 def _growth(name: str, sizes: Sizes) -> float:

@@ -28,7 +28,7 @@ def draw(name: str, sizes: Sizes, *, seed: int = _SEED) -> tuple[list[Tensor], d
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tensors = list(torch.randn(3, *sizes.per_head, dtype=torch.float64))
-        own = {key: tensor.double() for key, tensor in {**kind.learned(sizes), **kind.buffers(sizes)}.items()}
+        own = {key: tensor.double() for key, tensor in {**kind.parameters(sizes), **kind.buffers(sizes)}.items()}
     return tensors, own
 
 

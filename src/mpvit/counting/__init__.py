@@ -5,8 +5,8 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
+from mpvit.closed_form import require_lengths
 from mpvit.config import ModelConfig
-from mpvit.cost import require_lengths
 from mpvit.counting import analytic
 from mpvit.counting.published import published_count
 from mpvit.counting.results import TOTAL, Count

@@ -1,6 +1,6 @@
 """The closed form: exact for any configuration, batch and image size, without torch."""
 
-from mpvit import cost, dense
+from mpvit import closed_form, dense
 from mpvit.counting.results import TOTAL, Count, LayerInfo
 from mpvit.errors import unknown_name
 from mpvit.network import NamedNetwork
@@ -31,7 +31,7 @@ def count_parts(network: NamedNetwork, batch: int, convention: str, by: str) -> 
 def _pieces(network: NamedNetwork, tree: Block, by: str) -> dict[str, Node]:
     if by in ("kind", "layer"):
         return _gathered(tree, by)
-    return dense.cut(tree, by) if network.task else cost.parts(tree, by)
+    return dense.cut(tree, by) if network.task else closed_form.parts(tree, by)
 
 
 def _gathered(tree: Block, by: str) -> dict[str, Node]:

@@ -11,18 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mpvit.closed_form import parts, record_backbone
 from mpvit.config import MOST, ModelConfig
-from mpvit.cost import backbone, parts, pyramid_shapes
 from mpvit.errors import UsageError, unknown_name
-from mpvit.operations import Block, Node, Shape
+from mpvit.operations.tape import Tape
 from mpvit.registry import resolve
 
 if TYPE_CHECKING:
     from torch import nn
 
     from mpvit.dense.torch_network import DenseNetwork
-    from mpvit.operations.strided import Strided
-    from mpvit.operations.tape import Tape
+    from mpvit.operations import Block, Node, Shape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 LEVELS = 4
 """Maps of the pyramid that heads are made for."""
@@ -64,17 +64,14 @@ class Head:
     Attributes:
         modules: (channels of each map of the pyramid, task) -> the torch modules.
         forward: (modules, pyramid, (height, width) of the image, *regions) -> the raw outputs.
-        cost: (shape of each map of the pyramid, task, (height, width) of the image) -> the operations of ``forward``; its
-            blocks have the modules' names.
-        record: the steps of ``forward`` in training on a tape: (tape, pyramid, task, (height, width) of the image) -> the raw
-            outputs.
+        record: record of the operations of ``forward``: (tape, pyramid, task, (height, width) of the image) -> outputs. The
+            blocks have the names of the modules.
         regions: (images, task) -> the shapes of the features of regions that ``forward`` takes beside the pyramid.
     """
 
     modules: Callable[[Sequence[int], Task], dict[str, nn.Module]]
     forward: Callable[..., Any]
-    cost: Callable[[Sequence[Shape], Task, tuple[int, int]], Block]
-    record: Callable[[Tape, Sequence[Strided], Task, tuple[int, int]], list[Strided]]
+    record: Callable[[Tape, Sequence[TensorSpec], Task, tuple[int, int]], list[TensorSpec]]
     regions: Callable[[int, Task], tuple[Shape, ...]] = lambda _images, _task: ()
 
 
@@ -131,13 +128,20 @@ def label(model: str, task: Task | None) -> str:
 def network(config: ModelConfig, task: Task, batch: int, height: int, width: int) -> Block:
     """Return the tree of one forward pass over (batch, in_channels, height, width): the backbone without classifier, the head.
 
-    Raises ``UsageError`` for a backbone of another number of stages than four, and as ``mpvit.cost.network``.
+    Raises ``UsageError`` for a backbone of another number of stages than four, and as ``mpvit.closed_form.network``.
     """
+    tape = Tape()
+    record_network(tape, config, task, batch, height, width)
+    return tape.tree("DenseNetwork")
+
+
+def record_network(tape: Tape, config: ModelConfig, task: Task, batch: int, height: int, width: int) -> list[TensorSpec]:
+    """Record the forward pass of ``network`` and return its outputs; errors as there."""
     require_levels(config, task)
-    body = backbone(config, batch, height, width)
+    with tape.group("backbone"):
+        pyramid = record_backbone(tape, config, batch, height, width)
     head: Head = resolve(task.head)
-    head_cost = head.cost(pyramid_shapes(body), task, (height, width))
-    return Block({"backbone": body, "head": head_cost}, module="DenseNetwork")
+    return tape.call("head", "DenseHead", head.record, tuple(pyramid), task, (height, width))
 
 
 def input_shapes(config: ModelConfig, task: Task | None, batch: int, height: int, width: int) -> tuple[Shape, ...]:
@@ -160,7 +164,7 @@ def build(config: ModelConfig, task: Task) -> DenseNetwork:
 def cut(tree: Block, by: str) -> dict[str, Node]:
     """Cut a whole network's tree into named parts that sum to it: by ``part``, ``stage`` or ``path``.
 
-    ``part`` is the backbone and each part of the head; the others cut the backbone too, as ``mpvit.cost.parts`` does.
+    ``part`` is the backbone and each part of the head; the others cut the backbone too, as ``mpvit.closed_form.parts`` does.
     """
     body = tree.block("backbone")
     first: dict[str, Node] = {"backbone": body} if by == "part" else parts(body, by)

@@ -6,11 +6,7 @@ positions of the next finer grid and added.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
-
-from mpvit.operations import Block, Node, Shape, conv, elementwise, upsample
-from mpvit.operations.tape import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mpvit.dense import Layers
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 WIDTH = 256
 """Channels of every level."""
@@ -45,26 +41,19 @@ def forward(layers: Layers, pyramid: Sequence[Tensor]) -> list[Tensor]:
     return [output(x) for output, x in zip(layers["outputs"], maps, strict=True)]
 
 
-def cost(shapes: Sequence[Shape]) -> Block:
-    """Return the operations of ``forward`` on maps of these ``shapes``."""
-    grids = widened(shapes)
-    laterals: dict[str, Node] = {str(i): conv(shape, WIDTH, 1, bias=True) for i, shape in enumerate(shapes)}
-    top_down: dict[str, Node] = {
-        str(level): Block({"upsample": upsample("nearest", coarse, fine[2:]), "add": elementwise("add", fine, fine)})
-        for level, (fine, coarse) in reversed([*enumerate(pairwise(grids))])
-    }
-    outputs: dict[str, Node] = {str(i): conv(grid, WIDTH, 3, bias=True) for i, grid in enumerate(grids)}
-    return Block({"laterals": Block(laterals), "top_down": Block(top_down), "outputs": Block(outputs)})
+def record(tape: Tape, pyramid: Sequence[TensorSpec]) -> list[TensorSpec]:
+    """Record ``forward`` and return the feature maps."""
+    with tape.group("laterals"):
+        maps = [tape.conv(str(i), x, WIDTH, 1, bias=True) for i, x in enumerate(pyramid)]
+    top_down(tape, maps, "nearest")
+    with tape.group("outputs"):
+        return [tape.conv(str(i), x, WIDTH, 3, bias=True) for i, x in enumerate(maps)]
 
 
-def record(tape: Tape, pyramid: Sequence[Strided]) -> list[Strided]:
-    """Return the result of ``forward``, recorded on ``tape``."""
-    maps = [tape.conv(x, parameter(WIDTH, x.shape[1], 1, 1)) for x in pyramid]
-    for level in range(len(maps) - 2, -1, -1):
-        maps[level] = tape.add(maps[level], tape.upsample(maps[level + 1], maps[level].shape[2:]))
-    return [tape.conv(x, parameter(WIDTH, WIDTH, 3, 3)) for x in maps]
-
-
-def widened(shapes: Sequence[Shape]) -> list[Shape]:
-    """Return the shapes of the pyramid's maps, of those of the backbone."""
-    return [(batch, WIDTH, height, width) for batch, _, height, width in shapes]
+def top_down(tape: Tape, maps: list[TensorSpec], mode: str) -> None:
+    """Record the additions of each upsampled feature map to the next finer one, in place, coarsest first."""
+    with tape.group("top_down"):
+        for level in reversed(range(len(maps) - 1)):
+            with tape.group(str(level)):
+                upsampled = tape.upsample("upsample", mode, maps[level + 1], maps[level].shape[2:])
+                maps[level] = tape.elementwise("add", "add", maps[level], upsampled)

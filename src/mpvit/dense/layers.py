@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from mpvit.operations import Block, Node, Operation, Shape, activation, called, conv, is_module, norm, registered, upsample
-from mpvit.operations.tape import parameter
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from mpvit.operations.strided import Strided
+    from mpvit.operations.recording import Body
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 GROUPS = 32
 """Of a group norm, as Wu & He, ECCV 2018, have it."""
@@ -27,17 +25,10 @@ def conv_norm_relu(channels: int, out: int, kernel: int, kind: str = "batch_norm
     return nn.Sequential(nn.Conv2d(channels, out, kernel, padding=kernel // 2, bias=False), normed, nn.ReLU())
 
 
-def conv_norm_relu_cost(shape: Shape, out: int, kernel: int, kind: str = "batch_norm") -> Block:
-    """Return the operations of ``conv_norm_relu`` on (B, C, H, W)."""
-    convolution = conv(shape, out, kernel)
-    shape = convolution.output_shape
-    return Block({"0": convolution, "1": norm(kind, shape, out), "2": activation("relu", shape)}, module="Sequential")
-
-
-def record_conv_norm_relu(tape: Tape, x: Strided, out: int, kernel: int, kind: str = "batch_norm") -> Strided:
-    """Return the result of ``conv_norm_relu`` in training, recorded on ``tape``."""
-    x = tape.conv(x, parameter(out, x.shape[1], kernel, kernel))
-    return tape.relu(tape.batch_norm(x) if kind == "batch_norm" else tape.group_norm(x, GROUPS))
+def record_conv_norm_relu(tape: Tape, x: TensorSpec, out: int, kernel: int, kind: str = "batch_norm") -> TensorSpec:
+    """Record ``conv_norm_relu``: (B, C, H, W) -> (B, out, H, W)."""
+    x = tape.norm("1", kind, tape.conv("0", x, out, kernel), groups=GROUPS)
+    return tape.activation("2", "relu", x)
 
 
 def convs_relu(channels: int, count: int) -> list[nn.Module]:
@@ -48,37 +39,19 @@ def convs_relu(channels: int, count: int) -> list[nn.Module]:
     return [module for pair in pairs for module in pair]
 
 
-def convs_relu_cost(shape: Shape, count: int) -> list[Operation]:
-    """Return the operations of ``convs_relu`` on (B, C, H, W)."""
-    return [conv(shape, shape[1], 3, bias=True), activation("relu", shape)] * count
-
-
-def record_convs_relu(tape: Tape, x: Strided, weights: Sequence[Strided]) -> Strided:
-    """Return the result of ``convs_relu`` with these weights, recorded on ``tape``."""
-    for weight in weights:
-        x = tape.relu(tape.conv(x, weight))
+def record_convs_relu(tape: Tape, x: TensorSpec, count: int) -> TensorSpec:
+    """Record ``convs_relu``; the names are the places of its modules in an ``nn.Sequential``."""
+    for place in range(0, 2 * count, 2):
+        x = tape.conv(str(place), x, x.shape[1], 3, bias=True)
+        x = tape.activation(str(place + 1), "relu", x)
     return x
 
 
-def weights_of_convs(channels: int, count: int) -> list[Strided]:
-    """Return the weights of ``convs_relu``, which every level of a shared module takes."""
-    return [parameter(channels, channels, 3, 3) for _ in range(count)]
-
-
-def sequential(operations: Sequence[Node]) -> Block:
-    """Return the operations of an ``nn.Sequential`` of modules."""
-    return Block({str(index): operation for index, operation in enumerate(operations)}, module="Sequential")
-
-
-def shared(name: str, module: Callable[[Shape], Block], shapes: Sequence[Shape]) -> Block:
-    """Return the operations of a module that runs on the map of each level with the same weights.
-
-    ``name`` is its own below the head, whose block is the scope.
-    """
-    first = module(shapes[0])
-    own = {child: registered(node) for child, node in first.children.items() if is_module(node)}
-    levels = {str(level): called(module(shape), name) for level, shape in enumerate(shapes)}
-    return Block({**own, "levels": Block(levels)}, module=first.module)
+def record_on_levels(tape: Tape, name: str, module: str, body: Body, maps: Sequence[TensorSpec], *arguments: int) -> list[Any]:
+    """Record a module ``name`` of the head that runs on the feature map of each level with the same weights."""
+    shared = tape.register(name, module, body, maps[0], *arguments)
+    with tape.group(name, add=True), tape.group("levels"):
+        return [tape.call_shared(str(level), shared, x, *arguments) for level, x in enumerate(maps)]
 
 
 def to_size(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -88,6 +61,8 @@ def to_size(x: Tensor, size: Sequence[int]) -> Tensor:
     return interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def to_size_cost(shape: Shape, size: Sequence[int]) -> Operation:
-    """Return the operation of ``to_size``."""
-    return upsample("bilinear", shape, size)
+def record_join(tape: Tape, maps: Sequence[TensorSpec]) -> TensorSpec:
+    """Record the concatenation of feature maps, coarser ones upsampled to the size of the first."""
+    with tape.group("join"):
+        coarser = [tape.upsample(str(level), "bilinear", x, maps[0].shape[2:]) for level, x in enumerate(maps[1:], 1)]
+        return tape.cat("cat", [maps[0], *coarser])

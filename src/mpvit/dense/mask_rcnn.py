@@ -12,18 +12,17 @@ from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.dense import Head, Layers, Task, fpn
-from mpvit.dense.layers import convs_relu, convs_relu_cost, record_convs_relu, sequential, shared, weights_of_convs
-from mpvit.operations import Block, Shape, activation, conv, linear, transposed_conv
-from mpvit.operations.strided import new
-from mpvit.operations.tape import parameter
+from mpvit.dense.layers import convs_relu, record_convs_relu, record_on_levels
+from mpvit.operations.tensor_spec import new
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from mpvit.operations.strided import Strided
+    from mpvit.operations import Shape
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 ANCHORS = 3
 HIDDEN = 1024
@@ -113,76 +112,37 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int], *f
     return Regions(*proposals, box_head["classes"](hidden), box_head["boxes"](hidden), layers["mask_head"](of_detections))
 
 
-def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:
-    """Return the operations of ``forward`` with features of regions."""
-    maps = fpn.widened(shapes)
-    batch, width, *grid = maps[-1]
-    maps.append((batch, width, *((length + 1) // 2 for length in grid)))
-    of_proposals, of_detections = regions(batch, task)
-    return Block(
-        {
-            "fpn": fpn.cost(shapes),
-            "rpn": shared("rpn", _rpn_cost, maps),
-            "box_head": _box_head_cost(of_proposals, task.classes),
-            "mask_head": _mask_head_cost(of_detections, task.classes),
-        },
-        scope=True,
-        module="DenseHead",
-    )
+def _rpn(tape: Tape, x: TensorSpec) -> tuple[TensorSpec, TensorSpec]:
+    x = tape.call("conv", "Sequential", record_convs_relu, x, 1)
+    return tape.conv("objectness", x, ANCHORS, 1, bias=True), tape.conv("offsets", x, 4 * ANCHORS, 1, bias=True)
 
 
-def _rpn_cost(shape: Shape) -> Block:
-    return Block(
-        {
-            "conv": sequential(convs_relu_cost(shape, 1)),
-            "objectness": conv(shape, ANCHORS, 1, bias=True),
-            "offsets": conv(shape, 4 * ANCHORS, 1, bias=True),
-        }
-    )
+def _hidden(tape: Tape, x: TensorSpec) -> TensorSpec:
+    for place in (0, 2):
+        x = tape.activation(str(place + 1), "relu", tape.linear(str(place), x, HIDDEN))
+    return x
 
 
-def _box_head_cost(shape: Shape, classes: int) -> Block:
-    first = linear((shape[0], shape[1] * shape[2] * shape[3]), HIDDEN)
-    hidden = first.output_shape
-    relu = activation("relu", hidden)
-    return Block(
-        {
-            "hidden": sequential([first, relu, linear(hidden, HIDDEN), relu]),
-            "classes": linear(hidden, classes + 1),
-            "boxes": linear(hidden, 4 * classes),
-        }
-    )
+def _mask_head(tape: Tape, x: TensorSpec, classes: int) -> TensorSpec:
+    x = record_convs_relu(tape, x, MASK_DEPTH)
+    x = tape.activation(str(2 * MASK_DEPTH + 1), "relu", tape.transposed_conv(str(2 * MASK_DEPTH), x, fpn.WIDTH, 2))
+    return tape.conv(str(2 * MASK_DEPTH + 2), x, classes, 1, bias=True)
 
 
-def _mask_head_cost(shape: Shape, classes: int) -> Block:
-    upsampled = transposed_conv(shape, fpn.WIDTH, 2)
-    last = conv(upsampled.output_shape, classes, 1, bias=True)
-    return sequential([*convs_relu_cost(shape, MASK_DEPTH), upsampled, activation("relu", upsampled.output_shape), last])
+def record(tape: Tape, pyramid: Sequence[TensorSpec], task: Task, size: tuple[int, int]) -> list[TensorSpec]:
+    """Record ``forward`` with features of regions and return its outputs."""
+    with tape.group("fpn"):
+        maps = fpn.record(tape, pyramid)
+    batch, width, *grid = maps[-1].shape
+    maps.append(maps[-1].narrow((batch, width, *((length + 1) // 2 for length in grid))))
+    predictions = record_on_levels(tape, "rpn", "", _rpn, maps)
+    of_proposals, of_detections = (new(shape) for shape in regions(batch, task))  # they get a gradient: sampled from the maps
+    with tape.group("box_head"):
+        flat = of_proposals.reshape((of_proposals.shape[0], prod(of_proposals.shape[1:])))
+        hidden = tape.call("hidden", "Sequential", _hidden, flat)
+        boxes = [tape.linear(name, hidden, out) for name, out in (("classes", task.classes + 1), ("boxes", 4 * task.classes))]
+    masks = tape.call("mask_head", "Sequential", _mask_head, of_detections, task.classes)
+    return [*maps, *(each for pair in predictions for each in pair), *boxes, masks]
 
 
-def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
-    """Return the outputs of ``forward`` with features of regions, recorded on ``tape``."""
-    maps = fpn.record(tape, pyramid)
-    batch, width, height, breadth = maps[-1].shape
-    maps.append(maps[-1].narrow((batch, width, (height + 1) // 2, (breadth + 1) // 2)))
-    weights = weights_of_convs(fpn.WIDTH, 1)
-    predictors = [parameter(out, fpn.WIDTH, 1, 1) for out in (ANCHORS, 4 * ANCHORS)]
-    outputs = [*maps]
-    for x in maps:
-        seen = record_convs_relu(tape, x, weights)
-        outputs += [tape.conv(seen, predictor) for predictor in predictors]
-    of_proposals, of_detections = (new(shape) for shape in regions(batch, task))  # sampled from the maps: they take a gradient
-    outputs += _record_box_head(tape, of_proposals, task.classes)
-    upsampled = record_convs_relu(tape, of_detections, weights_of_convs(fpn.WIDTH, MASK_DEPTH))
-    upsampled = tape.relu(tape.transposed_conv(upsampled, parameter(fpn.WIDTH, fpn.WIDTH, 2, 2)))
-    return [*outputs, tape.conv(upsampled, parameter(task.classes, fpn.WIDTH, 1, 1))]
-
-
-def _record_box_head(tape: Tape, x: Strided, classes: int) -> list[Strided]:
-    hidden = x.reshape((x.shape[0], prod(x.shape[1:])))
-    for _ in range(2):
-        hidden = tape.relu(tape.linear(hidden, parameter(HIDDEN, hidden.shape[1])))
-    return [tape.linear(hidden, parameter(out, HIDDEN)) for out in (classes + 1, 4 * classes)]
-
-
-HEAD = Head(modules=modules, forward=forward, cost=cost, record=record, regions=regions)
+HEAD = Head(modules=modules, forward=forward, record=record, regions=regions)

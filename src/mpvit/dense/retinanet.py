@@ -6,21 +6,18 @@ a ReLU. Two subnets, each shared by the levels: four 3x3 convolutions with ReLU,
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.dense import Head, Layers, Task, fpn
-from mpvit.dense.layers import convs_relu, convs_relu_cost, record_convs_relu, sequential, shared, weights_of_convs
-from mpvit.operations import Block, Shape, activation, conv, function
-from mpvit.operations.tape import parameter
+from mpvit.dense.layers import convs_relu, record_convs_relu, record_on_levels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 ANCHORS = 9
 DEPTH = 4
@@ -69,38 +66,21 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) ->
     return Boxes(tuple(map(layers["class_subnet"], levels)), tuple(map(layers["box_subnet"], levels)))
 
 
-def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:
-    """Return the operations of ``forward``."""
-    p6 = conv(shapes[-1], fpn.WIDTH, 3, stride=2, bias=True)
-    p7 = conv(p6.output_shape, fpn.WIDTH, 3, stride=2, bias=True)
-    levels = [*fpn.widened(shapes[FINEST:]), p6.output_shape, p7.output_shape]
-    relu = function(activation("relu", p6.output_shape))
-    return Block(
-        {
-            "fpn": fpn.cost(shapes[FINEST:]),
-            "coarse": Block({"p6": p6, "relu": relu, "p7": p7}),
-            "class_subnet": shared("class_subnet", partial(_subnet_cost, ANCHORS * task.classes), levels),
-            "box_subnet": shared("box_subnet", partial(_subnet_cost, ANCHORS * 4), levels),
-        },
-        scope=True,
-        module="DenseHead",
-    )
+def _record_subnet(tape: Tape, x: TensorSpec, out: int) -> TensorSpec:
+    x = record_convs_relu(tape, x, DEPTH)
+    return tape.conv(str(2 * DEPTH), x, out, 3, bias=True)
 
 
-def _subnet_cost(out: int, shape: Shape) -> Block:
-    return sequential([*convs_relu_cost(shape, DEPTH), conv(shape, out, 3, bias=True)])
+def record(tape: Tape, pyramid: Sequence[TensorSpec], task: Task, size: tuple[int, int]) -> list[TensorSpec]:
+    """Record ``forward`` and return its outputs."""
+    with tape.group("fpn"):
+        maps = fpn.record(tape, pyramid[FINEST:])
+    with tape.group("coarse"):
+        p6 = tape.conv("p6", pyramid[-1], fpn.WIDTH, 3, stride=2, bias=True)
+        p7 = tape.conv("p7", tape.activation("relu", "relu", p6, function=True), fpn.WIDTH, 3, stride=2, bias=True)
+    levels = [*maps, p6, p7]
+    classes = record_on_levels(tape, "class_subnet", "Sequential", _record_subnet, levels, ANCHORS * task.classes)
+    return classes + record_on_levels(tape, "box_subnet", "Sequential", _record_subnet, levels, ANCHORS * 4)
 
 
-def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
-    """Return the outputs of ``forward``, recorded on ``tape``."""
-    maps = fpn.record(tape, pyramid[FINEST:])
-    p6 = tape.conv(pyramid[-1], parameter(fpn.WIDTH, pyramid[-1].shape[1], 3, 3), 2)
-    levels = [*maps, p6, tape.conv(tape.relu(p6), parameter(fpn.WIDTH, fpn.WIDTH, 3, 3), 2)]
-    outputs: list[Strided] = []
-    for out in (ANCHORS * task.classes, ANCHORS * 4):
-        weights, last = weights_of_convs(fpn.WIDTH, DEPTH), parameter(out, fpn.WIDTH, 3, 3)
-        outputs += [tape.conv(record_convs_relu(tape, x, weights), last) for x in levels]
-    return outputs
-
-
-HEAD = Head(modules=modules, forward=forward, cost=cost, record=record)
+HEAD = Head(modules=modules, forward=forward, record=record)

@@ -10,17 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mpvit.dense import Head, Layers, Task
-from mpvit.dense.layers import to_size, to_size_cost
-from mpvit.operations import Block, Node, Shape, cat, linear
-from mpvit.operations.tape import parameter
+from mpvit.dense.layers import record_join, to_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 WIDTH = 256
 
@@ -49,35 +47,15 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) ->
     return to_size(rearrange(logits, "b h w k -> b k h w"), size)
 
 
-def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:
-    """Return the operations of ``forward``."""
-    batch, _, *grid = shapes[0]
-    maps: list[Shape] = [(each[0], WIDTH, *each[2:]) for each in shapes]
-    unify: dict[str, Node] = {str(i): linear((*each[:1], *each[2:], each[1]), WIDTH) for i, each in enumerate(shapes)}
-    upsampled = {str(level): to_size_cost(each, grid) for level, each in enumerate(maps[1:], 1)}
-    joined = (batch, len(maps) * WIDTH, *grid)
-    fusion = linear((batch, *grid, joined[1]), WIDTH)
-    return Block(
-        {
-            "unify": Block(unify),
-            "join": Block({**upsampled, "cat": cat(maps[:1] * len(maps), joined)}),
-            "fusion": fusion,
-            "classifier": linear(fusion.output_shape, task.classes),
-            "upsample": to_size_cost((batch, task.classes, *grid), size),
-        },
-        module="DenseHead",
-    )
-
-
-def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
-    """Return the output of ``forward``, recorded on ``tape``."""
+def record(tape: Tape, pyramid: Sequence[TensorSpec], task: Task, size: tuple[int, int]) -> list[TensorSpec]:
+    """Record ``forward`` and return its output."""
     tokens = [x.rearrange("b c h w -> b h w c").contiguous() for x in pyramid]
-    unified = [tape.linear(x, parameter(WIDTH, x.shape[-1])).rearrange("b h w c -> b c h w") for x in tokens]
-    grid = unified[0].shape[2:]
-    joined = tape.cat([unified[0], *(tape.upsample(x, grid) for x in unified[1:])])
-    fused = tape.linear(joined.rearrange("b c h w -> b h w c").contiguous(), parameter(WIDTH, joined.shape[1]))
-    logits = tape.linear(fused, parameter(task.classes, WIDTH))
-    return [tape.upsample(logits.rearrange("b h w k -> b k h w"), size)]
+    with tape.group("unify"):
+        unified = [tape.linear(str(i), x, WIDTH).rearrange("b h w c -> b c h w") for i, x in enumerate(tokens)]
+    joined = record_join(tape, unified)
+    fused = tape.linear("fusion", joined.rearrange("b c h w -> b h w c").contiguous(), WIDTH)
+    logits = tape.linear("classifier", fused, task.classes)
+    return [tape.upsample("upsample", "bilinear", logits.rearrange("b h w k -> b k h w"), size)]
 
 
-HEAD = Head(modules=modules, forward=forward, cost=cost, record=record)
+HEAD = Head(modules=modules, forward=forward, record=record)

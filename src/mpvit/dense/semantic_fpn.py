@@ -12,17 +12,15 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from mpvit.dense import Head, Layers, Task, fpn
-from mpvit.dense.layers import conv_norm_relu, conv_norm_relu_cost, record_conv_norm_relu, to_size, to_size_cost
-from mpvit.operations import Block, Node, Shape, conv, elementwise
-from mpvit.operations.tape import parameter
+from mpvit.dense.layers import conv_norm_relu, record_conv_norm_relu, to_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 WIDTH = 128
 
@@ -56,49 +54,27 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) ->
     return to_size(layers["classifier"](reduce(lambda x, y: x + y, maps)), size)
 
 
-def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:
-    """Return the operations of ``forward``."""
-    batch, _, *grid = shapes[0]
-    summed = (batch, WIDTH, *grid)
-    branches: dict[str, Node] = {str(level): _branch_cost(shapes, level) for level in range(len(shapes))}
-    sums = dict.fromkeys(map(str, range(len(shapes) - 1)), elementwise("add", summed, summed))
-    classifier = conv(summed, task.classes, 1, bias=True)
-    return Block(
-        {
-            "fpn": fpn.cost(shapes),
-            "branches": Block(branches),
-            "sum": Block({**sums}),
-            "classifier": classifier,
-            "upsample": to_size_cost(classifier.output_shape, size),
-        },
-        module="DenseHead",
-    )
+def record(tape: Tape, pyramid: Sequence[TensorSpec], task: Task, size: tuple[int, int]) -> list[TensorSpec]:
+    """Record ``forward`` and return its output."""
+    with tape.group("fpn"):
+        maps = fpn.record(tape, pyramid)
+    with tape.group("branches"):
+        for level, x in enumerate(maps):
+            with tape.group(str(level)):
+                maps[level] = _record_branch(tape, x, level, [x.shape[2:] for x in pyramid])
+    with tape.group("sum"):
+        names = map(str, range(len(maps)))
+        summed = reduce(lambda x, y: tape.elementwise(next(names), "add", x, y), maps)
+    logits = tape.conv("classifier", summed, task.classes, 1, bias=True)
+    return [tape.upsample("upsample", "bilinear", logits, size)]
 
 
-def _branch_cost(shapes: Sequence[Shape], level: int) -> Block:
-    batch, _, *grid = shapes[level]
-    children: dict[str, Node] = {}
-    shape: Shape = (batch, fpn.WIDTH, *grid)
+def _record_branch(tape: Tape, x: TensorSpec, level: int, grids: Sequence[Sequence[int]]) -> TensorSpec:
     for step in range(max(level, 1)):
-        children[str(step)] = conv_norm_relu_cost(shape, WIDTH, 3, "group_norm")
-        shape = (batch, WIDTH, *shape[2:])
+        x = tape.call(str(step), "Sequential", record_conv_norm_relu, x, WIDTH, 3, "group_norm")
         if level:
-            finer = to_size_cost(shape, shapes[level - step - 1][2:])
-            children[f"upsample {step}"], shape = finer, finer.output_shape
-    return Block(children)
+            x = tape.upsample(f"upsample {step}", "bilinear", x, grids[level - step - 1])
+    return x
 
 
-def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
-    """Return the output of ``forward``, recorded on ``tape``."""
-    maps = []
-    for level, x in enumerate(fpn.record(tape, pyramid)):
-        y = x
-        for step in range(max(level, 1)):
-            y = record_conv_norm_relu(tape, y, WIDTH, 3, "group_norm")
-            if level:
-                y = tape.upsample(y, pyramid[level - step - 1].shape[2:])
-        maps.append(y)
-    return [tape.upsample(tape.conv(reduce(tape.add, maps), parameter(task.classes, WIDTH, 1, 1)), size)]
-
-
-HEAD = Head(modules=modules, forward=forward, cost=cost, record=record)
+HEAD = Head(modules=modules, forward=forward, record=record)

@@ -10,22 +10,18 @@ The auxiliary head on the map at stride 16 helps in training alone: in evaluatio
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from mpvit.cost import output_shape
-from mpvit.dense import Head, Layers, Task
-from mpvit.dense.layers import conv_norm_relu, conv_norm_relu_cost, record_conv_norm_relu, sequential, to_size, to_size_cost
-from mpvit.operations import Block, Node, Shape, adaptive_pool, cat, conv, elementwise, registered
-from mpvit.operations.tape import parameter
+from mpvit.dense import Head, Layers, Task, fpn
+from mpvit.dense.layers import conv_norm_relu, record_conv_norm_relu, record_join, to_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from mpvit.operations.strided import Strided
     from mpvit.operations.tape import Tape
+    from mpvit.operations.tensor_spec import TensorSpec
 
 WIDTH = 512
 POOLED = (1, 2, 3, 6)
@@ -86,74 +82,43 @@ def _pool(layers: Layers, x: Tensor) -> Tensor:
     return layers["fusion"](torch.cat([x, *(to_size(each, x.shape[2:]) for each in seen)], dim=1))
 
 
-def cost(shapes: Sequence[Shape], task: Task, size: tuple[int, int]) -> Block:
-    """Return the operations of ``forward`` in evaluation mode."""
-    maps: list[Shape] = [(batch, WIDTH, height, width) for batch, _, height, width in shapes]
-    finest = maps[0]
-    upsampled = {str(level): to_size_cost(each, finest[2:]) for level, each in enumerate(maps[1:], 1)}
-    joined = (finest[0], len(maps) * WIDTH, *finest[2:])
-    classifier = conv(finest, task.classes, 1, bias=True)
-    auxiliary = conv_norm_relu_cost(shapes[AUXILIARY_LEVEL], AUXILIARY_WIDTH, 3)
-    of_auxiliary = sequential([auxiliary, conv(output_shape(auxiliary), task.classes, 1, bias=True)])
-    return Block(
-        {
-            "pyramid_pooling": _pool_cost(shapes[-1]),
-            "fpn": _fpn_cost(shapes[:-1], maps),
-            "join": Block({**upsampled, "cat": cat(maps[:1] * len(maps), joined)}),
-            "fusion": conv_norm_relu_cost(joined, WIDTH, 3),
-            "classifier": classifier,
-            "upsample": to_size_cost(classifier.output_shape, size),
-            "auxiliary": registered(of_auxiliary),
-        },
-        module="DenseHead",
-    )
+def record(tape: Tape, pyramid: Sequence[TensorSpec], task: Task, size: tuple[int, int]) -> list[TensorSpec]:
+    """Record ``forward`` and return its outputs; in evaluation mode the auxiliary head is only registered."""
+    with tape.group("pyramid_pooling"):
+        pooled = _record_pool(tape, pyramid[-1])
+    with tape.group("fpn"):
+        with tape.group("laterals"):
+            maps = [_conv_norm_relu(tape, str(i), x, WIDTH, 1) for i, x in enumerate(pyramid[:-1])]
+        maps.append(pooled)
+        fpn.top_down(tape, maps, "bilinear")
+        with tape.group("outputs"):
+            maps[:-1] = [_conv_norm_relu(tape, str(i), x, WIDTH, 3) for i, x in enumerate(maps[:-1])]
+    fused = _conv_norm_relu(tape, "fusion", record_join(tape, maps), WIDTH, 3)
+    logits = tape.conv("classifier", fused, task.classes, 1, bias=True)
+    outputs = [tape.upsample("upsample", "bilinear", logits, size)]
+    if tape.training:
+        auxiliary = tape.call("auxiliary", "Sequential", _record_auxiliary, pyramid[AUXILIARY_LEVEL], task.classes)
+        return [*outputs, tape.upsample("auxiliary_upsample", "bilinear", auxiliary, size)]
+    tape.register("auxiliary", "Sequential", _record_auxiliary, pyramid[AUXILIARY_LEVEL], task.classes)
+    return outputs
 
 
-def _fpn_cost(shapes: Sequence[Shape], maps: Sequence[Shape]) -> Block:
-    """Return the operations of the three finer levels, whose input is ``shapes``; ``maps`` are the four levels' own."""
-    laterals: dict[str, Node] = {str(i): conv_norm_relu_cost(shape, WIDTH, 1) for i, shape in enumerate(shapes)}
-    top_down: dict[str, Node] = {
-        str(level): Block({"upsample": to_size_cost(coarse, fine[2:]), "add": elementwise("add", fine, fine)})
-        for level, (fine, coarse) in reversed([*enumerate(pairwise(maps))])
-    }
-    outputs: dict[str, Node] = {str(i): conv_norm_relu_cost(each, WIDTH, 3) for i, each in enumerate(maps[:-1])}
-    return Block({"laterals": Block(laterals), "top_down": Block(top_down), "outputs": Block(outputs)})
+def _conv_norm_relu(tape: Tape, name: str, x: TensorSpec, out: int, kernel: int) -> TensorSpec:
+    return tape.call(name, "Sequential", record_conv_norm_relu, x, out, kernel)
 
 
-def _pool_cost(shape: Shape) -> Block:
-    batch, channels, *grid = shape
-    pooled = [adaptive_pool(shape, side) for side in POOLED]
-    branches = [conv_norm_relu_cost(each.output_shape, WIDTH, 1) for each in pooled]
-    resized = [to_size_cost(output_shape(branch), grid) for branch in branches]
-    joined = (batch, channels + len(POOLED) * WIDTH, *grid)
-    return Block(
-        {
-            "pooled": Block({str(i): each for i, each in enumerate(pooled)}),
-            "branches": Block({str(i): each for i, each in enumerate(branches)}),
-            "upsampled": Block({str(i): each for i, each in enumerate(resized)}),
-            "cat": cat([shape, *(each.output_shape for each in resized)], joined),
-            "fusion": conv_norm_relu_cost(joined, WIDTH, 3),
-        }
-    )
+def _record_auxiliary(tape: Tape, x: TensorSpec, classes: int) -> TensorSpec:
+    return tape.conv("1", _conv_norm_relu(tape, "0", x, AUXILIARY_WIDTH, 3), classes, 1, bias=True)
 
 
-def record(tape: Tape, pyramid: Sequence[Strided], task: Task, size: tuple[int, int]) -> list[Strided]:
-    """Return the outputs of ``forward`` in training, the auxiliary head's too, recorded on ``tape``."""
-    pooled = _record_pool(tape, pyramid[-1])
-    maps = [*(record_conv_norm_relu(tape, x, WIDTH, 1) for x in pyramid[:-1]), pooled]
-    for level in range(len(maps) - 2, -1, -1):
-        maps[level] = tape.add(maps[level], tape.upsample(maps[level + 1], maps[level].shape[2:]))
-    maps[:-1] = [record_conv_norm_relu(tape, x, WIDTH, 3) for x in maps[:-1]]
-    grid = maps[0].shape[2:]
-    joined = tape.cat([maps[0], *(tape.upsample(x, grid) for x in maps[1:])])
-    auxiliary = record_conv_norm_relu(tape, pyramid[AUXILIARY_LEVEL], AUXILIARY_WIDTH, 3)
-    last = (record_conv_norm_relu(tape, joined, WIDTH, 3), auxiliary)
-    return [tape.upsample(tape.conv(x, parameter(task.classes, x.shape[1], 1, 1)), size) for x in last]
+def _record_pool(tape: Tape, x: TensorSpec) -> TensorSpec:
+    with tape.group("pooled"):
+        pooled = [tape.adaptive_pool(str(i), x, side) for i, side in enumerate(POOLED)]
+    with tape.group("branches"):
+        branches = [_conv_norm_relu(tape, str(i), each, WIDTH, 1) for i, each in enumerate(pooled)]
+    with tape.group("upsampled"):
+        upsampled = [tape.upsample(str(i), "bilinear", each, x.shape[2:]) for i, each in enumerate(branches)]
+    return _conv_norm_relu(tape, "fusion", tape.cat("cat", [x, *upsampled]), WIDTH, 3)
 
 
-def _record_pool(tape: Tape, x: Strided) -> Strided:
-    seen = [record_conv_norm_relu(tape, tape.adaptive_pool(x, side), WIDTH, 1) for side in POOLED]
-    return record_conv_norm_relu(tape, tape.cat([x, *(tape.upsample(each, x.shape[2:]) for each in seen)]), WIDTH, 3)
-
-
-HEAD = Head(modules=modules, forward=forward, cost=cost, record=record)
+HEAD = Head(modules=modules, forward=forward, record=record)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mpvit.cost import network as cost_of
+from mpvit.closed_form import network as operations_of
 from mpvit.errors import MpvitError, UsageError
 from mpvit.export import ExportOptions, get_target
 from mpvit.export.exported_network import ExportedNetwork, export_metadata
@@ -45,7 +45,7 @@ def export_network(
             f"{count} calibration images for int8: must be at least batch = {options.batch}", hint="give images to calibrate on"
         )
     for batch, height, width in options.shapes:
-        cost_of(network.config, batch, height, width)  # raises for a size that the network cannot have
+        operations_of(network.config, batch, height, width)  # raises for a size that the network cannot have
     preprocessing = replace(metadata.preprocessing or Preprocessing(), size=min(options.size))
     text = export_metadata(network.config, replace(metadata, preprocessing=preprocessing), options)
     files = target.write(network, options, text, images)

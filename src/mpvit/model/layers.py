@@ -86,7 +86,7 @@ class Attention(nn.Module):
         self.kind, option = get_kind(stage.attention)
         self.sizes = Sizes(1, stage.heads, stage.head_dim, *trained_grid, option)
         self.qkv = nn.Linear(stage.dim, 3 * stage.dim)
-        for name, tensor in self.kind.learned(self.sizes).items():
+        for name, tensor in self.kind.parameters(self.sizes).items():
             self.register_parameter(name, nn.Parameter(tensor))
         for name, tensor in self.kind.buffers(self.sizes).items():
             self.register_buffer(name, tensor)

@@ -1,36 +1,31 @@
-"""How much of the image a path's tokens see before attention, in closed form: exact, from the configuration alone.
+"""Receptive field of each path before attention, in closed form from the configuration.
 
-Attention reaches every token, so that a token behind it sees the whole image. What is counted here is what reaches a token
-through convolutions: the stem, the patch embeddings, the local branches and the fusions of the stages before, and the path's
-own embedding. The transformer layers of the stages before, with their position encodings, are left out.
+Attention reaches every token, so a token after it sees the whole image. Counted here is what reaches a token through
+convolutions: the stem, the patch embeddings, local branches and fusions of earlier stages, and the path's own embedding. The
+transformer layers of earlier stages, with their position encodings, are not included.
 
-All windows are odd and padded on both sides alike, so that each field is a square around its token. Source of the recurrence:
+All windows are odd and padded equally on both sides, so each field is a square around its token. Source of the recurrence:
 Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019, equation 2.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from mpvit.config import FIRST_STAGE, ModelConfig
-
-_STEM = ((3, 2), (3, 2))
-"""(kernel, stride) of its convolutions."""
-
-_LOCAL = 3
-"""The window of the local branch's depthwise convolution."""
+from mpvit.closed_form import network
+from mpvit.config import FIRST_STAGE, TRAINED_SIZE, ModelConfig
+from mpvit.operations import Node, walk
 
 
 @dataclass(frozen=True, slots=True)
 class PathField:
-    """What a token of a path sees before attention.
+    """Receptive field of the tokens of one path before attention.
 
     Attributes:
-        stage: the paper's number.
-        path: 1 the first.
-        embedding_window: the side of a patch, in positions of the stage's input.
-        receptive_field: the side of what a token sees of the image, in pixels, also where the image is smaller.
-        token_stride: how far apart tokens are, in pixels.
+        stage: number of the stage in the paper.
+        path: number of the path, from 1.
+        embedding_window: side of a patch, in positions of the stage's input.
+        receptive_field: side of the field in pixels, even if the image is smaller.
+        token_stride: distance between neighbouring tokens, in pixels.
     """
 
     stage: int
@@ -44,22 +39,40 @@ class PathField:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+class _Field(NamedTuple):
+    """Side of a receptive field and distance between neighbouring positions, both in positions of its input."""
+
+    side: int = 1
+    stride: int = 1
+
+    def through(self, node: Node) -> "_Field":
+        """Return the field after the convolutions of ``node``, which run one after another."""
+        side, stride = self
+        for _, _, operation in walk(node):
+            if operation.kind == "conv":
+                side += (operation.weights[0][-1] - 1) * stride
+                stride *= operation.stride
+        return _Field(side, stride)
+
+
 def path_fields(config: ModelConfig) -> tuple[PathField, ...]:
     """Return the field of each path of each stage, in order."""
-    return tuple(_walk(config))
-
-
-def _walk(config: ModelConfig) -> Iterator[PathField]:
-    side, apart = 1, 1  # of what one position sees, in pixels, and from one position to the next
-    for kernel, stride in _STEM:
-        side += (kernel - 1) * apart
-        apart *= stride
+    tree = network(config, 1, TRAINED_SIZE, TRAINED_SIZE)
+    field = _Field().through(tree.block("stem"))
+    fields: list[PathField] = []
     for index, stage in enumerate(config.stages):
-        stride = config.stride(index)
-        windows = [stage.patch_window(path, stride) for path in range(stage.paths)]
-        sides = [side + (window - 1) * apart for window in windows]
-        apart *= stride
-        for path, (window, reached) in enumerate(zip(windows, sides, strict=True), 1):
-            yield PathField(index + FIRST_STAGE, path, window, reached, apart)
-        local = [sides[0] + (_LOCAL - 1) * apart] if stage.local else []
-        side = max(sides + local)  # the fusion is 1x1: its output sees what any of its inputs does
+        block = tree.block("stages").block(str(index))
+        window, reached, reaching = _Field(), field, [field]
+        for path in range(stage.paths):
+            embedding = block.block("paths").block(str(path)).block("embedding")
+            first = path == 0 or stage.patch_embed == "parallel"  # a later path in series embeds the map of the path before
+            window, reached = (
+                (_Field() if first else window).through(embedding),
+                (field if first else reached).through(embedding),
+            )
+            fields.append(PathField(index + FIRST_STAGE, path + 1, window.side, reached.side, reached.stride))
+            reaching.append(reached)
+        if stage.local:
+            reaching.append(reaching[1].through(block.block("local")))
+        field = max(reaching)  # the fusion is 1x1: its output sees what any of its inputs sees
+    return tuple(fields)

@@ -19,7 +19,7 @@ from mpvit.operations import strided_length
 from mpvit.reconcile.explain import explain
 from mpvit.report.results import Report, featured
 from mpvit.tools import TOOLS
-from mpvit.trace.closed_form import trace_config
+from mpvit.trace.closed_form import trace_network
 from mpvit.trace.layer_tree import LayerNode, LayerTree, layer_tree
 from mpvit.variants import get_config
 
@@ -59,8 +59,9 @@ def collect(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> Report:
     shown = models[name_shown]
     tokens = first_tokens(size)
     sizes = stage_sizes(shown, FIRST_STAGE, tokens)
-    traces = {name: trace_config(config, BATCH, *size) for name, config in models.items()}
-    published = {name: trace_config(config, BATCH, *size, layout=LAYOUT) for name, config in models.items()}
+    networks = [NamedNetwork(name, config, size) for name, config in models.items()]
+    traces = {each.name: trace_network(each, BATCH) for each in networks}
+    published = {each.name: trace_network(each, BATCH, layout=LAYOUT) for each in networks}
     return Report(
         environment=environment(),
         counts=counts,

@@ -8,8 +8,8 @@ proportional to them. The stem depends on the first stage's channels and the hea
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mpvit.closed_form import network, parts
 from mpvit.config import FIRST_STAGE, ModelConfig, StageConfig
-from mpvit.cost import network, parts
 from mpvit.operations import Cost, Node
 from mpvit.operations.conventions import tally
 

@@ -68,7 +68,7 @@ def _fields(found: Ablation) -> Iterator[Field[Row]]:
     yield Field("Δ MACs %", lambda row: _percent(found, row), optional=matched)
     if not trained:
         yield _figure("Activations", "activations", optional=True)
-    if not trained and found.study.task is None:
+    if not trained and _has_memory(found):
         yield Field("Saved", lambda row: _bytes(row.saved_activation_bytes), optional=True)
         yield Field("Peak", lambda row: _bytes(row.training_peak_bytes), optional=True)
     if matched:
@@ -147,11 +147,16 @@ def _step_figure(figure: str, parts: Sequence[str]) -> Callable[[_Step], int]:
     return lambda step: getattr(sum((step[1][part] for part in parts), Cost()), figure)
 
 
+def _has_memory(found: Ablation) -> bool:
+    return any(row.saved_activation_bytes is not None for row in (found.baseline, *found.rows))
+
+
 def _notes(found: Ablation, *, unfinished: bool) -> Iterator[str]:
     accuracy = found.baseline.accuracy
     first = "The first row is the baseline, unchanged; Δ is a row less the baseline."
-    memory = "Saved: what autograd keeps of a training step, exactly; Peak: the step with AdamW in float32, a model within 4 %."
-    yield first if accuracy or found.study.task else f"{first} {memory}"
+    accurate = "5 %" if found.study.task else "4 %"
+    memory = f"Saved: bytes that autograd saves, exact; Peak: a training step with AdamW in float32, a model within {accurate}."
+    yield first if accuracy or not _has_memory(found) else f"{first} {memory}"
     untrainable = {row.untrainable: None for row in (found.baseline, *found.rows) if row.untrainable}
     yield from (f"Not trainable: {reason}; take a larger batch or image." for reason in untrainable)
     refused = sum(bool(row.error) for row in found.rows)

@@ -29,8 +29,8 @@ _READABLE: Field[_Row] = Field("Readable", lambda row: readable_bytes(row[1]))
 
 def _title(memory: TrainingMemory) -> str:
     shapes = ", ".join(times(shape) for shape in memory.input_shapes)
-    title = f"{memory.label}: training on {shapes}, {memory.setting.dtype}, {memory.setting.optimizer}"
-    budget = memory.setting.budget_bytes
+    title = f"{memory.label}: training on {shapes}, {memory.options.dtype}, {memory.options.optimizer}"
+    budget = memory.options.budget_bytes
     if budget is None or memory.largest_batch is None:
         return title
     return f"{title}; largest batch in {readable_bytes(budget)}: {memory.largest_batch}"
@@ -38,8 +38,8 @@ def _title(memory: TrainingMemory) -> str:
 
 def _rows(memory: TrainingMemory) -> list[_Row]:
     return [
-        ("parameters", memory.learned.params_bytes),
-        ("gradients", memory.learned.gradient_bytes),
+        ("parameters", memory.parameters.params_bytes),
+        ("gradients", memory.parameters.gradient_bytes),
         ("optimizer state", memory.optimizer_bytes),
         ("saved activations", memory.activations.saved_bytes),
         ("largest transient", memory.activations.transient_bytes),
@@ -61,6 +61,6 @@ def _notes(predictions: Sequence[TrainingMemory]) -> list[str]:
             "Features of all proposals and detections count; sampling them from the maps keeps boxes alone. Training usually "
             "samples fewer than inference: --proposals 512 --detections 128."
         )
-    if any(memory.setting.autocast for memory in predictions):
+    if any(memory.options.autocast for memory in predictions):
         notes.append("bfloat16 is autocast by the CPU's rules; CUDA's keep more, as norms and softmax run in float32.")
     return notes

@@ -1,4 +1,4 @@
-"""The trace of a Multi-Path Vision Transformer from its configuration, and of what stands on one, without torch."""
+"""Trace of a Multi-Path Vision Transformer, or of a detector or segmenter on it, in closed form, without torch."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -6,10 +6,8 @@ from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
-from mpvit import dense
 from mpvit.config import ModelConfig
-from mpvit.cost import network
-from mpvit.dense import Task, input_shapes
+from mpvit.network import NamedNetwork
 from mpvit.operations import Block, Node, Operation, Shape
 from mpvit.operations.backward import backward_macs
 from mpvit.operations.conventions import dispatched_macs
@@ -28,8 +26,8 @@ from mpvit.trace import (
 )
 
 LAYOUTS = ("project", "published")
-"""Whose module names a trace has: this project's, or those of the published checkpoints, where each layer registers its
-path's position encodings again."""
+"""Module names of a trace: those of this project, or those of the published checkpoints, in which each layer registers the
+position encodings of its path again."""
 
 _OPERATORS = {
     **{kind: ("functional", kind) for kind in ("linear", "batch_norm", "layer_norm", "group_norm")},
@@ -45,41 +43,35 @@ _OPERATORS = {
     "sdpa": ("functional", "scaled_dot_product_attention"),
     **{f"upsample_{mode}2d": ("functional", f"interpolate {mode}") for mode in ("nearest", "bilinear")},
 }
-"""How the network spells each kind of operation, and torch's name for it."""
+"""Call style and torch name of each kind of operation in the network's code."""
 
 _DISPATCHED = {"conv": "convolution", "linear": "addmm", "matmul": "bmm", "sdpa": FUSED_ATTENTION}
-"""What torch dispatches for each kind of operation that multiplies."""
+"""Operator that torch dispatches for each kind of operation that is a sum of products."""
 
 _BYTES = 4
-"""Of a number in float32."""
+"""Bytes of a float32 element."""
 
 
 class _Place(NamedTuple):
-    """Where something happens: the call's path, the module's name and class."""
+    """Place of a call: the path of the call, and the name and class of the module."""
 
     path: str
     module: str
     type: str
 
 
-def trace_config(
-    config: ModelConfig, batch: int, height: int, width: int, *, layout: str = "project", task: Task | None = None
-) -> Trace:
-    """Return the trace of one forward pass over (batch, in_channels, height, width), float32, in evaluation mode.
+def trace_network(network: NamedNetwork, batch: int = 1, *, layout: str = "project") -> Trace:
+    """Return the trace of one forward pass in float32 and evaluation mode.
 
-    With a ``task`` it is that of the detector or segmenter, in this project's layout; features of regions are further
-    inputs, which take a gradient, as what is sampled from the pyramid does. Raises ``UsageError`` for a length below 1.
+    ``layout`` applies to classifiers; a detector or segmenter has the project's layout. Region features are inputs that need a
+    gradient, because they are sampled from the feature pyramid. Raises ``UsageError`` for a length below 1.
     """
-    if task:
-        return _trace(dense.network(config, task, batch, height, width), input_shapes(config, task, batch, height, width))
-    tree = network(config, batch, height, width)
-    if layout == "published":
-        tree = published_tree(tree)
-    trace = _trace(tree, [(batch, config.in_channels, height, width)])
-    if layout == "published":
-        names = {name: replace(module, names=_names(name, config)) for name, module in trace.modules.items()}
-        return replace(trace, modules=names)
-    return trace
+    tree, shapes = network.tree(batch), network.input_shapes(batch)
+    if network.task or layout != "published":
+        return _trace(tree, shapes)
+    trace = _trace(published_tree(tree), shapes)
+    names = {name: replace(module, names=_names(name, network.config)) for name, module in trace.modules.items()}
+    return replace(trace, modules=names)
 
 
 def _trace(tree: Block, shapes: Sequence[Shape]) -> Trace:
@@ -135,14 +127,14 @@ def _names(module: str, config: ModelConfig) -> tuple[str, ...]:
 
 
 def _walk(node: Node, path: str, own: str, around: _Place, scope: str) -> Iterator[tuple[_Place, Node]]:
-    """Yield each module that is called and each operation below ``node``, in order, with its place.
+    """Yield the place of each called module and each operation in ``node``, in order.
 
-    ``path`` is the call's, ``own`` the name under which the node is registered; ``around`` is the nearest module, ``scope``
-    the name below which shared modules are.
+    ``path`` is the path of the call, ``own`` the registered name of the node, ``around`` the nearest enclosing module, and
+    ``scope`` the name of the block that registers shared modules.
     """
     if node.shared:
         own = f"{scope}.{node.shared}"
-        if own.startswith(f"{around.module}."):  # the caller has it: there it is called by its name
+        if own.startswith(f"{around.module}."):  # registered inside the caller
             path = f"{around.path}{own.removeprefix(around.module)}"
     if isinstance(node, Operation):
         yield (_Place(path, own, node.module) if node.module else around), node
@@ -157,7 +149,7 @@ def _walk(node: Node, path: str, own: str, around: _Place, scope: str) -> Iterat
 
 
 def _is_called(block: Block) -> bool:
-    """Tell whether a block is a call of its module, not the registration of one that others share."""
+    """Tell whether a block is a call of its module and not the registration of a shared one."""
     child = next(iter(block.children.values()))
     return child.calls > 0 if isinstance(child, Operation) else _is_called(child)
 
@@ -184,7 +176,7 @@ def _call(operation: Operation, place: _Place) -> Call:
 
 
 def _dispatched(operation: Operation, biases: int) -> tuple[DispatchedOperator, ...]:
-    """Return what the CPU's dispatcher makes of it: an einsum over an axis of length 1 is an elementwise product."""
+    """Return the operator that the CPU runs; an einsum over an axis of length 1 is an elementwise product."""
     if not operation.macs:
         return ()
     name = _DISPATCHED[operation.kind]
@@ -197,12 +189,12 @@ def _dispatched(operation: Operation, biases: int) -> tuple[DispatchedOperator, 
 
 def _patched_calls(calls: Sequence[Call]) -> Iterator[PatchedCall]:
     for index, call in enumerate(calls):
-        name = call.operator.partition(" ")[0]  # that of upsampling has its mode behind it
+        name = call.operator.partition(" ")[0]  # the name of an upsampling ends with its mode
         if name in PATCHABLE.get(call.call_style, ()):
             yield PatchedCall(call.call_style, name, call.module, call.operands, call.output, index)
 
 
 def _parameters(operation: Operation) -> list[tuple[str, Shape]]:
-    """Return what is learned, by name; a batch norm's statistics, which it reads too, are not."""
+    """Return the parameters by name; the statistics of a batch norm are buffers and come first."""
     shapes = operation.weights[-len(operation.weight_names) :]
     return list(zip(operation.weight_names, shapes, strict=False))

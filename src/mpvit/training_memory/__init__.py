@@ -1,9 +1,9 @@
-"""What a training step holds in memory: parameters, gradients, the optimizer's state, what autograd keeps, and the peak.
+"""Memory of a training step: parameters, gradients, optimizer state, saved activations, and the peak.
 
-The first four are exact. The peak is a model: all of them at once, as where gradients are accumulated, and the largest
-call's operands and result, whose gradients the backward pass holds while it computes; within 4 % of what torch's CPU
-allocator was seen to hold. Not in it: a kernel's own workspace, and the optimizer's temporary tensors. Where gradients are
-freed between steps (``zero_grad(set_to_none=True)``), the peak is lower, by at most the gradients.
+The first four are exact. The peak is a model: the sum of all four, as with gradient accumulation, plus the operands and the
+result of the largest call, whose gradients the backward pass holds while it computes them. It was within 4 % of the bytes that
+torch's CPU allocator held. It does not include workspaces of kernels and temporary tensors of the optimizer. If gradients are
+freed between steps (``zero_grad(set_to_none=True)``), the peak is lower by at most the gradients.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,14 +18,14 @@ from mpvit.trace import Call
 from mpvit.units import ITEM_BYTES
 
 DTYPES = ("float32", "bfloat16")
-"""What activations are trained in; bfloat16 by autocast, which leaves parameters, gradients and states in float32."""
+"""Dtypes of the activations. bfloat16 is by autocast: parameters, gradients and optimizer state stay in float32."""
 
 _STEP_BYTES = 4
-"""Adam counts the steps of each parameter tensor in a number of float32."""
+"""Bytes of the step count that Adam keeps for each parameter tensor, a float32 scalar."""
 
 
 class Optimizer(NamedTuple):
-    """What an optimizer of torch keeps: ``copies`` tensors as large as each parameter, and whether a step count for each."""
+    """State of an optimizer of torch: tensors per parameter of the parameter's size, and whether each has a step count."""
 
     copies: int
     counts_steps: bool = False
@@ -40,15 +40,18 @@ OPTIMIZERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """How a network is trained. Raises ``UsageError`` for a dtype or optimizer that there is not, or a budget below 1."""
+class MemoryOptions:
+    """Options of a prediction of training memory.
+
+    Raises ``UsageError`` for an unknown dtype or optimizer, or a budget below 1 byte.
+    """
 
     dtype: str = "float32"
     optimizer: str = "adamw"
     budget_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        """Check every field once."""
+        """Check the fields."""
         for what, name, known in (("dtype", self.dtype, DTYPES), ("optimizer", self.optimizer, OPTIMIZERS)):
             if name not in known:
                 raise unknown_name(what, name, known)
@@ -57,12 +60,12 @@ class Setting:
 
     @property
     def autocast(self) -> bool:
-        """Whether autocast to bfloat16 is on."""
+        """Whether activations are in bfloat16 by autocast."""
         return self.dtype == "bfloat16"
 
 
-class Learned(NamedTuple):
-    """The parameters: their number, their bytes, and of those that get a gradient, bytes and how many tensors they are."""
+class ParameterBytes(NamedTuple):
+    """Number and bytes of the parameters, bytes of their gradients, and number of parameter tensors that have a gradient."""
 
     params: int
     params_bytes: int
@@ -70,8 +73,8 @@ class Learned(NamedTuple):
     tensors: int
 
 
-class Activations(NamedTuple):
-    """What autograd keeps for the backward pass, and the largest call's operands and result, in bytes."""
+class ActivationBytes(NamedTuple):
+    """Bytes that autograd saves for the backward pass, and bytes of the operands and the result of the largest call."""
 
     saved_bytes: int
     transient_bytes: int
@@ -79,80 +82,82 @@ class Activations(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingMemory:
-    """What training one network takes, in bytes.
+    """Memory of one training step.
 
     Attributes:
-        model: name of the variant, of the configuration's file, or of the user's factory.
-        input_shapes: of the network's inputs; the first length is the batch.
-        setting: how it is trained.
-        learned: the parameters and their gradients.
-        activations: what the forward pass leaves behind.
-        largest_batch: the most samples that fit the setting's budget; None without one, or where none fits.
-        error: why none fits; empty where one does.
-        task: the detector or segmenter that it is under; None for the network alone.
+        model: name of the variant, of the configuration file, or of the user's factory.
+        input_shapes: shapes of the inputs; the first length is the batch.
+        options: dtype, optimizer and budget.
+        parameters: parameters and their gradients.
+        activations: saved and transient activations.
+        largest_batch: largest batch that fits the budget; None without a budget, or if no batch fits.
+        error: reason why no batch fits; empty if one does.
+        task: the detector or segmenter on the network; None for the network itself.
     """
 
     model: str
     input_shapes: tuple[Shape, ...]
-    setting: Setting
-    learned: Learned
-    activations: Activations
+    options: MemoryOptions
+    parameters: ParameterBytes
+    activations: ActivationBytes
     largest_batch: int | None = None
     error: str = ""
     task: Task | None = None
 
     @property
     def label(self) -> str:
-        """What is trained, in few words."""
+        """Name of the network, together with the name of its task."""
         return label(self.model, self.task)
 
     @property
     def optimizer_bytes(self) -> int:
-        """The optimizer's state after its first step."""
-        optimizer = OPTIMIZERS[self.setting.optimizer]
-        steps = _STEP_BYTES * self.learned.tensors if optimizer.counts_steps else 0
-        return optimizer.copies * self.learned.gradient_bytes + steps
+        """Bytes of the optimizer state after the first step."""
+        optimizer = OPTIMIZERS[self.options.optimizer]
+        steps = _STEP_BYTES * self.parameters.tensors if optimizer.counts_steps else 0
+        return optimizer.copies * self.parameters.gradient_bytes + steps
 
     @property
     def peak_bytes(self) -> int:
-        """The sum of all parts and the largest transient."""
-        return self.learned.params_bytes + self.learned.gradient_bytes + self.optimizer_bytes + sum(self.activations)
+        """Bytes of all parts together, including the transient activations."""
+        return self.parameters.params_bytes + self.parameters.gradient_bytes + self.optimizer_bytes + sum(self.activations)
 
     def as_row(self) -> dict[str, Any]:
-        """Return the prediction as one flat row for JSON and CSV."""
+        """Return one flat row for JSON and CSV."""
         return {
             "model": self.model,
             **(self.task.as_row() if self.task else {}),
             "input_shape": list(self.input_shapes[0]),
             "batch": self.input_shapes[0][0],
-            "dtype": self.setting.dtype,
-            "optimizer": self.setting.optimizer,
-            "params": self.learned.params,
-            "params_bytes": self.learned.params_bytes,
-            "gradient_bytes": self.learned.gradient_bytes,
+            "dtype": self.options.dtype,
+            "optimizer": self.options.optimizer,
+            "params": self.parameters.params,
+            "params_bytes": self.parameters.params_bytes,
+            "gradient_bytes": self.parameters.gradient_bytes,
             "optimizer_bytes": self.optimizer_bytes,
             "saved_activation_bytes": self.activations.saved_bytes,
             "transient_bytes": self.activations.transient_bytes,
             "peak_bytes": self.peak_bytes,
-            "budget_bytes": self.setting.budget_bytes,
+            "budget_bytes": self.options.budget_bytes,
             "largest_batch": self.largest_batch,
             "error": self.error or None,
         }
 
 
 def transient_bytes(calls: Iterable[Call], dtype: str) -> int:
-    """Return the bytes of the largest call's operands and result, parameters left out."""
+    """Return the bytes of the operands and the result of the largest call, without parameters."""
     return ITEM_BYTES[dtype] * max((sum(map(prod, call.inputs)) + call.elements for call in calls), default=0)
 
 
-def with_largest_batch(memory: TrainingMemory, measure: Callable[[int], Activations], *, evenly: bool = True) -> TrainingMemory:
-    """Return ``memory`` with the largest batch that fits its budget; ``measure`` gives a batch's activations.
+def with_largest_batch(
+    memory: TrainingMemory, measure: Callable[[int], ActivationBytes], *, evenly: bool = True
+) -> TrainingMemory:
+    """Return ``memory`` with the largest batch that fits its budget; ``measure`` returns the activations of a batch.
 
-    From a batch of 2 on memory grows by the same bytes a sample; a single sample can take less, as fewer copies are made.
-    Where it does not grow ``evenly`` it grows ever faster, as other calls become the largest: then the bound is moved until
-    it holds.
+    From batch 2 on, each sample adds the same bytes; batch 1 can take less because torch makes fewer copies. If memory does not
+    grow ``evenly``, it is a convex function of the batch, because other calls become the largest: then the bound that linear
+    growth gives is lowered until it fits.
     """
-    budget = memory.setting.budget_bytes
+    budget = memory.options.budget_bytes
     if budget is None:
         return memory
 
@@ -164,7 +169,7 @@ def with_largest_batch(memory: TrainingMemory, measure: Callable[[int], Activati
     if growth < 1 or (evenly and fourth - third != growth):
         return replace(memory, error="memory does not grow evenly with the batch")
     largest = 2 + (budget - second) // growth
-    if largest < 2:  # noqa: PLR2004 - where growth is even
+    if largest < 2:  # noqa: PLR2004 - growth is even from here on
         try:
             first = peak(1)
         except UsageError as error:

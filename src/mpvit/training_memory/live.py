@@ -1,8 +1,8 @@
-"""What autograd really keeps of any network in training.
+"""Memory of a training step of any network, measured by autograd's hooks.
 
-It runs on torch's fake tensors, which take the CPU's decisions (fused attention) but hold no numbers, as on the meta
-device. A network that cannot, autocast, where they take norms' statistics for bfloat16, and what has a kernel of its own on
-the CPU (``_OWN_KERNELS``) run on the CPU itself.
+The step runs on torch's fake tensors, which make the decisions of the CPU (such as fused attention) without data. It runs on
+the CPU itself if the network cannot run on fake tensors, under autocast (fake tensors give the statistics of norms the wrong
+dtype, bfloat16), and for functions with a separate CPU kernel (``_CPU_KERNELS``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from mpvit.errors import MpvitError
 from mpvit.measurement.machine import shortage
 from mpvit.trace.arguments import results_in
 from mpvit.trace.user_model import trace_user_model
-from mpvit.training_memory import Activations, Learned, Setting, TrainingMemory, transient_bytes, with_largest_batch
+from mpvit.training_memory import (
+    ActivationBytes,
+    MemoryOptions,
+    ParameterBytes,
+    TrainingMemory,
+    transient_bytes,
+    with_largest_batch,
+)
 from mpvit.user_model.making import on_cpu, running, without_parameters
 
 if TYPE_CHECKING:
@@ -31,93 +38,95 @@ if TYPE_CHECKING:
 
 
 def saved_bytes(model: nn.Module, inputs: Sequence[Tensor], *, autocast: bool = False) -> int:
-    """Return the bytes of the storages that autograd keeps of ``model(*inputs)``, each once, parameters left out.
+    """Return the bytes of the storages that autograd saves of ``model(*inputs)``, each once, without parameters.
 
-    A view keeps its whole storage. ``autocast`` runs in bfloat16 under the CPU's rules, which the meta device has not.
+    A view keeps its whole storage. ``autocast`` runs in bfloat16 by the rules of the CPU; the meta device has none.
     Raises what the forward pass raises.
     """
-    return _observed(lambda: model(*inputs), list(model.parameters()), autocast=autocast)[0]
+    return _saved_bytes(lambda: model(*inputs), list(model.parameters()), autocast=autocast)[0]
 
 
-def _observed(call: Callable[[], Any], parameters: Sequence[Tensor], *, autocast: bool) -> tuple[int, Any]:
-    """Return the bytes that autograd keeps of ``call``, and what it returns."""
-    learned = {_identity(parameter) for parameter in parameters}
-    kept: dict[int, torch.UntypedStorage] = {}
+def _saved_bytes(call: Callable[[], Any], parameters: Sequence[Tensor], *, autocast: bool) -> tuple[int, Any]:
+    """Return the bytes that autograd saves of ``call``, and its result."""
+    known = {_identity(parameter) for parameter in parameters}
+    saved: dict[int, torch.UntypedStorage] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        if _identity(tensor) not in learned:
-            kept[_identity(tensor)] = tensor.untyped_storage()
+    def save(tensor: Tensor) -> Tensor:
+        if _identity(tensor) not in known:
+            saved[_identity(tensor)] = tensor.untyped_storage()
         return tensor
 
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), saved_tensors_hooks(save, lambda tensor: tensor):
         out = call()
-    return sum(storage.nbytes() for storage in kept.values()), out
+    return sum(storage.nbytes() for storage in saved.values()), out
 
 
 def _identity(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # noqa: SLF001 - meta tensors have no address
+    return tensor.untyped_storage()._cdata  # noqa: SLF001 - a meta tensor has no address
 
 
-def training_memory(model: UserModel, setting: Setting) -> TrainingMemory:
-    """Return what training a user's network takes, in training mode, the first length of each input being the batch.
+def training_memory(model: UserModel, options: MemoryOptions) -> TrainingMemory:
+    """Return the memory of a training step of a user's network; the first length of each input is the batch.
 
-    Raises ``MpvitError`` where it fails in training.
+    Raises ``MpvitError`` if the step fails.
     """
 
-    def measure(batch: int) -> Activations:
-        at = model._replace(inputs=tuple(each._replace(shape=(batch, *each.shape[1:])) for each in model.inputs))
-        return _step(at, setting)[1]
+    def measure(batch: int) -> ActivationBytes:
+        inputs = tuple(each._replace(shape=(batch, *each.shape[1:])) for each in model.inputs)
+        return _step(model._replace(inputs=inputs), options)[1]
 
-    learned, activations = _step(model, setting)
+    parameters, activations = _step(model, options)
     shapes = tuple(each.shape for each in model.inputs)
-    found = TrainingMemory(model=model.name, input_shapes=shapes, setting=setting, learned=learned, activations=activations)
-    return with_largest_batch(found, measure)
+    memory = TrainingMemory(
+        model=model.name, input_shapes=shapes, options=options, parameters=parameters, activations=activations
+    )
+    return with_largest_batch(memory, measure)
 
 
-def _step(model: UserModel, setting: Setting) -> tuple[Learned, Activations]:
-    """Run one training step and return what it held."""
-    transient = transient_bytes(trace_user_model(model).trace.calls, setting.dtype)
-    if not setting.autocast:
+def _step(model: UserModel, options: MemoryOptions) -> tuple[ParameterBytes, ActivationBytes]:
+    """Run one training step and return its memory."""
+    transient = transient_bytes(trace_user_model(model).trace.calls, options.dtype)
+    if not options.autocast:
         with contextlib.suppress(MpvitError):
-            learned, saved = _without_numbers(model, setting)
-            return learned, Activations(saved, transient)
+            parameters, saved = _on_fake_tensors(model, options)
+            return parameters, ActivationBytes(saved, transient)
         model.note(f"{model.name}: its training step runs on the CPU, not on torch's fake tensors")
-    learned, saved = _on_cpu(model, setting)
-    return learned, Activations(saved, transient)
+    parameters, saved = _on_cpu(model, options)
+    return parameters, ActivationBytes(saved, transient)
 
 
-def _without_numbers(model: UserModel, setting: Setting) -> tuple[Learned, int]:
+def _on_fake_tensors(model: UserModel, options: MemoryOptions) -> tuple[ParameterBytes, int]:
     network = without_parameters(model).train()
-    with running(model, " in training"), FakeTensorMode(allow_non_fake_inputs=True) as mode, _RefusesOwnKernels():
+    with running(model, " in training"), FakeTensorMode(allow_non_fake_inputs=True) as mode, _RefusesCpuKernels():
         fakes = {name: _fake(mode, tensor) for name, tensor in _registered(network).items()}
-        return _forward_and_backward(model, network, fakes, setting)
+        return _forward_and_backward(model, network, fakes, options)
 
 
-def _on_cpu(model: UserModel, setting: Setting) -> tuple[Learned, int]:
-    """Run the step with numbers; raise ``MpvitError`` where there is no memory for them and their gradients."""
+def _on_cpu(model: UserModel, options: MemoryOptions) -> tuple[ParameterBytes, int]:
+    """Run the step with data; raise ``MpvitError`` if there is no memory for the parameters and their gradients."""
     shapes = without_parameters(model)
     if short := shortage(2 * _nbytes(list(shapes.parameters()))):
-        raise MpvitError(f"{model.name} must be trained on the CPU for its figure: {short}")
+        raise MpvitError(f"{model.name} must run a training step on the CPU: {short}")
     network = on_cpu(model).train()
     with running(model, " in training"):
-        return _forward_and_backward(model, network, _registered(network), setting)
+        return _forward_and_backward(model, network, _registered(network), options)
 
 
-_OWN_KERNELS = frozenset({"lstm", "embedding_bag"})
-"""Functions that keep more in the CPU's kernel than in the one that torch takes for tensors without numbers."""
+_CPU_KERNELS = frozenset({"lstm", "embedding_bag"})
+"""Functions whose CPU kernel saves more than the kernel for fake tensors."""
 
 
-class _RefusesOwnKernels(TorchFunctionMode):
-    """Raises where such a function is called."""
+class _RefusesCpuKernels(TorchFunctionMode):
+    """Raises if a function of ``_CPU_KERNELS`` is called."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        if getattr(func, "__name__", "") in _OWN_KERNELS:
-            raise NotImplementedError(f"{func.__name__} has a kernel of its own on the CPU")
+        if getattr(func, "__name__", "") in _CPU_KERNELS:
+            raise NotImplementedError(f"{func.__name__} has a separate kernel on the CPU")
         return func(*args, **(kwargs or {}))
 
 
 def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
-    """Return a tensor without numbers, on the CPU, in the place of one that is there or on the meta device."""
+    """Return the fake CPU tensor for a tensor on the CPU or on the meta device."""
     if not tensor.is_meta:
         return mode.from_tensor(tensor)
     return torch.empty_strided(
@@ -126,24 +135,25 @@ def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
 
 
 def _registered(network: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and buffers by name, each once."""
+    """Return the parameters and buffers by name, each once."""
     return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
 def _forward_and_backward(
-    model: UserModel, network: nn.Module, tensors: Mapping[str, Tensor], setting: Setting
-) -> tuple[Learned, int]:
-    """Run ``network`` with ``tensors`` in the place of its own."""
+    model: UserModel, network: nn.Module, tensors: Mapping[str, Tensor], options: MemoryOptions
+) -> tuple[ParameterBytes, int]:
+    """Run ``network`` with ``tensors`` as its parameters and buffers."""
     inputs = tuple(model.tensors("cpu"))
     parameters = [tensors[name] for name, _ in network.named_parameters()]
-    saved, out = _observed(lambda: functional_call(network, dict(tensors), inputs), parameters, autocast=setting.autocast)
+    saved, out = _saved_bytes(lambda: functional_call(network, dict(tensors), inputs), parameters, autocast=options.autocast)
     results = [tensor for tensor in results_in(out) if tensor.requires_grad]
     if not results:
-        raise MpvitError(f"{model.name} failed in training: nothing that it returns depends on a parameter that is trained")
+        raise MpvitError(f"{model.name} failed in training: no output depends on a parameter that requires a gradient")
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     ones = [torch.ones_like(tensor) for tensor in results]
     gradients = [each for each in torch.autograd.grad(results, trained, ones, allow_unused=True) if each is not None]
-    return Learned(sum(each.numel() for each in parameters), _nbytes(parameters), _nbytes(gradients), len(gradients)), saved
+    count = sum(each.numel() for each in parameters)
+    return ParameterBytes(count, _nbytes(parameters), _nbytes(gradients), len(gradients)), saved
 
 
 def _nbytes(tensors: Sequence[Tensor]) -> int:

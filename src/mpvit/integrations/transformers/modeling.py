@@ -43,7 +43,7 @@ class MPViTPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Conv2d):
             module.reset_parameters()
         elif isinstance(module, Attention):
-            for name, tensor in {**module.kind.learned(module.sizes), **module.kind.buffers(module.sizes)}.items():
+            for name, tensor in {**module.kind.parameters(module.sizes), **module.kind.buffers(module.sizes)}.items():
                 init.copy_(getattr(module, name), tensor)
         initialise(module)
 

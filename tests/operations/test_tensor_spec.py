@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mpvit.operations import strided
-from mpvit.operations.strided import Strided, elementwise, new
+from mpvit.operations import tensor_spec
+from mpvit.operations.tensor_spec import TensorSpec, elementwise, new
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_remembered() -> None:
-    for remembered in vars(strided).values():
+    for remembered in vars(tensor_spec).values():
         if hasattr(remembered, "cache_clear"):
             remembered.cache_clear()
 
 
-Pair = tuple[Strided, Tensor]
+Pair = tuple[TensorSpec, Tensor]
 
 SHAPES = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(tuple)
 
@@ -37,7 +37,7 @@ def pairs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, ...]] = SHAPES) 
     return new(first).permute(back).expand(shape), torch.empty(first).permute(back).expand(shape)
 
 
-def assert_same(ours: Strided, theirs: Tensor) -> None:
+def assert_same(ours: TensorSpec, theirs: Tensor) -> None:
     assert (ours.shape, ours.strides) == (tuple(theirs.shape), theirs.stride())
     assert ours.storage.nbytes == theirs.untyped_storage().nbytes()
 
@@ -147,5 +147,4 @@ def test_views_of_a_part() -> None:
 def test_a_storage_is_as_long_as_its_numbers_and_dtype() -> None:
     for dtype in ("float32", "bfloat16", "float16", "bool"):
         assert new((3, 7), dtype).storage.nbytes == torch.empty(3, 7, dtype=getattr(torch, dtype)).nbytes
-    assert (new((3,)).storage.learned, new((3,), learned=True).storage.learned) == (False, True)
     assert (new((3,)).differentiable, new((3,)).dtype) == (True, "float32")

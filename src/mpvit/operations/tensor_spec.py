@@ -1,94 +1,117 @@
-"""Tensors that are a shape, strides and a storage, and hold no numbers: which of torch's steps copy, and which only view."""
+"""Tensors without data: shape, strides and storage. They show which steps of torch copy and which return a view."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
-from typing import Self
+from typing import NamedTuple
 
 from mpvit.operations import Shape
 from mpvit.units import ITEM_BYTES
 
 Layout = tuple[Shape, Shape]
-"""A tensor's shape and strides."""
+"""Shape and strides of a tensor."""
 
-_LAYOUTS = 4096
-"""That are remembered: the layers of a network have few, over and over."""
+_CACHED_LAYOUTS = 4096
+"""Number of layouts that each cache keeps; the layers of a network repeat a few."""
 
 _ITEM_BYTES = {**ITEM_BYTES, "bool": 1}
 
 
 @dataclass(eq=False, slots=True)
 class Storage:
-    """Memory that tensors are views of; ``learned`` where it is a parameter's own."""
+    """Memory that tensors are views of."""
 
     nbytes: int
-    learned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Strided:
-    """A view of a storage; strides are in numbers. ``differentiable``: whether a gradient flows back into it."""
+@dataclass(eq=False, slots=True)
+class Weight(Storage):
+    """Storage of a parameter or buffer.
+
+    Attributes:
+        name: name in the module that owns it.
+        shape: its shape there.
+        buffer: whether it is a buffer, which gets no gradient.
+        counted: whether an earlier operation has counted its elements as parameters.
+    """
+
+    name: str
+    shape: Shape
+    buffer: bool = False
+    counted: bool = False
+
+
+class TensorSpec(NamedTuple):
+    """A view of a storage. Strides are in elements; ``differentiable`` says whether a gradient flows back into it."""
 
     shape: Shape
     strides: Shape
     storage: Storage
-    dtype: str
-    differentiable: bool
+    dtype: str = "float32"
+    differentiable: bool = True
 
-    def permute(self, axes: Sequence[int]) -> "Strided":
+    def permute(self, axes: Sequence[int]) -> "TensorSpec":
         """Return the view with its axes in another order."""
         return self._view(tuple([self.shape[i] for i in axes]), tuple([self.strides[i] for i in axes]))
 
-    def reshape(self, shape: Shape) -> "Strided":
-        """Return the same numbers under another shape: a view where the strides allow it, else a copy."""
-        strides = _view_strides(self.shape, self.strides, shape)
-        if strides is None:
-            return new(shape, self.dtype, differentiable=self.differentiable)
-        return self._view(shape, strides)
+    def reshape(self, shape: Shape) -> "TensorSpec":
+        """Return the same elements under another shape: a view if the strides allow it, else a copy."""
+        return self._view(shape, _view_strides(self.shape, self.strides, shape))
 
-    def contiguous(self) -> "Strided":
-        """Return it, or a copy where it does not lie in the order of its axes."""
+    def rearrange(self, pattern: str, **lengths: int) -> "TensorSpec":
+        """Return the result of ``einops.rearrange``: axes are split, permuted and joined."""
+        return self._view(*_rearranged(self.shape, self.strides, pattern, tuple(lengths.items())))
+
+    def contiguous(self) -> "TensorSpec":
+        """Return the tensor itself if it is contiguous, else a copy."""
         return self if _is_contiguous(self.shape, self.strides) else new(self.shape, self.dtype)
 
-    def rearrange(self, pattern: str, **lengths: int) -> "Strided":
-        """Return what ``einops.rearrange`` does: split axes, permute them, join axes."""
-        shape, strides = _rearranged(self.shape, self.strides, pattern, tuple(lengths.items()))
-        if strides is None:
-            return new(shape, self.dtype, differentiable=self.differentiable)
-        return self._view(shape, strides)
-
-    def unbind(self) -> "list[Strided]":
+    def unbind(self) -> "list[TensorSpec]":
         """Return the views along the first axis."""
         return [self._view(self.shape[1:], self.strides[1:])] * self.shape[0]
 
-    def narrow(self, shape: Shape) -> Self:
-        """Return the view of a part of it, or of groups of its channels."""
-        return replace(self, shape=shape)
+    def narrow(self, shape: Shape) -> "TensorSpec":
+        """Return the view of a part of the tensor, for example of some channels."""
+        return self._view(shape, self.strides)
 
-    def expand(self, shape: Shape) -> Self:
-        """Return the view that repeats what has length 1."""
+    def expand(self, shape: Shape) -> "TensorSpec":
+        """Return the view that repeats axes of length 1."""
         strides = [0 if old < now else stride for old, now, stride in zip(self.shape, shape, self.strides, strict=True)]
-        return replace(self, shape=shape, strides=tuple(strides))
+        return self._view(shape, tuple(strides))
 
-    def _view(self, shape: Shape, strides: Shape) -> "Strided":
-        return Strided(shape, strides, self.storage, self.dtype, self.differentiable)
-
-
-def new(shape: Shape, dtype: str = "float32", *, differentiable: bool = True, learned: bool = False) -> Strided:
-    """Return a contiguous tensor in a storage of its own."""
-    return Strided(shape, _dense_strides(shape), Storage(prod(shape) * _ITEM_BYTES[dtype], learned), dtype, differentiable)
+    def _view(self, shape: Shape, strides: Shape | None) -> "TensorSpec":
+        """Return the view with these strides; a copy if there are none."""
+        if strides is None:
+            return new(shape, self.dtype, differentiable=self.differentiable)
+        return TensorSpec(shape, strides, self.storage, self.dtype, self.differentiable)
 
 
-def elementwise(*operands: Strided) -> Strided:
-    """Return the result of an elementwise function, laid out as ``at::TensorIterator`` does: its operands' order of axes."""
+def new(shape: Shape, dtype: str = "float32", *, differentiable: bool = True) -> TensorSpec:
+    """Return a contiguous tensor with its own storage."""
+    return TensorSpec(shape, _dense_strides(shape), Storage(prod(shape) * _ITEM_BYTES[dtype]), dtype, differentiable)
+
+
+def constant(*shape: int, dtype: str = "float32") -> TensorSpec:
+    """Return an image, a mask or a statistic: a tensor that gets no gradient."""
+    return new(shape, dtype, differentiable=False)
+
+
+def parameter(name: str, *shape: int, buffer: bool = False) -> TensorSpec:
+    """Return a parameter or buffer in float32 by its name in the module that owns it."""
+    storage = Weight(prod(shape) * _ITEM_BYTES["float32"], name, shape, buffer)
+    return TensorSpec(shape, _dense_strides(shape), storage, differentiable=not buffer)
+
+
+def elementwise(*operands: TensorSpec) -> TensorSpec:
+    """Return the result of an elementwise function; its memory layout follows ``at::TensorIterator``."""
     shape, strides = _elementwise_layout(tuple([(x.shape, x.strides) for x in operands]))
     dtype = "float32" if any(x.dtype == "float32" for x in operands) else operands[0].dtype
     storage = Storage(prod(shape) * _ITEM_BYTES[dtype])
-    return Strided(shape, strides, storage, dtype, any(x.differentiable for x in operands))
+    return TensorSpec(shape, strides, storage, dtype, any(x.differentiable for x in operands))
 
 
-@lru_cache(maxsize=_LAYOUTS)
+@lru_cache(maxsize=_CACHED_LAYOUTS)
 def _elementwise_layout(operands: tuple[Layout, ...]) -> Layout:
     shape = tuple(max(lengths) for lengths in zip(*(own for own, _ in operands), strict=True))
     if all(own == shape and _is_contiguous(own, strides) for own, strides in operands):
@@ -100,7 +123,7 @@ def _elementwise_layout(operands: tuple[Layout, ...]) -> Layout:
 
 
 def _order(shape: Shape, operands: Sequence[Layout]) -> tuple[int, ...]:
-    """Return the axes from the fastest on: ``TensorIteratorBase::reorder_dimensions``, an insertion sort by strides."""
+    """Return the axes, fastest first, as ``TensorIteratorBase::reorder_dimensions``: an insertion sort by strides."""
     order = list(reversed(range(len(shape))))
     for start in range(1, len(order)):
         moving = start
@@ -126,9 +149,9 @@ def _slower(axis: int, other: int, shape: Shape, operands: Sequence[Layout]) -> 
     return 0
 
 
-@lru_cache(maxsize=_LAYOUTS)
+@lru_cache(maxsize=_CACHED_LAYOUTS)
 def _dense_strides(shape: Shape, order: tuple[int, ...] | None = None) -> Shape:
-    """Return the strides without gaps whose axes, from the fastest on, are ``order``; the last the fastest by default."""
+    """Return the strides without gaps for axes in ``order``, fastest first; by default the last axis is the fastest."""
     strides, step = [0] * len(shape), 1
     for axis in reversed(range(len(shape))) if order is None else order:
         strides[axis] = step
@@ -141,7 +164,7 @@ def _is_contiguous(shape: Shape, strides: Shape) -> bool:
 
 
 def _is_dense(shape: Shape, strides: Shape) -> bool:
-    """Tell whether a tensor fills its memory without gaps or overlap, in whatever order of its axes."""
+    """Tell whether a tensor fills its memory without gaps or overlap, whatever the order of its axes."""
     expected = 1
     for stride, length in sorted(zip(strides, shape, strict=True)):
         if length != 1:
@@ -151,9 +174,9 @@ def _is_dense(shape: Shape, strides: Shape) -> bool:
     return True
 
 
-@lru_cache(maxsize=_LAYOUTS)
+@lru_cache(maxsize=_CACHED_LAYOUTS)
 def _view_strides(own: Shape, own_strides: Shape, shape: Shape) -> Shape | None:
-    """Return the strides of a tensor seen under ``shape``, None where no view can do that: ``at::detail::computeStride``."""
+    """Return the strides of the view of another ``shape``, None if only a copy can have it: ``at::detail::computeStride``."""
     strides = [1] * len(shape)
     axis, base, length = len(shape) - 1, own_strides[-1] if own_strides else 1, 1
     seen = 1
@@ -172,9 +195,9 @@ def _view_strides(own: Shape, own_strides: Shape, shape: Shape) -> Shape | None:
     return tuple(strides) if axis == -1 else None
 
 
-@lru_cache(maxsize=_LAYOUTS)
+@lru_cache(maxsize=_CACHED_LAYOUTS)
 def _rearranged(shape: Shape, strides: Shape, pattern: str, lengths: tuple[tuple[str, int], ...]) -> tuple[Shape, Shape | None]:
-    """Return the shape and strides of a rearranged tensor, None for strides where it is a copy."""
+    """Return the shape and strides of a rearranged tensor; the strides are None if it is a copy."""
     given, order, joined = _parsed(pattern)
     known = dict(lengths)
     for group, length in zip(given, shape, strict=True):
@@ -192,7 +215,7 @@ _Groups = tuple[tuple[str, ...], ...]
 
 @lru_cache(maxsize=64)
 def _parsed(pattern: str) -> tuple[_Groups, tuple[int, ...], _Groups]:
-    """Return the groups of axes on the left, where each axis of the right comes from, and the groups on the right."""
+    """Return the groups of axes on the left, the left position of each axis on the right, and the groups on the right."""
     left, right = (_groups(side) for side in pattern.split("->"))
     places = [name for group in left for name in group]
     return left, tuple(places.index(name) for group in right for name in group), right

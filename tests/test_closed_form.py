@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
-from mpvit.cost import network, parts
+from mpvit.closed_form import network, parts
 from mpvit.errors import UsageError
 from mpvit.model.layers import DropPath
 from mpvit.operations import Block, Cost, Node, walk
@@ -136,11 +136,11 @@ def test_the_tree_has_the_names_and_classes_of_the_network(config: ModelConfig) 
 def test_an_attention_of_one_size_says_which(size: int, tokens: int, last: int) -> None:
     config = VARIANTS["tiny"].config.with_attention("linformer")
     network(config, 1, 224, 224)
-    with pytest.raises(UsageError, match=f"over {tokens} tokens in stage 2: it serves 3136 alone") as caught:
+    with pytest.raises(UsageError, match=f"over {tokens} tokens in stage 2: its parameters are for 3136") as caught:
         network(config, 1, size, size)
     assert "224x224" in caught.value.hint
     config = replace(config, stages=(*VARIANTS["tiny"].config.stages[:3], config.stages[3]))
-    with pytest.raises(UsageError, match=f"over {last} tokens in stage 5: it serves 49 alone"):
+    with pytest.raises(UsageError, match=f"over {last} tokens in stage 5: its parameters are for 49"):
         network(config, 1, size, size)
 
 
