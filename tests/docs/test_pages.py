@@ -8,6 +8,8 @@ import pytest
 from packaging.requirements import Requirement
 from pages import DOCS, EVERY, README, ROOT, anchors, links, named
 
+from mpvit.version import __version__
+
 LONGEST_README = 150
 """Lines: what a person reads before deciding; the rest stands in docs/."""
 
@@ -48,3 +50,13 @@ def test_every_recorded_file_is_named_beside_the_command_that_makes_it_in_make_r
     recorded = {path.name for path in (ROOT / "reports").iterdir()} - {"README.md"}
     assert {name.rstrip("/") for names, _ in rows for name in re.findall(r"`([^`]*)`", names)} == recorded
     assert [command for _, command in rows if f"$(BIN)/{command}\n" not in recipe] == []
+
+
+def test_the_citation_names_the_version_and_the_paper() -> None:
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {__version__}\n" in citation
+    assert "arXiv.2112.11010" in citation
+
+
+def test_the_workflow_runs_the_gate() -> None:
+    assert "- run: make check\n" in (ROOT / ".github" / "workflows" / "check.yml").read_text(encoding="utf-8")
