@@ -71,10 +71,10 @@ class Tool:
         source: files of the tool in which the rule can be read.
         rule: (trace) -> the terms by which the tool's multiply-adds differ from those of the trace.
         params_rule: (trace) -> the terms by which its parameters differ; None for a tool that does not count them.
-        run: (network, inputs) -> its count of copies of them; called with the tool silenced.
+        run: (network, inputs) -> its count; both are copies on the CPU, and the tool is silenced.
         prints: (multiply-adds) -> the text that the tool prints for them.
         convention: the convention that it counts by; empty for one of its own.
-        run_activations: (network, inputs) -> activations, in one more run; None for a tool that does not count them.
+        run_activations: (network, inputs) -> activations, in a run of its own; None for a tool that does not count them.
         modules_only: whether it counts modules only, no functions.
         keeps_outputs: whether it needs memory for the outputs of all operations at once.
         reads_graph: whether the rule reads the graph of torch's tracer, if the trace has it.
@@ -101,12 +101,12 @@ class Tool:
 
         Leaves no trace on the network, the random state, torch, logging or the terminal.
         """
-        from mpvit.user_model.isolation import isolated
+        from mpvit.user_model.isolation import copies, isolated
 
         with isolated(self.name):
-            found = self.run(network, inputs)
+            found = self.run(*copies(network, inputs, "cpu"))
             if activations and self.run_activations:
-                found = replace(found, activations=self.run_activations(network, inputs))
+                found = replace(found, activations=self.run_activations(*copies(network, inputs, "cpu")))
             return found
 
     @property

@@ -37,14 +37,12 @@ def _formula(call: PatchedCall) -> int:
     return patched_macs(call)
 
 
-def _run(model: "nn.Module", inputs: "Sequence[Tensor]") -> ToolCount:
+def _run(network: "nn.Module", tensors: "Sequence[Tensor]") -> ToolCount:
     import torch
     from calflops import calculate_flops
 
     from mpvit.tools.by_module import annotated
-    from mpvit.user_model.isolation import copies
 
-    network, tensors = copies(model, inputs, "cpu")
     by_module = annotated(network, "__macs__")
     with torch.no_grad():
         _, macs, params = calculate_flops(network, args=tensors, print_results=False, output_as_string=False)

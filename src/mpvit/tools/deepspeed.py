@@ -26,14 +26,12 @@ def _rule(trace: Trace) -> Iterator[Term]:
     yield from missing
 
 
-def _run(model: "nn.Module", inputs: "Sequence[Tensor]") -> ToolCount:
+def _run(network: "nn.Module", tensors: "Sequence[Tensor]") -> ToolCount:
     import torch
     from deepspeed.profiling.flops_profiler import get_model_profile
 
     from mpvit.tools.by_module import annotated
-    from mpvit.user_model.isolation import copies
 
-    network, tensors = copies(model, inputs, "cpu")
     by_module = annotated(network, "__macs__")
     with torch.no_grad():
         _, macs, params = get_model_profile(network, args=tensors, print_profile=False, as_string=False, warm_up=0)

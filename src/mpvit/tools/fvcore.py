@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
-from mpvit.operations import Shape
 from mpvit.tools import Term, Tool, ToolCount
 from mpvit.tools.terms import no_terms, not_counted
 from mpvit.trace import Call, GraphNode, Trace
+from mpvit.trace.multiply_adds import axis_lengths, multiply_adds
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,16 +39,12 @@ def _rule(trace: Trace) -> Iterator[Term]:
         graph = tuple(_node_of(index, call) for index, call in enumerate(trace.calls))
     handled: set[int | None] = set()
     for node in graph:
-        if node.operator in _FORMULAS:
-            counted, exact = _FORMULAS[node.operator](node)
-        elif node.operator == "einsum":
-            macs = trace.calls[node.call].macs if node.call is not None else 0
-            counted, exact = einsum_flops(node, macs) // 2, _einsum_macs(node, macs)
-        else:
+        if node.operator not in _FORMULAS:
             yield from _without_products(node)
             continue
+        exact = _exact(node, trace)
         handled.add(node.call)
-        yield _difference(node.operator, counted - exact)
+        yield _difference(node.operator, _FORMULAS[node.operator](node, exact) - exact)
         if node.call is None:
             yield Term("under the tracer alone", exact, "the network takes another path where sizes are traced")
     traced = {node.call for node in graph}
@@ -82,40 +78,19 @@ def _without_products(node: GraphNode) -> Iterator[Term]:
         yield Term(name, factor * prod(node.output), reason)
 
 
-def _product(left: Shape, right: Shape) -> int:
-    return prod(left) * right[-1]
+def _exact(node: GraphNode, trace: Trace) -> int:
+    """Return the multiply-adds of a node by its shapes, or those of its call if the shapes do not tell."""
+    operator = node.operator
+    if operator == _CONVOLUTION:
+        operator = "conv_transpose2d" if node.transposed else "conv2d"
+    macs = multiply_adds(operator, node.operands, node.output, node.equation)
+    return macs if macs is not None else 0 if node.call is None else trace.calls[node.call].macs
 
 
-def _convolution(node: GraphNode) -> tuple[int, int]:
-    """Return images x weights x positions, as its handler counts, and the exact figure: elements x taps of each."""
+def _convolution(node: GraphNode, _: int) -> int:
+    """Return what its handler counts: images x weights x positions."""
     data, weight = node.operands[:2]
-    around = data if node.transposed else node.output
-    return data[0] * prod(weight) * prod(around[2:]), prod(around) * prod(weight[1:])
-
-
-_FORMULAS: dict[str, Callable[[GraphNode], tuple[int, int]]] = {
-    _CONVOLUTION: _convolution,
-    "linear": lambda node: (prod(node.operands[0]) * node.operands[1][0], prod(node.output) * node.operands[0][-1]),
-    **dict.fromkeys(
-        ("matmul", "mm", "bmm"), lambda node: (_product(*node.operands[:2]), prod(node.output) * node.operands[0][-1])
-    ),
-    "addmm": lambda node: (_product(*node.operands[1:3]), prod(node.output) * node.operands[1][-1]),
-}
-"""(counted, exact) multiply-adds of the products that have a handler: counted from the left operand or the weight."""
-
-
-def _einsum_macs(node: GraphNode, macs: int) -> int:
-    """Return the multiply-adds of an einsum; those of its call, ``macs``, for three operands or an equation with dots."""
-    return prod(_sizes(node).values()) if len(node.operands) == 2 and "." not in node.equation else macs  # noqa: PLR2004
-
-
-def _sizes(node: GraphNode) -> dict[str, int]:
-    """Return the length of each letter's axis."""
-    sizes: dict[str, int] = {}
-    terms = node.equation.partition("->")[0]
-    for letter, size in zip(terms.replace(",", ""), (size for shape in node.operands for size in shape), strict=True):
-        sizes[letter] = max(sizes.get(letter, 1), size)
-    return sizes
+    return data[0] * prod(weight) * prod((data if node.transposed else node.output)[2:])
 
 
 def einsum_flops(node: GraphNode, macs: int) -> int:
@@ -129,8 +104,8 @@ def einsum_flops(node: GraphNode, macs: int) -> int:
         return 2 * macs
     if not arrow or "." in terms or len(node.operands) > 2:  # noqa: PLR2004
         return _numpys_flops(node)
-    sizes = _sizes(node)
-    flops = prod(sizes.values()) * (2 if set(sizes) - set(result) else 1)
+    lengths = axis_lengths(node.equation, node.operands)
+    flops = prod(lengths.values()) * (2 if set(lengths) - set(result) else 1)
     return flops if node.equation in _EXACT_EQUATIONS else int(float(f"{flops + 1:.3e}"))
 
 
@@ -142,6 +117,15 @@ def _numpys_flops(node: GraphNode) -> int:
     (line,) = [line for line in printed.splitlines() if "optimized flop" in line.lower()]
     return int(float(line.partition(":")[2]))
 
+
+_FORMULAS: dict[str, Callable[[GraphNode, int], int]] = {
+    _CONVOLUTION: _convolution,
+    "linear": lambda node, _: prod(node.operands[0]) * node.operands[1][0],
+    **dict.fromkeys(("matmul", "mm", "bmm"), lambda node, _: prod(node.operands[0]) * node.operands[1][-1]),
+    "addmm": lambda node, _: prod(node.operands[1]) * node.operands[2][-1],
+    "einsum": lambda node, exact: einsum_flops(node, exact) // 2,
+}
+"""What its handlers count of each product, from the left operand or the weight; the exact figure is at hand."""
 
 _NAMES = {"interpolate nearest": "upsample_nearest2d", "interpolate bilinear": "upsample_bilinear2d"}
 
@@ -165,14 +149,12 @@ _KINDS = {"einsum": "matmul", "adaptive_avg_pool2d": "pool"}
 """Kinds of operation by fvcore's operator names, where they differ."""
 
 
-def _run(model: "nn.Module", inputs: "Sequence[Tensor]") -> ToolCount:
+def _run(network: "nn.Module", tensors: "Sequence[Tensor]") -> ToolCount:
     import torch
     from fvcore.nn import FlopCountAnalysis, parameter_count
 
     from mpvit.tools.by_module import without_below
-    from mpvit.user_model.isolation import copies
 
-    network, tensors = copies(model, inputs, "cpu")
     with torch.no_grad():
         flops = FlopCountAnalysis(network, tuple(tensors))
         by_kind: Counter[str] = Counter()
@@ -187,13 +169,10 @@ def _run(model: "nn.Module", inputs: "Sequence[Tensor]") -> ToolCount:
         )
 
 
-def _run_activations(model: "nn.Module", inputs: "Sequence[Tensor]") -> int:
+def _run_activations(network: "nn.Module", tensors: "Sequence[Tensor]") -> int:
     import torch
     from fvcore.nn import ActivationCountAnalysis
 
-    from mpvit.user_model.isolation import copies
-
-    network, tensors = copies(model, inputs, "cpu")
     with torch.no_grad():
         return int(ActivationCountAnalysis(network, tuple(tensors)).total())
 

@@ -202,14 +202,12 @@ def _aten_rule(trace: Trace) -> Iterator[Term]:
 # ── the tool itself ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _run(model: "nn.Module", inputs: "Sequence[Tensor]", backend: str) -> ToolCount:
+def _run(network: "nn.Module", tensors: "Sequence[Tensor]", backend: str) -> ToolCount:
     import torch
     from ptflops import get_model_complexity_info
 
     from mpvit.tools.by_module import annotated, charged
-    from mpvit.user_model.isolation import copies
 
-    network, tensors = copies(model, inputs, "cpu")
     hooked = annotated(network, "__flops__")
     others = charged(network, _dispatched_so_far if backend == "aten" else _patched_so_far)
     given = tensors[0] if len(tensors) == 1 else _named(network, tensors)

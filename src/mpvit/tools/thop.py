@@ -139,14 +139,11 @@ def _params_rule(trace: Trace) -> Iterator[Term]:
 _KINDS = {"Conv2d": "conv", "Linear": "linear", "BatchNorm2d": "batch_norm", "LayerNorm": "layer_norm"}
 
 
-def run(model: "nn.Module", inputs: "Sequence[Tensor]") -> ToolCount:
+def run(network: "nn.Module", tensors: "Sequence[Tensor]") -> ToolCount:
     """Run ``profile``, which ultralytics-thop has under the same name."""
     from thop import profile
     from thop.profile import register_hooks
 
-    from mpvit.user_model.isolation import copies
-
-    network, tensors = copies(model, inputs, "cpu")
     types = {path: type(module) for path, module in network.named_modules(remove_duplicate=False)}
     leaves = [type(module) for module in network.modules() if not list(module.children())]
     macs, params, layers = profile(network, tuple(tensors), verbose=False, ret_layer_info=True)

@@ -144,12 +144,9 @@ def _params_below(trace: Trace) -> dict[str, int]:
 # ── the tool itself ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _run(model: "nn.Module", inputs: "Sequence[Tensor]") -> ToolCount:
+def _run(network: "nn.Module", tensors: "Sequence[Tensor]") -> ToolCount:
     from torchinfo import summary
 
-    from mpvit.user_model.isolation import copies
-
-    network, tensors = copies(model, inputs, "cpu")
     found = summary(network, input_data=tensors, device="cpu", verbose=0)
     names = {module: name for name, module in network.named_modules()}
     by_module: Counter[str] = Counter()

@@ -43,7 +43,7 @@ def graph_nodes(calls: Sequence[Call], network: nn.Module, inputs: Sequence[Tens
 
     ``network`` is a copy that is thrown away, in evaluation mode on the CPU.
     """
-    stack = ModuleStack(network)
+    stack = ModuleStack(network, shapes=False)
     with torch.no_grad(), stack.watched(), _ScopeMode(stack):
         graph, _ = torch.jit._get_trace_graph(network, tuple(inputs))  # type: ignore[attr-defined,no-untyped-call]  # noqa: SLF001 - the bare tracer
     indices = _indices(calls)

@@ -22,7 +22,7 @@ from mpvit.trace.dispatched_operators import PRODUCTS, OperatorMode, merged
 from mpvit.trace.function_patches import ORIGINAL, FunctionPatches
 from mpvit.trace.functions import SUMLESS_PRODUCTS, call_style, computes, fused_on_the_cpu, opened, operator_of
 from mpvit.trace.graph import graph_nodes
-from mpvit.trace.module_stack import ModuleCalls, ModuleStack
+from mpvit.trace.module_stack import ModuleStack
 from mpvit.trace.modules import modules_of
 from mpvit.trace.multiply_adds import BIASED, multiply_adds
 from mpvit.user_model.isolation import copies, isolated
@@ -55,18 +55,18 @@ def trace_module(
 
 def _trace(model: nn.Module, inputs: Sequence[Tensor], *, backward: bool = False) -> Trace:
     stack = ModuleStack(model)
-    log, modules = CallLog(model, stack), ModuleCalls(stack)
+    log = CallLog(model, stack)
     operators = OperatorMode(log)
     patches = FunctionPatches(log, operators)
     one_dnn = _without_one_dnn() if backward else contextlib.nullcontext()
     with _in_evaluation(model, inputs), torch.set_grad_enabled(backward), one_dnn, stack.watched():
-        with modules.noted(), patches.in_place(), operators, _FunctionMode(log, operators):
+        with patches.in_place(), operators, _FunctionMode(log, operators):
             output = model(*inputs)
-        calling = {call.module for call in log.calls} | {call.module for call in modules.calls}
+        calling = {call.module for call in log.calls} | {call.module for call in stack.calls}
         trace = Trace(
             input_shapes=tuple(map(shape_of, inputs)),
             calls=tuple(log.calls),
-            module_calls=modules.calls,
+            module_calls=stack.calls,
             modules=modules_of(stack.names, calling),
             patched_calls=patches.calls,
         )

@@ -6,7 +6,6 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from torch.nn import functional
 
 from mpvit.errors import MpvitError, first_line
 from mpvit.measurement.machine import shortage
-from mpvit.user_model.devices import put
+from mpvit.user_model.devices import moved_tensors
 from mpvit.user_model.guard import eagerly, reason
 
 
@@ -25,23 +24,13 @@ def copies(model: nn.Module, inputs: Sequence[Tensor], device: str) -> tuple[nn.
     """
     if device != "meta" and (short := shortage(sum(each.nbytes for each in model.parameters() if not each.is_meta))):
         raise MemoryError(short)
-    network = put(copy.deepcopy(model, _computed(model)).eval(), device)
-    return network, [_moved(each, device) for each in inputs]
-
-
-def _computed(model: nn.Module) -> dict[int, Any]:
-    """Return copies of the computed tensors that modules keep, by identity, for the memo of ``copy.deepcopy``.
-
-    torch refuses to copy them itself; the old ``weight_norm`` keeps its last weight.
-    """
     kept = [each for module in model.modules() for each in vars(module).values() if isinstance(each, Tensor)]
-    return {id(each): each.detach().clone() for each in kept if not each.is_leaf}
-
-
-def _moved(tensor: Tensor, device: str) -> Tensor:
-    if tensor.is_meta or device == "meta":
-        return torch.zeros_like(tensor, device=device)
-    return tensor.detach().to(device, copy=True)
+    computed = {id(each): each.detach().clone() for each in kept if not each.is_leaf}  # as the old weight_norm keeps one
+    network = copy.deepcopy(model, computed | moved_tensors(model, device)).eval()
+    return network, [
+        torch.zeros_like(each, device=device) if each.is_meta or device == "meta" else each.detach().to(device, copy=True)
+        for each in inputs
+    ]
 
 
 @contextlib.contextmanager
