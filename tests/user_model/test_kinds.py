@@ -62,14 +62,14 @@ REFUSED = {
         1,
         (
             "kinds_of_network:scripted is a scripted or traced module: its calls run in torch's interpreter, "
-            "where none can be seen"
+            "which cannot be traced"
         ),
     ),
     "holds_traced": (
         1,
         (
             "layer '0' (TopLevelTracedModule) of kinds_of_network:holds_traced is a scripted or traced module: its calls run "
-            "in torch's interpreter, where none can be seen"
+            "in torch's interpreter, which cannot be traced"
         ),
     ),
     "quantized": (
@@ -81,15 +81,12 @@ REFUSED = {
     ),
     "Flex": (
         1,
-        (
-            "kinds_of_network:Flex failed on 2×4: it calls flex_attention, which takes a function, "
-            "and no counter can see into that"
-        ),
+        ("kinds_of_network:Flex failed on 2×4: it calls flex_attention, which takes a function: no counter can look into that"),
     ),
     "Raising": (1, "kinds_of_network:Raising failed on 2×4: OwnError: mine"),
     "Leaving": (1, "kinds_of_network:Leaving failed on 2×4: SystemExit: 3"),
-    "exits": (1, "--model 'kinds_of_network:exits' failed: SystemExit: 3"),
-    "raises": (1, "--model 'kinds_of_network:raises' failed: OwnError: mine"),
+    "exits": (1, "model 'kinds_of_network:exits' failed: SystemExit: 3"),
+    "raises": (1, "model 'kinds_of_network:raises' failed: OwnError: mine"),
     "Inner": (
         1,
         (
@@ -122,7 +119,7 @@ def test_what_their_code_prints_is_no_data(command: list[str]) -> None:
 
 def test_how_it_had_to_be_made_is_said_to_who_asks() -> None:
     words = ("layers", "--model", f"{KINDS}:ReadsItsWeights", "--input", "2x4")
-    said = "its factory needs the numbers of its parameters, so they were made"
+    said = "its factory needs the values of its parameters, so they were made"
     assert said in call("-v", *words).err
     assert said not in call(*words).err
 
@@ -171,7 +168,7 @@ def test_inputs_by_name_reach_the_network_and_every_tool(words: list[str], macs:
 
 def test_a_missing_argument_is_asked_for() -> None:
     outcome = call("layers", "--model", f"{KINDS}:Named", "--input", "2:int64")
-    assert outcome.err.splitlines()[1] == "Hint: add --input pixels=SHAPE"
+    assert outcome.err.splitlines()[1] == "Hint: add an input: pixels=SHAPE"
 
 
 def test_the_shell_completes_files_their_networks_and_dtypes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +186,8 @@ def test_the_shell_completes_files_their_networks_and_dtypes(tmp_path: Path, mon
     ("words", "code", "said"),
     [
         ([f"{KINDS}:Named", "--input", "pixel=2x4"], 2, "unknown argument of the forward of kinds_of_network:Named 'pixel'"),
-        ([f"{KINDS}:Named", "--input", "pixels=2x4", "--input", "pixels=2x4"], 2, "is given twice"),
-        ([f"{KINDS}:Named", "--input", "pixels=2x4", "--input", "2:int64"], 2, "stands after a named one"),
+        ([f"{KINDS}:Named", "--input", "pixels=2x4", "--input", "pixels=2x4"], 2, "must be given once"),
+        ([f"{KINDS}:Named", "--input", "pixels=2x4", "--input", "2:int64"], 2, "must come before the named ones"),
         ([f"{KINDS}:Plain", "--input", "2x4", "--input", "2x4"], 2, "too many positional arguments"),
         ([f"{KINDS}:Plain", "--input", "a b=2x4"], 2, "cannot be the name of an argument"),
         ([f"{KINDS}:Plain", "--input", "=2x4"], 2, "cannot be the name of an argument"),

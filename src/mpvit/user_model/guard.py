@@ -1,25 +1,22 @@
-"""Running a user's own code: what it prints goes to stderr, and whatever it raises ends as one line."""
+"""Running a user's own code: it prints to stderr, and whatever it raises becomes an error of one line."""
 
 import contextlib
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from traceback import walk_tb
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from mpvit.errors import MpvitError, first_line
 from mpvit.units import times
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 @contextlib.contextmanager
 def guarded(what: str, hint: str = "") -> Iterator[None]:
-    """Run the user's code in the block; ``what`` begins the line that says how it failed, and in which layer.
+    """Run the user's code in the block; ``what`` is the beginning of the error, which names the layer that failed.
 
-    Raises ``MpvitError`` for whatever it raises, ``SystemExit`` and exceptions of its own included. Ctrl-C interrupts.
+    Raises ``MpvitError`` for whatever it raises but an interrupt, ``SystemExit`` and exceptions of its own included.
     """
     with contextlib.redirect_stdout(sys.stderr), importable(Path.cwd()):
         try:
@@ -27,24 +24,24 @@ def guarded(what: str, hint: str = "") -> Iterator[None]:
         except (KeyboardInterrupt, MpvitError):
             raise
         except BaseException as error:
-            raise MpvitError(f"{what}{_place(error.__traceback__)}: {reason(error)}", hint=hint) from error
+            raise MpvitError(f"{what}{_layer(error.__traceback__)}: {reason(error)}", hint=hint) from error
 
 
 @contextlib.contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """Let modules of ``folder`` be imported first."""
+    """Make modules of ``folder`` the first that an import in the block finds."""
     sys.path.insert(0, str(folder))
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # the user's code may have taken it away
+        with contextlib.suppress(ValueError):  # the user's code may have removed it
             sys.path.remove(str(folder))
 
 
 @contextlib.contextmanager
 def eagerly() -> Iterator[None]:
-    """Run what is compiled in the block as it was before: nobody could see into it."""
-    if "torch._dynamo" not in sys.modules:  # whoever compiles has imported it; it takes seconds
+    """Run compiled code in the block as it was before: no hook or mode works inside it."""
+    if "torch._dynamo" not in sys.modules:  # code that compiles has imported it; that takes seconds
         yield
         return
     import torch
@@ -54,36 +51,30 @@ def eagerly() -> Iterator[None]:
 
 
 def reason(error: BaseException) -> str:
-    """Return the class and the first line of what an exception says."""
-    first, name = first_line(error), type(error).__name__
-    if found := re.search(r"HigherOrderOperator (\w+)", first):
-        return f"it calls {found[1]}, which takes a function, and no counter can see into that"
-    return name if first == name else f"{name}: {first}"
+    """Return the class and the first line of an exception."""
+    line, name = first_line(error), type(error).__name__
+    if found := re.search(r"HigherOrderOperator (\w+)", line):
+        return f"it calls {found[1]}, which takes a function: no counter can look into that"
+    return name if line == name else f"{name}: {line}"
 
 
-def _place(trace: TracebackType | None) -> str:
-    """Return the innermost layer in whose forward an exception was raised, and its input's shapes; empty for the network.
+def _layer(trace: TracebackType | None) -> str:
+    """Return the innermost layer in whose forward an exception was raised, with the shapes of its inputs.
 
-    torch calls every module in a frame of ``Module._call_impl``, which holds the module and its arguments.
+    Empty if it was raised outside of all layers. torch calls each module in a frame of ``Module._call_impl``, which holds
+    the module and its arguments.
     """
     if "torch" not in sys.modules:
         return ""
     from torch import Tensor, nn
     from torch.utils._pytree import tree_leaves
 
-    frames = []
-    while trace is not None:
-        frame = trace.tb_frame
-        if frame.f_code.co_name == "_call_impl" and isinstance(frame.f_locals.get("self"), nn.Module):
-            frames.append(frame)
-        trace = trace.tb_next
-    if not frames:
+    called = [frame.f_locals for frame, _ in walk_tb(trace) if frame.f_code.co_name == "_call_impl"]
+    called = [names for names in called if isinstance(names.get("self"), nn.Module)]
+    if not called or called[0]["self"] is called[-1]["self"]:
         return ""
-    network, layer = frames[0].f_locals["self"], frames[-1].f_locals["self"]
-    given = tree_leaves((frames[-1].f_locals.get("args"), frames[-1].f_locals.get("kwargs")))
+    network, layer = called[0]["self"], called[-1]["self"]
+    name = next((name for name, module in network.named_modules() if module is layer), "?")
+    given = tree_leaves((called[-1].get("args"), called[-1].get("kwargs")))
     shapes = ", ".join(times(tuple(each.shape)) for each in given if isinstance(each, Tensor))
-    return "" if layer is network else f" in layer {_name(network, layer)!r} ({type(layer).__name__} on {shapes})"
-
-
-def _name(network: "nn.Module", layer: "nn.Module") -> str:
-    return next((name for name, module in network.named_modules() if module is layer), "?")
+    return f" in layer {name!r} ({type(layer).__name__} on {shapes})"

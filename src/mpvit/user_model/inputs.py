@@ -1,4 +1,4 @@
-"""What a network is called on: shapes, dtypes and, for keyword arguments of ``forward``, names."""
+"""The inputs of a network's forward pass: shapes, dtypes and, for keyword arguments, names."""
 
 import inspect
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 INPUT_DTYPES = ("float32", "float16", "bfloat16", "float64", "complex64", "int64", "int32", "uint8", "bool")
-"""What an input may hold; whole numbers are zeros, which an embedding takes as indices."""
+"""Dtypes of inputs. Inputs are zeros, which an embedding takes for indices if they are integers."""
 
-_EXAMPLES = "for example --input 1x3x224x224 or --input tokens=1x128:int64"
+_EXAMPLES = "for example 1x3x224x224 or tokens=1x128:int64"
 
 
 class Input(NamedTuple):
-    """The shape and dtype of one argument of a model's forward pass; without a ``name`` it goes by its position."""
+    """One argument of a network's forward pass: its shape, its dtype and, unless it is passed by position, its name."""
 
     shape: Shape
     dtype: str = "float32"
     name: str = ""
 
     def __str__(self) -> str:
-        """Return it as a person reads it: 1×3×224×224, or tokens=1×128."""
+        """Return it as people write it: 1×3×224×224, or tokens=1×128."""
         return f"{self.name}={times(self.shape)}" if self.name else times(self.shape)
 
 
@@ -35,33 +35,33 @@ def parse_input(text: str) -> Input:
     """Read "1x3x224x224", "1x128:int64" or "tokens=1x128:int64"; raise ``UsageError`` for anything else."""
     name, equals, rest = text.rpartition("=")
     if equals and not name.isidentifier():
-        raise UsageError(f"--input {text!r}: {name!r} cannot be the name of an argument", hint=_EXAMPLES)
+        raise UsageError(f"input {text!r}: {name!r} cannot be the name of an argument", hint=_EXAMPLES)
     sizes, colon, dtype = rest.lower().replace("×", "x").partition(":")
     lengths = sizes.split("x")
     if not all(map(is_whole, lengths)):
-        raise UsageError(f"--input {text!r}: must be whole numbers of at least 1", hint=_EXAMPLES)
+        raise UsageError(f"input {text!r}: must be whole numbers of at least 1", hint=_EXAMPLES)
     if colon and dtype not in INPUT_DTYPES:
         raise unknown_name("dtype", dtype, INPUT_DTYPES)
     return Input(tuple(int(length) for length in lengths), dtype or "float32", name)
 
 
 def parse_inputs(texts: Sequence[str]) -> tuple[Input, ...]:
-    """Read each; raise ``UsageError`` also for a name that comes twice, and for a position after a name."""
+    """Read several; raise ``UsageError`` also for a repeated name, and for a positional input after a named one."""
     found = tuple(map(parse_input, texts))
     names = [each.name for each in found]
     for index, name in enumerate(names):
         if not name and any(names[:index]):
-            raise UsageError(f"--input {texts[index]!r} stands after a named one", hint="first positions, then name=shape")
+            raise UsageError(f"input {texts[index]!r}: must come before the named ones")
         if name and name in names[:index]:
-            raise UsageError(f"--input {name}=... is given twice")
+            raise UsageError(f"input {name!r}: must be given once")
     return found
 
 
 def bind(network: "nn.Module", inputs: Sequence[Input], label: str) -> "nn.Module":
-    """Let ``network`` take ``inputs`` by position, in their order, and return it; where they are so already, as it is.
+    """Make ``network`` take ``inputs`` by position, in their order, and return it.
 
-    So whoever calls it, tools included, need know of no names. ``label`` is what errors call it. Raises ``UsageError`` for
-    an argument that ``forward`` does not have, or one that it requires and does not get.
+    So neither a trace nor a tool needs to know names. ``label`` is the network's name in errors. Raises ``UsageError`` for an
+    argument that ``forward`` does not have, or one that it requires and does not get.
     """
     try:
         signature = inspect.signature(network.forward)
@@ -71,7 +71,9 @@ def bind(network: "nn.Module", inputs: Sequence[Input], label: str) -> "nn.Modul
     names = [each.name for each in inputs]
     positional = [name for name, each in signature.parameters.items() if each.kind in _POSITIONAL]
     if any(name and positional[index : index + 1] != [name] for index, name in enumerate(names)):
-        network.forward = MethodType(_by_name(signature, names), network)  # a method: a copy of the network has its own
+        network.forward = MethodType(
+            _by_name(signature, names), network
+        )  # a method, so that a copy of the network gets its own
     return network
 
 
@@ -92,7 +94,7 @@ def _check(signature: inspect.Signature, inputs: Sequence[Input], label: str) ->
         given = {*list(signature.parameters)[: len(positions)], *by_name}
         required = [each.name for each in signature.parameters.values() if each.default is each.empty]
         missing = [name for name in required if name in takes and name not in given]
-        hint = f"add {' '.join(f'--input {name}=SHAPE' for name in missing)}" if missing else f"it takes {', '.join(takes)}"
+        hint = f"add an input: {', '.join(f'{name}=SHAPE' for name in missing)}" if missing else f"it takes {', '.join(takes)}"
         raise UsageError(f"the forward of {label}, called on {', '.join(map(str, inputs))}: {error}", hint=hint) from error
 
 
@@ -100,7 +102,7 @@ _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _by_name(signature: inspect.Signature, names: Sequence[str]) -> Any:  # noqa: ANN401 - a function with its own signature
-    """Return a ``forward`` that takes by position what the network's own takes by name."""
+    """Return a ``forward`` that takes by position the arguments that the network's own takes by name."""
     start = sum(not name for name in names)
     takes = [name or own for name, own in zip(names, [*signature.parameters, *names], strict=False)]
 
@@ -110,5 +112,5 @@ def _by_name(signature: inspect.Signature, names: Sequence[str]) -> Any:  # noqa
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, kind) for name in ("self", *takes)]
-    forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # which tools ask for names
+    forward.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # in which tools look for names
     return forward

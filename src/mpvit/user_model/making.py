@@ -1,4 +1,4 @@
-"""Making a user's network with as little memory as it can be made with: on the meta device, or without its parameters."""
+"""Making a user's network with as little memory as possible: on the meta device, or at least its parameters there."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -20,18 +20,18 @@ _QUANTIZED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized", "torch
 
 
 def prepared(network: Any, label: str, inputs: Sequence[Input]) -> nn.Module:  # noqa: ANN401 - whatever a factory makes
-    """Return what a factory has made as a network in evaluation mode that takes ``inputs`` by position.
+    """Return the network that a factory has made, in evaluation mode, uncompiled, taking ``inputs`` by position.
 
-    What is compiled is taken as it was before. Raises ``UsageError`` for what is no network or does not take ``inputs``, and
-    ``MpvitError`` for a network with a layer that nobody can see into.
+    Raises ``UsageError`` if it is no network or does not take ``inputs``, and ``MpvitError`` if it has a layer whose calls
+    cannot be traced.
     """
     if not isinstance(network, nn.Module):
-        raise UsageError(f"--model {label!r} makes {type(network).__name__}, must be a torch.nn.Module")
+        raise UsageError(f"model {label!r} makes {type(network).__name__}, must be a torch.nn.Module")
     for name, module in network.named_modules():
         what = f"layer {name!r} ({type(module).__name__}) of {label}" if name else label
         if isinstance(module, torch.jit.ScriptModule):
             raise MpvitError(
-                f"{what} is a scripted or traced module: its calls run in torch's interpreter, where none can be seen",
+                f"{what} is a scripted or traced module: its calls run in torch's interpreter, which cannot be traced",
                 hint="name the network as it is before torch.jit",
             )
         if type(module).__module__.startswith(_QUANTIZED):
@@ -43,7 +43,7 @@ def prepared(network: Any, label: str, inputs: Sequence[Input]) -> nn.Module:  #
 
 
 def _uncompiled(network: nn.Module) -> nn.Module:
-    """Return a network without ``torch.compile`` around it or any layer of it."""
+    """Return a network without ``torch.compile`` around it or around its layers."""
     for module in list(network.modules()):
         module._compiled_call_impl = None  # noqa: SLF001 - what module.compile() leaves behind
         for name, child in list(module.named_children()):
@@ -53,23 +53,20 @@ def _uncompiled(network: nn.Module) -> nn.Module:
 
 
 def _inside(module: nn.Module) -> nn.Module:
-    """Return what ``torch.compile`` has wrapped; anything else as it is. A wrapper hands on attributes, not children."""
+    """Return the module inside a wrapper of ``torch.compile``, which hides its children; any other module itself."""
     return dict(module.named_children()).get("_orig_mod", module)
 
 
 @contextlib.contextmanager
 def running(model: UserModel, during: str = "") -> Iterator[None]:
-    """Run the network's code in the block, uncompiled; raise ``MpvitError`` where it fails."""
-    hint = "--input gives the shape, as 1x3x224x224, and the dtype, as 1x128:int64"
+    """Run the network's code in the block, uncompiled; raise ``MpvitError`` if it fails."""
+    hint = "an input is written with its shape and dtype: 1x3x224x224 or 1x128:int64"
     with eagerly(), guarded(f"{model.name} failed{during} on {model.shapes}", hint):
         yield
 
 
 def on_meta(model: UserModel) -> nn.Module:
-    """Return the network with nothing but shapes.
-
-    Raises ``MpvitError`` where it cannot be made at all.
-    """
+    """Return the network on the meta device; raise ``MpvitError`` if it cannot be made at all."""
     try:
         with torch.device("meta"):
             return _initialised(put(model.make(), "meta"), model, "meta")
@@ -80,10 +77,10 @@ def on_meta(model: UserModel) -> nn.Module:
 
 
 def without_parameters(model: UserModel) -> nn.Module:
-    """Return the network with its parameters on the meta device, where each goes as it is registered; all else is real.
+    """Return the network with its parameters on the meta device, where each moves when it is registered.
 
-    So a factory can compute with what it has, as the rates of drop path. One that needs the numbers of its parameters, or
-    does not know their shapes yet, is made with them.
+    A factory can compute with everything else, such as drop path rates. If it needs the values of its parameters, or does not
+    know their shapes yet, the network is made with them, on the CPU.
     """
     try:
         with _parameters_on_meta():
@@ -93,19 +90,19 @@ def without_parameters(model: UserModel) -> nn.Module:
     except UsageError:
         raise
     except MpvitError:
-        model.note(f"{model.name}: its factory needs the numbers of its parameters, so they were made")
+        model.note(f"{model.name}: its factory needs the values of its parameters, so they were made")
     return on_cpu(model)
 
 
 def on_cpu(model: UserModel) -> nn.Module:
-    """Return the network on the CPU with the numbers that its factory gives it, the same ones each time."""
+    """Return the network on the CPU with the values that its factory gives it, the same each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _initialised(model.make(), model, "cpu")
 
 
 def _initialised(network: nn.Module, model: UserModel, device: str) -> nn.Module:
-    """Return a network whose lazy layers know their shapes, by running it once if it has any."""
+    """Return a network whose lazy layers know their shapes: if it has any, it runs once."""
     if any(map(is_lazy, network.parameters())):
         with torch.no_grad(), running(model):
             network(*model.tensors(device))
