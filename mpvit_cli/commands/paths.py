@@ -8,8 +8,8 @@ import typer
 
 from mpvit.errors import UsageError, unknown_name
 from mpvit.paths.fields import path_fields
-from mpvit.report.sights import MOST, Drawn, Look, see
-from mpvit.tables.paths import UNTRAINED, geometry_document
+from mpvit.paths.views import BATCH, IMAGES, MapChoice, path_view
+from mpvit.tables.paths import UNTRAINED, geometry_document, view_document
 from mpvit.training.data import DIGITS
 from mpvit.variants import SHIPPED, get_config
 from mpvit_cli import options
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mpvit.prediction.inference import Network
 
 GEOMETRY = "geometry"
-VIEWS = (*MOST, GEOMETRY)
+VIEWS = (*IMAGES, GEOMETRY)
 DEFAULT = next(iter(SHIPPED))
 SHIPPED_NOTE = f"No network is named: this is {DEFAULT}, which comes with the package."
 
@@ -46,7 +46,7 @@ Count = Annotated[
         "--pictures",
         parser=options.whole,
         metavar="N",
-        help=f"At most so many of them. (default: {', '.join(f'{view} {most or options.ALL}' for view, most in MOST.items())})",
+        help=f"Most images. (default: {', '.join(f'{name} {most or options.ALL}' for name, most in IMAGES.items())})",
         show_default=False,
     ),
 ]
@@ -82,7 +82,7 @@ def paths(
     point: Point = None,
     crop: options.Crop = None,
     size: options.Side = None,
-    batch: options.Batch = 64,
+    batch: options.Batch = BATCH,
     device: options.TrainingDevice = "cpu",
     random_init: RandomInit = False,
     cache: options.Cache = None,
@@ -105,7 +105,7 @@ def paths(
     options.check_plot(plot)
     options.parse_training_device(device)
     _check(view, image, data, pictures, batch, config, plot)
-    drawn = _drawn(view, Drawn(stage, path, head, _pixel(point)))
+    choice = _choice(view, MapChoice(stage, path, head, _pixel(point)))
     if variant:
         get_config(variant)
     if random_init and weights:
@@ -122,14 +122,17 @@ def paths(
     from mpvit.prediction.inference import InferenceConfig
 
     how = InferenceConfig.of(network.preprocessing, size=size, crop=crop, batch=batch)
-    found = find_pictures(network, how, image, data, pictures if image else pictures or MOST[view])
+    found = find_pictures(network, how, image, data, pictures if image else pictures or IMAGES[view])
     for name, reason in found.unreadable:
         terminal.note(f"left out: {name}: {reason}")
-    document, draw = see(view, Look(network, found, how, terminal.track), drawn)
+    shown = path_view(view, network, found, how, terminal.track, choice)
+    document = view_document(shown)
     unnamed = not (weights or variant or random_init)
     terminal.show(replace(document, notes=((SHIPPED_NOTE,) if unnamed else ()) + document.notes), form, output)
     if plot:
-        terminal.save(draw(), plot)
+        from mpvit.plots.paths import view_figure
+
+        terminal.save(view_figure(shown), plot)
 
 
 # ── what is asked for ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -168,8 +171,8 @@ def _check(
             )
 
 
-def _drawn(view: str, asked: Drawn) -> Drawn:
-    """Return it; raise ``UsageError`` where it is asked of another view."""
+def _choice(view: str, asked: MapChoice) -> MapChoice:
+    """Return ``asked``; raise ``UsageError`` if it has options of another view."""
     for name, value in asked._asdict().items():
         if value is not None and view != "attention":
             raise UsageError(f"--{name} with --view {view}: says which maps --view attention draws")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mpvit.benchmark.results import Result
     from mpvit.config import ModelConfig
-    from mpvit.report.results import Report, Sight
+    from mpvit.report.results import PathView, Report
 
 FOLDER = "mpvit-report"
 
@@ -86,14 +86,14 @@ def report(
         _check_alone(ctx)
         found = read_report(source)
         check_folder(folder)
-        sights = _sights(terminal, weights, data)
+        views = _path_views(terminal, weights, data)
     else:
         check_folder(folder)
         models = options.parse_models(variant, config)
         pixels = options.parse_size(size)
-        sights = _sights(terminal, weights, data)
+        views = _path_views(terminal, weights, data)
         found, interrupted = _collect(terminal, models, pixels, measure=measure)
-    found = replace(found, studies=studies or found.studies, sights=sights or found.sights)
+    found = replace(found, studies=studies or found.studies, path_views=views or found.path_views)
     for path in write_report(found, folder):
         terminal.note(f"wrote {path}")
     if interrupted:
@@ -107,13 +107,13 @@ def _check_alone(ctx: typer.Context) -> None:
             raise UsageError(f"--{name} with --from: must be one of them", hint="--from draws the numbers that are there")
 
 
-def _sights(terminal: Terminal, weights: Path | None, data: str | None) -> "tuple[Sight, ...]":
-    """Return what the paths of the network in ``weights`` see; nothing without one."""
+def _path_views(terminal: Terminal, weights: Path | None, data: str | None) -> "tuple[PathView, ...]":
+    """Return the views of the paths of the network in ``weights``; none without a file."""
     if weights is None:
         return ()
-    from mpvit.report.sights import sights
+    from mpvit.report.collect import path_views
 
-    return sights(weights, data, terminal.track)
+    return path_views(weights, data, terminal.track)
 
 
 def _collect(

@@ -226,7 +226,8 @@ def _name_damaged(terminal: Terminal, data: "Data") -> None:
 def _watch(
     terminal: Terminal, run: "Run", show: Callable[[str, float], None], log: "Callable[[Epoch], None]"
 ) -> "Callable[[Step | Epoch], None]":
-    from mpvit.tables.training import epoch_text, percent
+    from mpvit.tables.number_text import percent
+    from mpvit.tables.training import epoch_text
     from mpvit.training.results import Epoch
 
     epochs = run.settings.recipe.epochs

@@ -159,7 +159,7 @@ def test_the_fastest_of_three_modes_is_named(milliseconds: dict[str, float | Non
     tables = [
         table
         for table in benchmark_document(study, times).tables
-        if table.title == "the fastest mode of each network and batch"
+        if table.title == "The fastest mode of each network and batch"
     ]
     assert [tuple(row[i] for i in (2, 4, 5)) for table in tables for row in table.rows] == ([said] if said else [])
 
@@ -228,7 +228,7 @@ def test_other_ways_to_measure_and_write(bench: Callable[[str], tuple[int, str, 
 def test_layers_are_timed_and_drawn(bench: Callable[[str], tuple[int, str, str]], tmp_path: Path) -> None:
     code, out, _ = bench("--by layer --plot roof.png -o b.json")
     assert (code, out) == (0, "")
-    assert [note for note in notes(tmp_path / "b.json") if "layers timed on their own" in note]
+    assert [note for note in notes(tmp_path / "b.json") if "the layers, timed one by one" in note]
     found = rows(tmp_path / "b.json", "layers")
     assert {row["kind"] for row in found} >= {"conv", "depthwise conv", "linear", "attention", "relative encoding"}
     assert all(row["total_s"] == row["calls"] * row["latency_s"] for row in found)
@@ -244,7 +244,7 @@ def test_a_baseline_gives_a_ratio_with_its_interval(bench: Callable[[str], tuple
     assert bench("--compare before.json -o after.json")[0] == 0
     said = notes(tmp_path / "after.json")
     assert "Different from the baseline: threads 64 then, 1 now." in said
-    assert [note for note in said if note.startswith("The machine itself, over the baseline: matrix product")]
+    assert [note for note in said if note.startswith("The machine itself, over baseline: matrix product")]
     (row,) = rows(tmp_path / "after.json", "networks")
     assert row["baseline_speedup"] == pytest.approx(1 / row["latency_s"])
     assert row["baseline_speedup_low"] <= row["baseline_speedup"] <= row["baseline_speedup_high"]

@@ -51,7 +51,7 @@ def test_a_module_that_all_levels_share_is_one_layer() -> None:
     found = {row["path"]: row for row in rows("layers", "--task", "retinanet", "--variant", "tiny", "--size", "97x65")}
     assert (found["head.class_subnet.0"]["calls"], found["head.class_subnet.0"]["params"]) == (5, 9 * 256 * 256 + 256)
     err = call("layers", "--task", "upernet", "--variant", "tiny").err
-    assert "never called as modules, with 0 calls and their parameters: head.auxiliary" in err
+    assert "never called as modules, so listed with 0 calls and their parameters: head.auxiliary" in err
 
 
 # ── memory ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -84,7 +84,7 @@ def test_the_largest_batch_of_a_segmenter() -> None:
 
 def test_memory_says_what_is_not_in_it() -> None:
     err = call("memory", "--task", "mask-rcnn", "--variant", "tiny", "--size", "64", *FEW).err
-    assert "ends at the raw outputs: what a loss keeps of them is not in it" in err
+    assert "ends at the raw outputs, so what a loss keeps is not included" in err
     assert "--proposals 512 --detections 128" in err
 
 

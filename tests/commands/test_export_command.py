@@ -137,7 +137,7 @@ def test_onnx_of_somebody_else_is_used_by_what_it_says(folder: Path) -> None:
     Image.new("RGB", (8, 8), "white").save("white.png")
     done = call("predict", "white.png", "--weights", "theirs.onnx", "--format", "json")
     assert [row["class_index"] for row in rows(done)] == [3, 2, 1, 0]
-    assert "classes and preprocessing: they are taken for those" in call("predict", "cat.png", "--weights", "theirs.onnx").err
+    assert "classes and preprocessing: those of ImageNet" in call("predict", "cat.png", "--weights", "theirs.onnx").err
 
 
 def truncated(name: str, share: float) -> Callable[[Path, Path], None]:

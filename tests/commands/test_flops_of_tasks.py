@@ -62,8 +62,8 @@ def test_ten_rows_stand_beside_what_is_printed_of_them() -> None:
         assert round(int(cells[3].replace(" ", "")) / 1e6) == params
         assert (round(int(cells[5].replace(" ", "")) / 1e9) == macs) is comes_out
     assert "10 of 10 params and 9 of 10 MACs do" in err
-    assert "leave the attention's einsums out" in err
-    assert "The published tiny has MLP ratio 4." in err
+    assert "leave out the einsums of the attention" in err
+    assert "The published tiny backbone has MLP ratio 4." in err
     assert "retinanet has 15.10 M params and 184.35 G MACs; mask-rcnn has 25.71 M params and 203.61 G MACs" in err
     assert "upernet on base: none of 4 conventions explains the published 1185 G" in err
     assert "1187.66 G (published-dense)" in err

@@ -7,7 +7,7 @@ import json
 import pytest
 from commandline import call
 
-from mpvit.tables.memory import readable_bytes
+from mpvit.tables.number_text import bytes_text
 from mpvit_cli.options import parse_bytes
 
 
@@ -92,4 +92,4 @@ def test_a_budget_is_read_exactly(text: str, nbytes: int) -> None:
     ("nbytes", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.50 KiB"), (2**30, "1.00 GiB"), (2**50, "1024.00 TiB")]
 )
 def test_bytes_as_people_read_them(nbytes: int, text: str) -> None:
-    assert readable_bytes(nbytes) == text
+    assert bytes_text(nbytes) == text

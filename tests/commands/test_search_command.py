@@ -79,7 +79,7 @@ def test_a_search_in_csv() -> None:
     outcome = call("search", *XSMALL, *LIMITS, "--format", "csv")
     found = {row["table"]: row for row in csv.DictReader(io.StringIO(outcome.out))}
     assert (found["candidates"]["macs"], found["candidates"]["dim"]) == ("2971396560", "64/128/192/256")
-    assert "Nothing here predicts accuracy" in outcome.err
+    assert "This does not predict accuracy" in outcome.err
 
 
 def test_a_size_and_a_convention_are_counted_by() -> None:
@@ -268,7 +268,7 @@ def test_trained_candidates_are_ranked_by_what_they_come_to(tmp_path: Path) -> N
     live = count(saved, 32, counter="fvcore")
     assert (live.macs, live.params) == (first["macs"], first["params"])
     notes = " ".join(json.loads(outcome.out)["notes"])
-    assert "what 1 epochs on fruit come to (a small budget, the recipe small by itself takes 20" in notes
+    assert "the accuracy after 1 epochs on fruit (a small budget, the recipe small has 20 by default" in notes
     assert json.loads((tmp_path / "study" / "rows.json").read_text())["results"] == json.loads(outcome.out)["results"]
 
 

@@ -135,9 +135,9 @@ def test_a_picture_that_cannot_be_read_is_reported_and_the_others_go_on() -> Non
 @pytest.mark.usefixtures("here")
 def test_the_card_says_what_it_is() -> None:
     text = call("weights", "inspect", "run/weights.safetensors").out
-    assert "task           segformer" in text
+    assert "task            segformer" in text
     assert "2: ground, square" in text
-    assert "32 pixels of the short side, whole pictures" in text
+    assert "32 pixels of the short side, whole images" in text
     assert "mIoU" in text
     assert "top-1" not in text
     (row,) = rows(call("weights", "inspect", "run/weights.safetensors", "--format", "json"))

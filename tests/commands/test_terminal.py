@@ -87,7 +87,7 @@ def test_what_is_piped_is_never_cut_nor_coloured(arguments: tuple[str, ...]) -> 
 def test_notes_break_between_words(columns: int) -> None:
     code, out, _ = run_on_terminal("flops", "--variant", "tiny", columns=columns)
     lines = [line.strip() for line in shown(out)]
-    note = "1 MAC (multiply-add) = 2 FLOPs; the paper and fvcore print MACs under the name FLOPs."
+    note = "1 MAC (multiply-add) = 2 FLOPs; the paper and fvcore print MACs as FLOPs."
     first = next(index for index, line in enumerate(lines) if line.startswith("1 MAC"))
     assert code == 0
     assert max(map(len, lines)) <= columns

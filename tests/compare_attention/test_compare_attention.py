@@ -14,7 +14,7 @@ from mpvit import VARIANTS
 from mpvit.attention import KINDS, Sizes
 from mpvit.compare_attention.costs import attention_cost, crossover, met_tokens, stage_sizes, sweep_tokens
 from mpvit.compare_attention.numerics import implied_maps, rounding_errors
-from mpvit.tables.attention import ratio_text
+from mpvit.tables.number_text import ratio_text
 from mpvit_cli.main import main
 
 
@@ -106,8 +106,8 @@ def test_the_default_answer_has_the_figures_that_people_look_for(
     assert code == 0
     for figure in ("3 211 264", "1 258 815 488", "392×", "800×1280", "64 000"):
         assert figure in out
-    assert "it is N/d = 392×" in err
-    assert "N* = d = 8, with CRPE at d + 15 = 23" in err
+    assert "The saving is N/d = 392×" in err
+    assert "N* = d = 8; with CRPE and 8 heads at d + 15 = 23" in err
 
 
 def test_json_rows_have_every_kind_at_full_precision(

@@ -12,7 +12,7 @@ from mpvit.errors import UsageError
 from mpvit.render import FORMATS, render
 from mpvit.render.terminal import render as render_terminal
 from mpvit.tables import Column, Compared, Document, Table
-from mpvit.tables.measured import milliseconds
+from mpvit.tables.number_text import milliseconds
 
 COLUMNS = (Column("Name|er"), Column("MACs", numeric=True), Column("Derived", numeric=True, optional=True))
 ROWS = (("a_b & c|d", 1_234_567, Compared(999, agrees=False)), ("×", None, 0.5))

@@ -168,7 +168,7 @@ def test_it_says_what_patches_cover(folder: Path, tmp_path: Path) -> None:
     assert "3×3 and 5×5 in stage 2; 3×3, 7×7 and 11×11 in stages 3, 4 and 5 (positions of the stage's input)" in text
     mine = own_network(tmp_path / "mine.toml")
     assert call("report", "--config", mine, "-o", str(tmp_path)).code == 0
-    assert "of its own, 3×3 and 5×5 in stage 2 (positions" in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "of its own scale, 3×3 and 5×5 in stage 2 (positions" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -224,7 +224,7 @@ def test_from_draws_the_same_bytes_and_counts_nothing(folder: Path, tmp_path: Pa
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("counted again")
 
-    for name in ("collect", "ablate", "count", "explain", "trace_network", "sweep"):
+    for name in ("collect", "ablate", "count_network", "explain", "trace_network", "sweep"):
         monkeypatch.setattr(collect, name, refuse)
     assert call("report", "--from", str(folder), "-o", str(tmp_path / "again")).code == 0
     assert files(tmp_path / "again") == files(folder)
@@ -287,8 +287,8 @@ def test_interrupted_it_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["-o", "file"], 2, "is no folder"),
-        (["-o", "file/below"], 2, "is no folder"),
+        (["-o", "file"], 2, "is not a folder"),
+        (["-o", "file/below"], 2, "is not a folder"),
         (["-o", "/proc/nowhere/report"], 1, "cannot make the folder"),
         (["--variant", "xsmal"], 2, "unknown variant 'xsmal'"),
         (["--size", "0"], 2, "--size '0'"),

@@ -68,7 +68,8 @@ def first_screen(report: Path) -> str:
 
 def test_the_first_screen_says_what_a_path_is_worth_as_t_tests_have_it(report: Path) -> None:
     text = first_screen(report)
-    assert "one-path, 3 seeds a row, 5 epochs of digits: 1 437 pictures in 10 classes to learn from, 360 held out" in text
+    assert "one-path was trained with 3 seeds per row for 5 epochs of digits: 1 437 training images in 10 classes" in text
+    assert "10 classes, 360 held-out images." in text
     said = {"better": "2", "worse": "4", "no difference seen": "3"}
     for verdict, paths in said.items():
         test = ttest_rel(SHARES[paths], BASELINE)
@@ -82,7 +83,7 @@ def test_the_first_screen_says_what_a_path_is_worth_as_t_tests_have_it(report: P
 
 def test_rows_as_they_are_and_matched_stand_in_one_table(report: Path, study: Path) -> None:
     text = first_screen(report)
-    assert text.count("one-path, 3 seeds") == 1
+    assert text.count("one-path was trained with 3 seeds") == 1
     assert "| Same budget: top-1 (% ± 95 % interval) |" in text
     macs = [row.cost.macs if row.cost else None for row in read_study(study)[0].ablation.rows]
     line = next(line for line in text.partition("What a path is worth")[2].splitlines() if line.startswith("| Multiply-adds"))

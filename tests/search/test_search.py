@@ -367,7 +367,7 @@ def test_in_the_figure_only_published_variants_have_an_accuracy() -> None:
     names = {text.get_text() for text in axes.texts}
     assert names == {"tiny, 78.2 %", "xsmall, 80.9 %", "small, 83.0 %", "base, 84.3 %"}
     lines = {str(line.get_label()): line for line in axes.lines}
-    published = lines["published, ImageNet-1K top-1 as published"]
+    published = lines["published, with ImageNet-1K top-1"]
     assert published.get_xydata().tolist() == [[macs / 1e9, params / 1e6] for macs, params, _ in COUNTS.values()]  # type: ignore[union-attr]
 
 

@@ -1,22 +1,23 @@
-"""Attention as N grows, in three panels: predicted multiply-adds, measured latency, measured peak memory. Log-log."""
+"""Attention as N grows, in log-log panels: predicted multiply-adds, measured latency, measured peak memory."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import log
 from typing import Any, NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mpvit.compare_attention.fits import growths
 from mpvit.compare_attention.results import AttentionCost, AttentionPoint
-from mpvit.plots import COLORS, MARKERS
+from mpvit.plots import COLORS, SMALL, color, marker, style_axes
 
 _LABEL_GAP = 0.055
-"""Of a panel's height: what two labels beside each other's lines need."""
+"""Smallest distance of two labels, as a share of the height of a panel."""
 
 
 class _Curve(NamedTuple):
-    """One line of a panel: the kinds that share it, its points, and what stands beside it."""
+    """One line of a panel, and the kinds that share it."""
 
     labels: list[str]
     tokens: list[int]
@@ -24,9 +25,9 @@ class _Curve(NamedTuple):
 
 
 def attention_figure(costs: Sequence[AttentionCost], points: Sequence[AttentionPoint] = ()) -> Figure:
-    """Return the panels that there is something for: without measured ``points``, the predicted one alone.
+    """Return the predicted panel and, with measured ``points``, the measured ones.
 
-    Measured latencies carry the exponent of N that was fitted to them. Lines that are the same are drawn once.
+    Labels of latencies have the fitted exponent of N. Kinds with equal values share a line.
     """
     names = list(dict.fromkeys(cost.label for cost in costs))
     panels = [("Predicted multiply-adds", "multiply-adds", _curves(costs, lambda c: c, lambda c: c.macs))]
@@ -39,13 +40,14 @@ def attention_figure(costs: Sequence[AttentionCost], points: Sequence[AttentionP
     figure = Figure(figsize=(5.6 * len(panels), 4.4), layout="constrained")
     for number, (title, unit, curves) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), number + 1)
+        style_axes(axes, "tokens N", unit)
+        axes.set_title(title)
         _draw(axes, curves, names, exponents if unit == "seconds" else {})
-        axes.set(xlabel="tokens N", ylabel=unit, title=title)
     return figure
 
 
 def _curves(items: Sequence[Any], cost: Callable[[Any], AttentionCost], value: Callable[[Any], float | None]) -> list[_Curve]:
-    """Return one curve for each kind that has values, kinds of equal values together."""
+    """Return one curve for each kind that has values; kinds with equal values share one."""
     by_label: dict[str, _Curve] = {}
     for item in sorted(items, key=lambda item: cost(item).tokens):
         if number := value(item):
@@ -61,34 +63,27 @@ def _curves(items: Sequence[Any], cost: Callable[[Any], AttentionCost], value: C
     return list(merged.values())
 
 
-def _draw(axes: Any, curves: Sequence[_Curve], names: Sequence[str], exponents: dict[str, float]) -> None:  # noqa: ANN401
+def _draw(axes: Axes, curves: Sequence[_Curve], names: Sequence[str], exponents: dict[str, float]) -> None:
     for curve in curves:
-        color, marker, style = _style(names.index(curve.labels[0]))
-        axes.loglog(curve.tokens, curve.values, color=color, marker=marker, markersize=4, linewidth=1.4, linestyle=style)
-    axes.grid(visible=True, which="major", color="0.88", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    heights = _spread(axes, curves)
-    for curve, height in zip(curves, heights, strict=True):
-        color, _, _ = _style(names.index(curve.labels[0]))
-        exponent = exponents.get(curve.labels[0])
+        number = names.index(curve.labels[0])
+        style = {"marker": marker(number), "linestyle": "-" if number < len(COLORS) else "--"}
+        axes.loglog(curve.tokens, curve.values, color=color(number), markersize=4, linewidth=1.4, **style)
+    for curve, height in zip(curves, _label_heights(axes, curves), strict=True):
+        own, exponent = color(names.index(curve.labels[0])), exponents.get(curve.labels[0])
         axes.annotate(
             " = ".join(curve.labels) + (f", N$^{{{exponent:.2f}}}$" if exponent is not None else ""),
             xy=(curve.tokens[-1], curve.values[-1]),
             xytext=(1.04, height),
             textcoords="axes fraction",
-            color=color,
-            fontsize=8,
+            color=own,
+            fontsize=SMALL,
             va="center",
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.5, "alpha": 0.5, "shrinkA": 1, "shrinkB": 3},
+            arrowprops={"arrowstyle": "-", "color": own, "linewidth": 0.5, "alpha": 0.5, "shrinkA": 1, "shrinkB": 3},
         )
 
 
-def _style(index: int) -> tuple[str, str, str]:
-    return COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)], "-" if index < len(COLORS) else "--"
-
-
-def _spread(axes: Any, curves: Sequence[_Curve]) -> list[float]:  # noqa: ANN401 - matplotlib has no types for it
-    """Return each label's height, as a share of the panel's: near its line's end, and clear of the others.
+def _label_heights(axes: Axes, curves: Sequence[_Curve]) -> list[float]:
+    """Return the height of each label as a share of the panel's: near the end of its line, and clear of the others.
 
     Pushing each label up from the one below and down from the one above both keep the gap, and so does their mean.
     """

@@ -1,6 +1,6 @@
-"""Documents as text: one file a format, each with ``render(document) -> str``.
+"""Documents as text: one file per format, each with ``render(document) -> str``.
 
-``table``, for a terminal, gives rich's tables instead of text: only the caller knows how wide its window is.
+``table`` returns rich's tables for a terminal instead: only the caller knows the width of its window.
 """
 
 from mpvit.errors import unknown_name
@@ -16,11 +16,11 @@ FORMATS = {
 }
 
 SUFFIXES = {".json": "json", ".csv": "csv", ".md": "markdown", ".tex": "latex"}
-"""The format that a file's name asks for."""
+"""Format of a file by its suffix."""
 
 
 def render(document: Document, form: str) -> str:
-    """Return ``document`` as text in a format other than ``table``; raise ``UsageError`` for an unknown one."""
+    """Return ``document`` as text in any format but ``table``; raise ``UsageError`` for an unknown format."""
     if form not in FORMATS:
         raise unknown_name("format", form, FORMATS)
     text: str = resolve(FORMATS[form])(document)

@@ -1,4 +1,4 @@
-"""CSV: the flat rows at full precision; a mapping becomes one column a key, a shape is joined by x, samples by blanks."""
+"""CSV: the flat rows at full precision; a mapping becomes one column per key, a shape is joined by x, samples by blanks."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from mpvit.tables import Document
 
 
 def render(document: Document) -> str:
-    """Return a header and one line a result; an absent value is an empty cell."""
+    """Return a header and one line per result; an absent value is an empty cell."""
     rows = [_flat(row) for row in document.results]
     header = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()

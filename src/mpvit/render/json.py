@@ -1,4 +1,4 @@
-"""JSON: the flat rows at full precision, with the versions that produced them."""
+"""JSON: the flat rows at full precision, with the environment that produced them."""
 
 import json
 
@@ -9,7 +9,7 @@ SCHEMA_VERSION = 1
 
 
 def render(document: Document) -> str:
-    """Return one object: schema_version, command, environment, notes, results. Never NaN or Infinity."""
+    """Return one object: schema_version, command, environment, notes, results. Raises ``ValueError`` for NaN and Infinity."""
     content = {
         "schema_version": SCHEMA_VERSION,
         "command": document.command,

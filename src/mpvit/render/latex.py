@@ -22,7 +22,7 @@ _SPECIAL = {
 }
 
 _GROUPS = re.compile(r"(?<=[0-9]) (?=[0-9]{3}(?![0-9]))")
-"""The spaces between a number's groups of digits."""
+"""Spaces between the groups of digits of a number."""
 
 
 def render(document: Document) -> str:

@@ -6,16 +6,14 @@ from mpvit.tables import Cell, Document, Table, cell_text
 
 
 def render(document: Document) -> str:
-    """Return each table behind its title, then the notes."""
-    blocks = [_table(table) for table in document.tables]
-    blocks += [f"{note}" for note in document.notes]
-    return "\n\n".join(blocks) + "\n"
+    """Return each table after its title, then the notes."""
+    return "\n\n".join([*map(render_table, document.tables), *document.notes]) + "\n"
 
 
-def _table(table: Table) -> str:
+def render_table(table: Table) -> str:
+    """Return a table after its title."""
     rule = ["---:" if column.numeric else ":---" for column in table.columns]
-    rows = [*table.rows, *([table.footer] if table.footer else [])]
-    lines = [_line([column.header for column in table.columns]), _line(rule), *(_line(row) for row in rows)]
+    lines = [_line([column.header for column in table.columns]), _line(rule), *map(_line, table.all_rows)]
     return "\n".join([f"{table.title}\n", *lines] if table.title else lines)
 
 

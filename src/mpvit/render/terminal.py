@@ -1,7 +1,7 @@
-"""Tables for a terminal, by rich, as wide as its window or, where there is none, as they need.
+"""Tables for a terminal, drawn by rich: as wide as the window or, where there is none, as they need.
 
-Nothing is cut: a window that is too narrow does without optional columns, by name, and folds text that is still too long.
-Where even that does not fit, each row becomes a block with one field a line. Trees and bars are drawn in windows alone.
+Nothing is cut. In a narrow window, optional columns are left out and named below, and long texts are folded. If even that does
+not fit, each row becomes a block with one field per line. Only windows show trees and bars.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,17 +17,17 @@ from mpvit.tables import Branch, Cell, Compared, Document, Share, Table, cell_te
 _GAP = 2
 """Blanks between columns: one of padding, one that the box draws."""
 
-_FOLDED = 12
-"""The least width in characters that a name is folded to; in a narrower column nobody can read it."""
+_NARROWEST_NAME = 12
+"""Smallest width of a folded column of names, in characters."""
 
 _BAR = 10
-"""Characters of a bar for the whole."""
+"""Width of a full bar, in characters."""
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def render(document: Document, width: int | None = None) -> list[RichTable | Text]:
-    """Return titles and tables in order, for a window of ``width`` characters; None has no limit."""
+    """Return titles and tables in order, for a window of ``width`` characters; None for no limit."""
     parts: list[RichTable | Text] = []
     for number, table in enumerate(document.tables if width else map(_flat, document.tables)):
         kept, dropped = _fitting(table, width)
@@ -41,13 +41,7 @@ def render(document: Document, width: int | None = None) -> list[RichTable | Tex
 
 
 def _grid(table: Table, widths: Mapping[int, int]) -> RichTable:
-    rich = RichTable(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-        show_footer=table.footer is not None,
-    )
+    rich = _empty_grid(show_footer=table.footer is not None)
     for index, width in widths.items():
         column = table.columns[index]
         rich.add_column(
@@ -62,6 +56,27 @@ def _grid(table: Table, widths: Mapping[int, int]) -> RichTable:
     return rich
 
 
+def _blocks(table: Table, kept: Sequence[int]) -> RichTable:
+    rich = _empty_grid(show_header=False)
+    rich.add_column(style="bold", overflow="fold")
+    rich.add_column(overflow="fold")
+    for row in table.all_rows:
+        for index in kept:
+            rich.add_row(Text(table.columns[index].header), _text(row[index]), end_section=index == kept[-1])
+    return rich
+
+
+def _empty_grid(*, show_header: bool = True, show_footer: bool = False) -> RichTable:
+    return RichTable(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+        show_header=show_header,
+        show_footer=show_footer,
+    )
+
+
 def _flat(table: Table) -> Table:
     """Return the table without trees and bars."""
     return replace(
@@ -69,18 +84,11 @@ def _flat(table: Table) -> Table:
     )
 
 
-def _blocks(table: Table, kept: Sequence[int]) -> RichTable:
-    rich = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, show_header=False)
-    rich.add_column(style="bold", overflow="fold")
-    rich.add_column(overflow="fold")
-    for row in (*table.rows, *([table.footer] if table.footer else [])):
-        for index in kept:
-            rich.add_row(Text(table.columns[index].header), _text(row[index]), end_section=index == kept[-1])
-    return rich
+# ── widths ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _fitting(table: Table, width: int | None) -> tuple[list[int], list[str]]:
-    """Return the columns that fit and the headers of those that had to go, the widest optional one first."""
+    """Return the columns that fit, and the headers of those left out: optional ones, the widest first."""
     widths = [_width(table, index) for index in range(len(table.columns))]
     kept = list(range(len(widths)))
     for index in sorted(kept, key=lambda i: -widths[i]):
@@ -92,7 +100,7 @@ def _fitting(table: Table, width: int | None) -> tuple[list[int], list[str]]:
 
 
 def _widths(table: Table, kept: Sequence[int], window: int | None) -> dict[int, int]:
-    """Return each kept column's width: what it needs, the most foldable ones narrower until all fit or none can fold."""
+    """Return the width of each kept column: what it needs, or less, until all fit or no column can be folded more."""
     widths = {index: _width(table, index) for index in kept}
     least = {index: _least_width(table, index) for index in kept}
     while window is not None and _total(widths.values()) > window:
@@ -103,35 +111,33 @@ def _widths(table: Table, kept: Sequence[int], window: int | None) -> dict[int, 
     return widths
 
 
+def _width(table: Table, index: int) -> int:
+    return max(cell_len(table.columns[index].header), *(_needed(row[index]) for row in table.all_rows))
+
+
 def _least_width(table: Table, index: int) -> int:
-    """Return how narrow a column may be: its header and names go over several lines, numbers and branches never."""
-    column, cells = table.columns[index], [row[index] for row in table.rows]
+    """Return the smallest width of a column: headers and names may be folded, numbers and branches may not."""
+    column, cells = table.columns[index], [row[index] for row in table.all_rows]
     if not column.numeric:
         branches = [_needed(cell) for cell in cells if isinstance(cell, Branch) and cell.guide]
-        return min(_width(table, index), max([_FOLDED, *branches]))
-    return max(cell_len(text) for text in (*column.header.split(), *_cells(table, index)))
-
-
-def _width(table: Table, index: int) -> int:
-    cells = [*(row[index] for row in table.rows), *([table.footer[index]] if table.footer else [])]
-    return max(cell_len(table.columns[index].header), *map(_needed, cells))
+        return min(_width(table, index), max([_NARROWEST_NAME, *branches]))
+    return max(cell_len(text) for text in (*column.header.split(), *map(cell_text, cells)))
 
 
 def _needed(cell: Cell) -> int:
-    """Return the characters that a cell takes in a window."""
+    """Return the number of characters that a cell takes in a window."""
     return cell_len(_text(cell, len(cell_text(cell)) + 1 + _BAR).plain)
-
-
-def _cells(table: Table, index: int) -> list[str]:
-    return [cell_text(row[index]) for row in (*table.rows, *([table.footer] if table.footer else []))]
 
 
 def _total(widths: Iterable[int]) -> int:
     return sum(width + _GAP for width in widths) - _GAP
 
 
+# ── cells ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
 def _text(cell: Cell, width: int = 0) -> Text:
-    """Return a cell as a window shows it; a bar takes what its number leaves of ``width``."""
+    """Return a cell as a window shows it; a bar fills what its number leaves of ``width``."""
     if isinstance(cell, Branch):
         return Text.assemble((cell.guide, "dim"), cell.name)
     if isinstance(cell, Share):
@@ -142,7 +148,7 @@ def _text(cell: Cell, width: int = 0) -> Text:
 
 
 def _bar(share: float, width: int) -> str:
-    """Return a bar for ``share`` of ``width`` characters and a blank; anything above 0 is seen."""
+    """Return a bar for ``share`` of ``width`` characters, and a blank; any share above 0 is visible."""
     if width < 1:
         return ""
     whole, eighths = divmod(max(round(8 * width * share), int(share > 0)), 8)

@@ -1,1 +1,1 @@
-"""One page about networks: collected once, saved as JSON, drawn from that as HTML and Markdown."""
+"""One page about networks: its results are collected once, saved as JSON, and drawn from that as HTML and Markdown."""

@@ -1,15 +1,16 @@
-"""Every study of a report in closed form, and what it takes to measure the rest."""
+"""Every study of a report in closed form; and the setup of those that are measured or need a trained network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpvit.ablation.study import Study as Ablated
+from mpvit.ablation.study import Study as AblationStudy
 from mpvit.ablation.study import ablate
 from mpvit.attention import KINDS
 from mpvit.compare_attention.costs import attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
 from mpvit.config import FIRST_STAGE, ModelConfig
-from mpvit.counting import count, count_network
+from mpvit.counting import count_network
 from mpvit.counting.published import find, published_tasks
 from mpvit.dense import TASKS
 from mpvit.dense.published import CONVENTION, PUBLISHED
@@ -17,69 +18,77 @@ from mpvit.measurement.machine import environment
 from mpvit.network import NamedNetwork
 from mpvit.operations import strided_length
 from mpvit.reconcile.explain import explain
-from mpvit.report.results import Report, featured
+from mpvit.report.results import PathView, Report, featured
 from mpvit.tools import TOOLS
 from mpvit.trace.closed_form import trace_network
 from mpvit.trace.layer_tree import LayerNode, LayerTree, layer_tree
 from mpvit.variants import get_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+
+    from torch import Tensor
 
     from mpvit.benchmark.results import NetworkTime
     from mpvit.benchmark.study import Study
     from mpvit.counting.results import Count
 
 LAYOUT = "published"
-"""Whose modules the tools are explained on: those of the checkpoints that people count."""
+"""Layout of the modules on which the tools are explained: that of the checkpoints that people count."""
 
 DEPTH = 2
-"""Levels of the layers that a report keeps."""
+"""Depth of the layer trees."""
 
 PATHS = ("1", "2", "3", "4")
-"""Path counts, the same in every stage."""
+"""Numbers of paths, the same in every stage."""
 
 BATCH = 1
 MODES = ("plain", "fused")
 THREADS = 1
-"""Threads that wait for each other on a busy machine would be most of what is measured."""
+"""CPU threads of measurements; on a busy machine, several threads would mostly wait for each other."""
 
 MIN_TIME_S = 1.0
 BUDGET_S = 30.0
-"""Of all measurements together; what that cuts short says so."""
+"""Time limit of all measurements together, in seconds; measurements that it cuts short have a note."""
+
+_CAPTIONS = {
+    "fields": "Outlines of half of the squared gradients of each path's centre token, over an image, and its receptive field.",
+    "contribution": "Contribution of each branch to the fusion of its stage, and the accuracy without it.",
+    "similarity": "Linear CKA between branches and stages: 1 if equal up to rotation and scale.",
+    "attention": "Tokens that the centre token attends to, in the map that factorized attention implies and in a full one.",
+}
 
 
 def collect(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> Report:
-    """Return the report of some networks on one image of ``size`` pixels, nothing measured.
+    """Return the report of some networks on one image of ``size`` pixels, without measurements.
 
     Raises ``UsageError`` for a size that a network cannot have.
     """
-    counts = tuple(count(config, size, name=name) for name, config in models.items())
-    name_shown = featured(tuple(models))
-    shown = models[name_shown]
+    shown = featured(tuple(models))
     tokens = first_tokens(size)
-    sizes = stage_sizes(shown, FIRST_STAGE, tokens)
+    sizes = stage_sizes(models[shown], FIRST_STAGE, tokens)
     networks = [NamedNetwork(name, config, size) for name, config in models.items()]
-    traces = {each.name: trace_network(each, BATCH) for each in networks}
     published = {each.name: trace_network(each, BATCH, layout=LAYOUT) for each in networks}
     return Report(
         environment=environment(),
-        counts=counts,
-        paths=tuple(
-            ablate(Ablated(model=name, config=config, axes={"paths": PATHS}, size=size)) for name, config in models.items()
-        ),
-        matched=(ablate(Ablated(model=name_shown, config=shown, axes={"paths": PATHS}, size=size, match="macs")),),
+        counts=tuple(map(count_network, networks)),
+        paths=tuple(ablate(_path_study(name, config, size)) for name, config in models.items()),
+        matched=(ablate(replace(_path_study(shown, models[shown], size), match="macs")),),
         explanations=tuple(explain(trace, name, tool) for name, trace in published.items() for tool in TOOLS),
         attention=tuple(attention_costs(list(KINDS), sizes)),
         sweep=tuple(sweep(list(KINDS), sizes, sweep_tokens(tokens))),
-        met=tuple(met_tokens(shown)),
-        layers=tuple(_cut(layer_tree(trace, name)) for name, trace in traces.items()),
+        stage_tokens=tuple(met_tokens(models[shown])),
+        layers=tuple(_cut(layer_tree(trace_network(each, BATCH), each.name)) for each in networks),
         tasks=tuple(_tasks(models)),
     )
 
 
+def _path_study(name: str, config: ModelConfig, size: tuple[int, int]) -> AblationStudy:
+    return AblationStudy(model=name, config=config, axes={"paths": PATHS}, size=size)
+
+
 def _tasks(models: Mapping[str, ModelConfig]) -> "Iterator[Count]":
-    """Yield what ``Report.tasks`` says of the networks."""
+    """Yield the counts of ``Report.tasks``."""
     if not any(models.get(row.variant) == get_config(row.variant) for row in PUBLISHED):
         return
     networks = [NamedNetwork(name, config, task.size, task) for task in TASKS.values() for name, config in models.items()]
@@ -91,13 +100,23 @@ def _tasks(models: Mapping[str, ModelConfig]) -> "Iterator[Count]":
 
 
 def first_tokens(size: tuple[int, int]) -> int:
-    """Return the number of tokens that each path of the first stage meets on an image of ``size`` pixels, at stride 4."""
+    """Return the number of tokens of each path of the first stage, at stride 4, on an image of ``size`` pixels."""
     height, width = (strided_length(strided_length(side, 2), 2) for side in size)
     return height * width
 
 
+def _cut(tree: LayerTree) -> LayerTree:
+    def cut(layer: LayerNode, depth: int) -> LayerNode:
+        return replace(layer, children=tuple(cut(child, depth - 1) for child in layer.children) if depth else ())
+
+    return replace(tree, root=cut(tree.root, DEPTH))
+
+
+# ── measured, and of a trained network ──────────────────────────────────────────────────────────────────────────────
+
+
 def benchmark(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> "Study":
-    """Return what a report measures of its networks, on the CPU."""
+    """Return the benchmark of a report's networks on the CPU."""
     from mpvit.benchmark.study import Study
 
     return Study(
@@ -106,15 +125,43 @@ def benchmark(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> "Stud
 
 
 def with_times(report: Report, times: "Sequence[NetworkTime]") -> Report:
-    """Return the report with what was measured; without any, as it is."""
+    """Return the report with measured times; unchanged if there are none."""
     if not times:
         return report
     measured = times[0].timed.measurement
     return replace(report, times=tuple(times), environment=environment(measured.device, measured.threads, measured.dtype))
 
 
-def _cut(tree: LayerTree) -> LayerTree:
-    def cut(layer: LayerNode, depth: int) -> LayerNode:
-        return replace(layer, children=tuple(cut(child, depth - 1) for child in layer.children) if depth else ())
+def path_views(
+    weights: Path, data: str | None, track: "Callable[[Iterable[Tensor], str, int], Iterable[Tensor]]"
+) -> tuple[PathView, ...]:
+    """Return every view of the network in ``weights`` on the held-out images of ``data``, or on its own.
 
-    return replace(tree, root=cut(tree.root, DEPTH))
+    ``track`` shows the progress over batches. Errors are those of ``load_network`` and ``find_pictures``.
+    """
+    from mpvit.paths.pictures import find_pictures
+    from mpvit.paths.views import BATCH, IMAGES, path_view
+    from mpvit.plots.paths import view_figure
+    from mpvit.prediction.inference import InferenceConfig, load_network
+    from mpvit.report.svg import draw_svg
+    from mpvit.tables.paths import view_document
+
+    network = load_network(weights)
+    how = InferenceConfig.of(network.preprocessing, batch=BATCH)
+    found = []
+    for name, most in IMAGES.items():
+        view = path_view(name, network, find_pictures(network, how, None, data, most), how, track)
+        document = view_document(view)
+        found.append(
+            PathView(
+                view=name,
+                weights=str(weights),
+                data=data,
+                caption=_CAPTIONS[name],
+                results=document.results,
+                tables=document.tables,
+                notes=document.notes,
+                svg=draw_svg(view_figure(view), name),
+            )
+        )
+    return tuple(found)

@@ -1,47 +1,35 @@
-"""A report as one HTML page that needs nothing else, and as Markdown beside figures; both are drawn from its results alone."""
+"""A report as one HTML page that needs no other file, and as Markdown with figures; both are drawn from its results."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from shlex import quote
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup, escape
 
 from mpvit.render.markdown import render as render_markdown
-from mpvit.report.glance import network_glance, network_notes, path_glance, path_story
+from mpvit.render.markdown import render_table
+from mpvit.report.commands import report_command
 from mpvit.report.results import Report
-from mpvit.report.sections import Section, command_line, sections
-from mpvit.report.svg import draw_svg, inline
-from mpvit.report.worth import worth_at_a_glance, worth_sections
-from mpvit.tables import Branch, Cell, Column, Compared, Share, Table, cell_text
+from mpvit.report.sections import Section, sections
+from mpvit.report.summary import network_notes, network_table, path_table, path_text, study_summaries
+from mpvit.report.svg import inline
+from mpvit.tables import Branch, Cell, Column, Compared, Label, Rounded, Share, cell_text
 from mpvit.units import times
 
 TITLE = "What MPViT costs"
 
 _LONG = 20
-"""Rows from which on a table is folded away."""
+"""Number of rows from which a table is collapsed."""
+
+_PROSE = 40
+"""Number of letters from which the text of a cell is wrapped; no name is longer."""
 
 _GUIDE = 3
-"""Characters of a tree's lines for each of its levels."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """A cell as the page shows it: its words, how they are set, and what is drawn beside them."""
-
-    text: str
-    css: str
-    mark: str = ""
-    indent: float | None = None
-    share: float | None = None
+"""Characters of the lines of a tree for each of its levels."""
 
 
 def draw(report: Report) -> dict[str, str]:
-    """Return the report's files by name: report.html, report.md, and the figures that the Markdown shows."""
-    shown = [*worth_sections(report), *sections(report)]
-    figures = {section.name: draw_svg(section.draw(), section.name) for section in shown if section.draw}
-    figures |= {section.name: section.svg for section in shown if section.svg}
-    about = _about(report)
+    """Return the files of the report by name: report.html, report.md, and the figures that the Markdown shows."""
+    shown = sections(report)
     environment = Environment(
         loader=PackageLoader("mpvit", "report/templates"),
         undefined=StrictUndefined,
@@ -50,80 +38,63 @@ def draw(report: Report) -> dict[str, str]:
         keep_trailing_newline=True,
         autoescape=select_autoescape(),
     )
+    environment.filters |= {"cell": _cell, "summary_cell": _summary_cell, "markdown": render_markdown, "table": render_table}
+    content = {**_content(report), "sections": shown}
     css = environment.loader.get_source(environment, "report.css")[0] if environment.loader else ""
     html = environment.get_template("report.html").render(
-        **about, css=css, sections=[_html_section(section, figures) for section in shown]
+        **content, css=css, inline=inline, labels={section.name: _labels(section) for section in shown}, long=_LONG
     )
-    markdown = environment.get_template("report.md").render(
-        **about, sections=[_markdown_section(section, figures) for section in shown]
-    )
-    return {"report.html": html, "report.md": markdown} | {f"{name}.svg": svg for name, svg in figures.items()}
+    markdown = environment.get_template("report.md").render(**content)
+    return {"report.html": html, "report.md": markdown} | {f"{each.name}.svg": each.svg for each in shown if each.svg}
 
 
-def _about(report: Report) -> dict[str, Any]:
+def _content(report: Report) -> dict[str, Any]:
     versions = {name: value for name, value in report.environment.items() if value is not None}
-    options: dict[str, object] = {"measure": ""} if report.times else {}
-    if report.studies:
-        options["study"] = " --study ".join(dict.fromkeys(quote(study.where) for study in report.studies))
-    if report.sights:
-        options |= {"weights": quote(report.sights[0].weights), "data": report.sights[0].data}
     return {
         "title": TITLE,
-        "lead": _lead(report),
-        "networks": network_glance(report),
+        "introduction": (
+            "MPViT is a vision transformer whose stages process an image along several parallel paths, each at its own scale. "
+            f"This is the cost of one {times(report.size)} image, exact to the integer."
+        ),
+        "networks": network_table(report),
         "network_notes": network_notes(report),
-        "path_story": path_story(report),
-        "paths": path_glance(report),
-        "worth": worth_at_a_glance(report),
+        "path_text": path_text(report),
+        "paths": path_table(report),
+        "studies": study_summaries(report),
         "environment": report.environment,
-        "command": command_line("report", report, options).strip(),
-        "made_with": ", ".join(f"{name} {value}" for name, value in versions.items()),
+        "command": report_command(report),
+        "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
     }
 
 
-def _lead(report: Report) -> str:
-    return (
-        "MPViT is a vision transformer whose stages look at an image along several paths at once, each at its own scale. "
-        f"This is what one {times(report.size)} image costs, exact to the integer."
-    )
-
-
-def _words(section: Section) -> dict[str, Any]:
-    return {name: getattr(section, name) for name in ("name", "title", "lead", "command", "caption", "figure_command")}
-
-
-def _html_section(section: Section, figures: Mapping[str, str]) -> dict[str, Any]:
-    svg = inline(figures[section.name], section.name, section.caption) if section.name in figures else ""
-    tables: list[dict[str, Any]] = []
+def _labels(section: Section) -> list[str]:
+    """Return a label for each table: its title or, without one, that of the table or section before it."""
+    labels: list[str] = []
     for table in section.document.tables:
-        label = table.title or (f"{tables[-1]['label']}, in detail" if tables else section.title)
-        tables.append(_html_table(table, label))
-    return {**_words(section), "svg": svg, "tables": tables, "notes": section.document.notes}
+        labels.append(table.title or (f"{labels[-1]}, in detail" if labels else section.title))
+    return labels
 
 
-def _markdown_section(section: Section, figures: Mapping[str, str]) -> dict[str, Any]:
-    return {**_words(section), "svg": section.name in figures, "markdown": render_markdown(section.document)}
-
-
-def _html_table(table: Table, label: str) -> dict[str, Any]:
-    rows = [*table.rows, *([table.footer] if table.footer else [])]
-    return {
-        "title": "" if len(rows) > _LONG else table.title,
-        "label": label,
-        "long": len(rows) > _LONG,
-        "columns": table.columns,
-        "rows": [[_cell(*each) for each in zip(row, table.columns, strict=True)] for row in rows],
-    }
-
-
-def _cell(cell: Cell, column: Column) -> _Cell:
-    text = cell_text(cell)
-    prose = len(text) > 40  # noqa: PLR2004 - longer than any name
-    css = "number" if column.numeric else "prose" if prose else "name"
+def _cell(cell: Cell, column: Column) -> Markup:
+    """Return a cell of a section's table as an element."""
+    text, style = escape(cell_text(cell)), Markup("")
+    css = "number" if column.numeric else "prose" if len(cell_text(cell)) > _PROSE else "name"
     if isinstance(cell, Branch):
-        return _Cell(cell.name, css, indent=len(cell.guide) / _GUIDE * 1.2 or None)
-    if isinstance(cell, Share):
-        return _Cell(text, css, share=round(100 * cell.value, 2))
-    if isinstance(cell, Compared):
-        return _Cell(text, css, mark="agrees" if cell.agrees else "differs")
-    return _Cell(text, css)
+        text = escape(cell.name)
+        if cell.guide:
+            style = Markup(' style="padding-left: {}em"').format(len(cell.guide) / _GUIDE * 1.2)
+    elif isinstance(cell, Share):
+        bar = Markup('<span class="bar" style="--share: {}%"></span>').format(round(100 * cell.value, 2))
+        text = bar + Markup('<span class="share">{}</span>').format(text)
+    elif isinstance(cell, Compared):
+        text = Markup('<span class="{}">{}</span>').format("agrees" if cell.agrees else "differs", text)
+    return Markup('<td class="{}"{}>{}</td>').format(css, style, text)
+
+
+def _summary_cell(cell: Cell) -> Markup:
+    """Return a cell of the first screen as an element: rounded, with the exact figure as its title."""
+    if isinstance(cell, Label):
+        hint = Markup("<small>{}</small>").format(cell.hint) if cell.hint else ""
+        return Markup('<th scope="row">{}{}</th>').format(cell.name, hint)
+    text = cell.short if isinstance(cell, Rounded) else cell_text(cell)
+    return Markup('<td title="{}">{}</td>').format(cell_text(cell), text.replace("/", "/\u200b"))

@@ -1,4 +1,4 @@
-"""What a report is drawn from: the results of the studies, as frozen values, with the environment that produced them."""
+"""The content of a report: the results of the studies, as frozen values, with the environment that produced them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,32 +11,23 @@ from mpvit.compare_attention.results import AttentionCost, StageTokens
 from mpvit.config import ModelConfig
 from mpvit.counting.results import Count
 from mpvit.reconcile.explain import Explanation
-from mpvit.tables import Column
+from mpvit.tables import Table
 from mpvit.trace.layer_tree import LayerTree
 from mpvit.variants import DEFAULT_VARIANT, VARIANTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """A table as it is told: its cells are words and numbers alone."""
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[int | float | str | None, ...], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """One view of what the paths of a trained network see, as ``mpvit paths`` says it; it needs pictures to be made again.
+class PathView:
+    """One view of the paths of a trained network, as ``mpvit paths`` shows it; kept whole, because it needs the images.
 
     Attributes:
-        view: of ``mpvit paths``.
-        weights: the network's file.
-        data: the pictures that were asked for; None for the network's own.
-        caption: of the figure.
-        results: every number, in flat rows.
-        tables: what is told of them.
-        notes: on both.
+        view: name of the view.
+        weights: file of the network.
+        data: the images, as requested; None for the network's own.
+        caption: caption of the figure.
+        results: flat rows with every number.
+        tables: the tables, without marked cells.
+        notes: notes on the tables.
         svg: the figure.
     """
 
@@ -45,30 +36,30 @@ class Sight:
     data: str | None
     caption: str
     results: tuple[dict[str, Any], ...]
-    tables: tuple[Told, ...]
+    tables: tuple[Table, ...]
     notes: tuple[str, ...]
     svg: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The results of every study, in the order of the page.
+    """The results of every study.
 
     Attributes:
-        environment: versions, and for what was measured the device, threads and dtype (``mpvit.measurement.machine``).
-        counts: of each network, under the published convention; the others are about the same networks and size.
-        paths: of each network, one path count in every stage after the other.
-        matched: the same of ``featured``, its channels made to meet the published multiply-adds.
-        explanations: what other tools count, for the modules of the published checkpoints.
-        attention: each kind of attention at the tokens of ``featured``'s first stage.
+        environment: versions and, if anything was measured, device, threads and dtype (``mpvit.measurement.machine``).
+        counts: cost of each network, under the convention of the published figures.
+        paths: ablation of the number of paths, for each network.
+        matched: the same ablation of ``featured``, with channels that keep its multiply-adds.
+        explanations: numbers of other tools, for the modules of the published checkpoints.
+        attention: cost of each kind of attention at the tokens of the first stage of ``featured``.
         sweep: the same as the number of tokens grows.
-        met: the tokens that each stage of ``featured`` meets.
-        layers: each network's tree, down to the depth that the page shows.
-        times: of each network in each mode; empty where nothing was measured.
-        tasks: detectors and segmenters on the published networks among them, under the published convention; those of a
-            backbone that was published otherwise; and those that no convention explains, under each.
+        stage_tokens: tokens in each stage of ``featured``.
+        layers: layer tree of each network, to the depth that the page shows.
+        times: latency of each network in each mode; empty if nothing was measured.
+        tasks: detectors and segmenters on the published networks, under the convention of the published figures; those with a
+            backbone other than the published one; and those that no convention explains, under each convention.
         studies: ablations whose rows were trained.
-        sights: what the paths of a trained network see.
+        path_views: views of the paths of a trained network.
     """
 
     environment: Mapping[str, Any]
@@ -78,12 +69,12 @@ class Report:
     explanations: tuple[Explanation, ...]
     attention: tuple[AttentionCost, ...]
     sweep: tuple[AttentionCost, ...]
-    met: tuple[StageTokens, ...]
+    stage_tokens: tuple[StageTokens, ...]
     layers: tuple[LayerTree, ...]
     times: tuple[NetworkTime, ...] = ()
     tasks: tuple[Count, ...] = ()
     studies: tuple[TrainedAblation, ...] = ()
-    sights: tuple[Sight, ...] = ()
+    path_views: tuple[PathView, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -102,15 +93,20 @@ class Report:
         return {found.study.model: found.study.config for found in self.paths}
 
     def is_published(self, name: str) -> bool:
-        """Tell whether the network ``name`` is the published variant of that name, which a file's may not be."""
+        """Tell whether the network ``name`` is the published variant of that name; a network from a file may not be."""
         return name in VARIANTS and self.configs[name] == VARIANTS[name].config
 
     @property
     def featured(self) -> str:
-        """The network that figures of a single one show."""
+        """Name of the network that figures of a single one show."""
         return featured(self.models)
+
+    @property
+    def featured_paths(self) -> Ablation:
+        """Ablation of the number of paths of ``featured``."""
+        return self.paths[self.models.index(self.featured)]
 
 
 def featured(models: tuple[str, ...]) -> str:
-    """Return the network that figures of a single one show, the first where the usual one is missing."""
+    """Return the network that figures of a single one show: the default variant or, without it, the first."""
     return DEFAULT_VARIANT if DEFAULT_VARIANT in models else models[0]

@@ -1,25 +1,30 @@
-"""The page's sections: each study's tables and figure, what they say in a sentence, and the commands that make them again."""
+"""The sections of the page: the tables and figure of each study, a summary, and the commands that make them again."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from shlex import quote
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mpvit.ablation.saved import TrainedAblation
 from mpvit.compare_attention.costs import CROSSING
 from mpvit.config import FIRST_STAGE
 from mpvit.counting.published import Findings
 from mpvit.dense.published import CONVENTION
+from mpvit.plots.ablation import ablation_figure
+from mpvit.plots.accuracy import cost_accuracy_figure
+from mpvit.plots.attention import attention_figure
+from mpvit.plots.waterfall import waterfall_figure
 from mpvit.report.collect import BATCH, BUDGET_S, DEPTH, LAYOUT, MIN_TIME_S, MODES, PATHS, THREADS
-from mpvit.report.results import Report
+from mpvit.report.commands import command_line, study_command, view_command
+from mpvit.report.results import PathView, Report
+from mpvit.report.svg import draw_svg
 from mpvit.tables import Document
-from mpvit.tables.ablation import ablation_document
-from mpvit.tables.attention import attention_document, ratio_text
+from mpvit.tables.ablation import QUANTITIES, ablation_document
+from mpvit.tables.attention import attention_document
 from mpvit.tables.counts import count_document
 from mpvit.tables.dense import check_document
 from mpvit.tables.layers import layer_document
+from mpvit.tables.number_text import ratio_text
 from mpvit.tables.reconcile import reconcile_document
-from mpvit.units import grouped, times
-from mpvit.variants import VARIANTS
+from mpvit.units import grouped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,72 +32,104 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One study on the page.
+    """One section of the page.
 
     Attributes:
-        name: of its anchor and its figure's file.
+        name: name of its anchor and of the file of its figure.
         title: its heading.
-        lead: what to see in it, in a sentence or two.
-        command: what makes its tables again, a line each.
+        summary: what it shows, in one or two sentences.
+        command: commands that make its tables again, one per line.
         document: its tables and notes.
-        caption: of its figure; empty where it has none.
-        figure_command: what makes the figure again.
-        draw: makes the figure.
-        svg: the figure where it was drawn already; empty where ``draw`` makes it.
+        caption: caption of its figure.
+        figure_command: command that makes the figure again; empty if there is none of its own.
+        svg: its figure; empty if it has none.
     """
 
     name: str
     title: str
-    lead: str
+    summary: str
     command: str
     document: Document
     caption: str = ""
     figure_command: str = ""
-    draw: "Callable[[], Figure] | None" = None
     svg: str = ""
+
+    def with_figure(self, figure: "Figure", caption: str, command: str = "") -> "Section":
+        """Return the section with a figure."""
+        return replace(self, svg=draw_svg(figure, self.name), caption=caption, figure_command=command)
 
 
 def sections(report: Report) -> list[Section]:
-    """Return the sections that a report has results for, in the order of the page."""
-    made = [_counts(report), _paths(report), _matched(report), _reconcile(report)]
-    made += [_tasks(report)] if report.tasks else []
-    made += [_attention(report), _layers(report)]
-    return [*made, _times(report)] if report.times else made
+    """Return the sections for which a report has results, in the order of the page."""
+    found = [*map(_study, range(1, len(report.studies) + 1), report.studies), *map(_path_view, report.path_views)]
+    found += [_counts(report), _paths(report), _matched(report), _reconcile(report)]
+    found += [_tasks(report)] if report.tasks else []
+    found += [_attention(report), _layers(report)]
+    return [*found, _times(report)] if report.times else found
 
 
-def command_line(name: str, report: Report, options: Mapping[str, object], *, models: Sequence[str] | None = None) -> str:
-    """Return a command with the options that name the report's networks, all or ``models``, and their size."""
-    chosen = models or report.models
-    variants = [name for name in chosen if report.is_published(name)]
-    files = [quote(f"{name}.toml") for name in chosen if name not in variants]
-    given = {
-        "variant": "all" if variants == list(VARIANTS) else ",".join(variants) or None,
-        "config": " --config ".join(files) or None,
-        "size": _size(report),
-        **options,
-    }
-    return " ".join(["mpvit", name, *(f"--{key} {value}".strip() for key, value in given.items() if value is not None)])
+# ── what a path is worth ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _size(report: Report) -> str:
-    height, width = report.size
-    return str(height) if height == width else times(report.size, "x")
+def _study(number: int, study: TrainedAblation) -> Section:
+    asked = study.ablation.study
+    budget = "" if asked.match == "none" else f", at the same {QUANTITIES[asked.match]}"
+    section = Section(
+        name=f"worth-{number}",
+        title=f"What {' and '.join(asked.axes)} are worth{budget}",
+        summary=(
+            "Every row was trained with the same recipe, the same seeds, and the same data in the same order. "
+            "Differences from the baseline are paired by seed."
+        ),
+        command=study_command(study),
+        document=ablation_document(study.ablation),
+    )
+    caption = f"{asked.model} on {study.data}: accuracy over multiply-adds; each dot is one seed."
+    return section.with_figure(cost_accuracy_figure(study.ablation, study.data), caption)
+
+
+_VIEWS = {
+    "fields": (
+        "How far each path sees",
+        "The paths of a stage embed patches of different sizes: the closed form says so, and gradients of the network show it.",
+    ),
+    "contribution": (
+        "What each path contributes",
+        "The fusion adds up its branches. Silencing one shows whether the network can do without it.",
+    ),
+    "similarity": ("How similar paths are", "Two paths with the same output would be one path paid twice."),
+    "attention": ("What a token attends to", "Factorized attention computes no map between tokens, but it implies one."),
+}
+"""Title and summary of each view."""
+
+
+def _path_view(view: PathView) -> Section:
+    title, summary = _VIEWS[view.view]
+    return Section(
+        name=f"paths-{view.view}",
+        title=title,
+        summary=summary,
+        command=view_command(view),
+        document=Document("paths", view.results, view.tables, view.notes),
+        caption=view.caption,
+        figure_command=f"{view_command(view)} --plot {view.view}.svg",
+        svg=view.svg,
+    )
+
+
+# ── cost ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _counts(report: Report) -> Section:
     checked = [count for count in report.counts if count.agrees is not None]
-    agree = bool(checked) and all(count.agrees for count in checked)
-    lead = "Counted in closed form, without running a network, under the rules of fvcore, which the paper used."
-    if agree:
-        lead += (
-            " Every figure is the published integer."
-            if len(checked) == len(report.counts)
-            else " Those of the published variants are the published integers."
-        )
+    summary = "Counted in closed form, without running a network, by the rules of fvcore, which the paper used."
+    if checked and all(count.agrees for count in checked):
+        which = "Every figure is" if len(checked) == len(report.counts) else "Those of the published variants are"
+        summary += f" {which} the published integer{'' if which.startswith('Every') else 's'}."
     return Section(
         name="counts",
         title="Counts",
-        lead=lead,
+        summary=summary,
         command=command_line("flops", report, {}),
         document=count_document(report.counts),
     )
@@ -100,45 +137,34 @@ def _counts(report: Report) -> Section:
 
 def _paths(report: Report) -> Section:
     documents = [ablation_document(found) for found in report.paths]
-    asked = {"values": ",".join(PATHS)}
-    found = report.paths[report.models.index(report.featured)]
-
-    def draw() -> "Figure":
-        from mpvit.plots.ablation import ablation_figure
-
-        return ablation_figure(found)
-
-    return Section(
+    options = {"values": ",".join(PATHS)}
+    tables = tuple(table for document in documents for table in document.tables)
+    notes = tuple(dict.fromkeys(note for document in documents for note in document.notes))
+    section = Section(
         name="paths",
         title="What a path costs",
-        lead=(
-            "The same number of paths in every stage, beside the network as it is; then what each further path adds, and in "
-            "which part of the network. Nothing else changes, so the rows differ in their budgets."
+        summary=(
+            "The network with the same number of paths in every stage; then what each further path adds, and to which part of "
+            "the network. Nothing else changes, so the rows have different budgets."
         ),
-        command="\n".join(command_line("ablate paths", report, asked, models=[name]) for name in report.models),
-        document=Document(
-            "ablate",
-            (),
-            tuple(table for document in documents for table in document.tables),
-            tuple(dict.fromkeys(note for document in documents for note in document.notes)),
-        ),
-        caption=f"{report.featured} with one to four paths in every stage.",
-        figure_command=command_line("ablate paths", report, {**asked, "plot": "paths.svg"}, models=[report.featured]),
-        draw=draw,
+        command="\n".join(command_line("ablate paths", report, options, models=[name]) for name in report.models),
+        document=Document("ablate", (), tables, notes),
     )
+    command = command_line("ablate paths", report, {**options, "plot": "paths.svg"}, models=[report.featured])
+    caption = f"{report.featured} with one to four paths in every stage."
+    return section.with_figure(ablation_figure(report.featured_paths), caption, command)
 
 
 def _matched(report: Report) -> Section:
     (found,) = report.matched
-    asked = {"values": ",".join(PATHS), "match": "macs"}
     return Section(
         name="matched",
         title="Paths at the same budget",
-        lead=(
-            "The fair comparison: the channels of every row are made to meet the network's own multiply-adds, so that "
-            "what differs is how they are spent."
+        summary=(
+            "The fair comparison: the number of channels of every row is chosen so that its multiply-adds are those of the "
+            "network. The rows differ only in how they spend them."
         ),
-        command=command_line("ablate paths", report, asked, models=[report.featured]),
+        command=command_line("ablate paths", report, {"values": ",".join(PATHS), "match": "macs"}, models=[report.featured]),
         document=ablation_document(found),
     )
 
@@ -146,83 +172,67 @@ def _matched(report: Report) -> Section:
 def _reconcile(report: Report) -> Section:
     shown = [each for each in report.explanations if each.model == report.featured]
     least, most = min(shown, key=lambda e: e.tool_macs), max(shown, key=lambda e: e.tool_macs)
-    lead = (
-        f"Of the same {report.featured}, {least.tool} counts {_giga(least.tool_macs)} multiply-adds and {most.tool} "
-        f"{_giga(most.tool_macs)}; the exact count is {_giga(shown[0].macs)}. Each tool's number is that count plus named "
-        "terms, to the last integer."
-    )
-
-    def draw() -> "Figure":
-        from mpvit.plots.waterfall import waterfall_figure
-
-        return waterfall_figure(shown)
-
-    return Section(
+    section = Section(
         name="reconcile",
-        title="Why tools print other numbers",
-        lead=lead,
+        title="Why tools print different numbers",
+        summary=(
+            f"For the same {report.featured}, {least.tool} counts {_giga(least.tool_macs)} multiply-adds and {most.tool} "
+            f"{_giga(most.tool_macs)}; the exact count is {_giga(shown[0].macs)}. The number of each tool is the exact count "
+            "plus named terms, to the last integer."
+        ),
         command=command_line("reconcile", report, {"layout": LAYOUT}),
         document=reconcile_document(report.explanations, LAYOUT, live=False),
-        caption=f"From the exact count of {report.featured} to what each tool counts.",
-        figure_command=command_line("reconcile", report, {"layout": LAYOUT, "plot": "reconcile.svg"}, models=[report.featured]),
-        draw=draw,
+    )
+    command = command_line("reconcile", report, {"layout": LAYOUT, "plot": "reconcile.svg"}, models=[report.featured])
+    return section.with_figure(
+        waterfall_figure(shown), f"From the exact count of {report.featured} to the number of each tool.", command
     )
 
 
 def _tasks(report: Report) -> Section:
-    under_the_rule = [count for count in report.tasks if count.printed and count.convention == CONVENTION]
+    checked = [count for count in report.tasks if count.printed and count.convention == CONVENTION]
     findings = Findings(
         tuple(count for count in report.tasks if count.printed is None),
         tuple(count for count in report.tasks if count.printed and not count.printed.explained),
     )
+    published = [name for name in report.models if report.is_published(name)]
     return Section(
         name="dense",
         title="Detectors and segmenters",
-        lead=(
-            "The paper's tables 2 to 4 print millions and billions. These are the integers behind them, each head at the size "
-            "that it was published at."
+        summary=(
+            "Tables 2 to 4 of the paper print millions and billions. These are the integers behind them, for each head at the "
+            "image size at which it was published."
         ),
-        command=command_line("flops --task all --check", report, {"size": None}, models=_published(report)),
-        document=check_document(under_the_rule, findings),
+        command=command_line("flops --task all --check", report, {"size": None}, models=published),
+        document=check_document(checked, findings),
     )
-
-
-def _published(report: Report) -> list[str]:
-    return [name for name in report.models if report.is_published(name)]
 
 
 def _attention(report: Report) -> Section:
     first = next(cost for cost in report.attention if cost.kind == CROSSING[0])
-    lead = (
-        "Factorized attention costs 2·N·C·d multiply-adds, full softmax attention 2·N²·C: at the "
-        f"{grouped(first.tokens)} tokens of {report.featured}'s first stage full attention costs "
-        f"{ratio_text(first.ratio)} as much, and below N = {first.crossover_tokens:.4g} it is the cheaper one."
-    )
-    asked = {"size": None, "stage": FIRST_STAGE, "tokens": first.tokens}
-
-    def draw() -> "Figure":
-        from mpvit.plots.attention import attention_figure
-
-        return attention_figure(report.sweep)
-
+    options = {"size": None, "stage": FIRST_STAGE, "tokens": first.tokens}
     crossing = [cost for cost in report.sweep if cost.kind in CROSSING]
-    return Section(
+    section = Section(
         name="attention",
         title="Attention as N grows",
-        lead=lead,
-        command=command_line("compare-attn", report, asked, models=[report.featured]),
-        document=attention_document(report.attention, crossing, report.met, report.featured),
-        caption="Multiply-adds of each kind of attention over the number of tokens.",
-        figure_command=command_line("compare-attn", report, {**asked, "plot": "attention.svg"}, models=[report.featured]),
-        draw=draw,
+        summary=(
+            "Factorized attention costs 2·N·C·d multiply-adds, full softmax attention 2·N²·C: with the "
+            f"{grouped(first.tokens)} tokens of the first stage of {report.featured}, full attention costs "
+            f"{ratio_text(first.ratio)} as much; below N = {first.crossover_tokens:.4g} it is cheaper."
+        ),
+        command=command_line("compare-attn", report, options, models=[report.featured]),
+        document=attention_document(report.attention, crossing, report.stage_tokens, report.featured),
     )
+    command = command_line("compare-attn", report, {**options, "plot": "attention.svg"}, models=[report.featured])
+    caption = "Multiply-adds of each kind of attention over the number of tokens."
+    return section.with_figure(attention_figure(report.sweep), caption, command)
 
 
 def _layers(report: Report) -> Section:
     return Section(
         name="layers",
         title="Layers",
-        lead="Each row is exactly the sum of what stands below it; bars are shares of the network's multiply-adds.",
+        summary="Each row is exactly the sum of the rows below it; bars are shares of the network's multiply-adds.",
         command=command_line("layers", report, {"depth": DEPTH}),
         document=layer_document(report.layers, "order", DEPTH),
     )
@@ -230,40 +240,30 @@ def _layers(report: Report) -> Section:
 
 def _times(report: Report) -> Section:
     from mpvit.benchmark.study import Study
+    from mpvit.plots.roofline import roofline_figure
     from mpvit.tables.benchmark import benchmark_document
 
-    measured = report.times[0].timed.measurement
     study = Study(
         models=report.configs,
         size=report.size,
         batches=(BATCH,),
-        dtype=measured.dtype,
+        dtype=report.times[0].timed.measurement.dtype,
         modes=tuple(dict.fromkeys(time.mode for time in report.times)),
         min_time_s=MIN_TIME_S,
         budget_s=BUDGET_S,
     )
-    asked = {
-        "batch": BATCH,
-        "mode": ",".join(MODES),
-        "threads": THREADS,
-        "min-time": f"{MIN_TIME_S:g}",
-        "budget": f"{BUDGET_S:g}",
-    }
-
-    def draw() -> "Figure":
-        from mpvit.plots.roofline import roofline_figure
-
-        return roofline_figure(report.times)
-
-    return Section(
+    options = {"batch": BATCH, "mode": ",".join(MODES), "threads": THREADS}
+    options |= {"min-time": f"{MIN_TIME_S:g}", "budget": f"{BUDGET_S:g}"}
+    section = Section(
         name="bench",
         title="Latency and roofline",
-        lead="Measured on one machine, modes interleaved: the ratios carry over to others, the milliseconds do not.",
-        command=command_line("bench", report, asked),
+        summary="Measured on one machine, with interleaved modes: the ratios apply to other machines, the milliseconds do not.",
+        command=command_line("bench", report, options),
         document=benchmark_document(study, report.times),
-        caption="Speed over arithmetic intensity, under the two ceilings that this machine has shown.",
-        figure_command=command_line("bench", report, {**asked, "plot": "bench.svg"}),
-        draw=draw,
+    )
+    caption = "Speed over arithmetic intensity, under the two measured ceilings of this machine."
+    return section.with_figure(
+        roofline_figure(report.times), caption, command_line("bench", report, {**options, "plot": "bench.svg"})
     )
 
 

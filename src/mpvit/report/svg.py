@@ -1,4 +1,4 @@
-"""Figures as SVG: a file that is the same each time, and the same inline, in the page's ink on the page's paper."""
+"""Figures as SVG: as a reproducible file, and inline, in the colours of the page."""
 
 import io
 import re
@@ -21,7 +21,7 @@ _POINTS_TO_PIXELS = 4 / 3
 
 
 def draw_svg(figure: "Figure", name: str) -> str:
-    """Return ``figure`` as the text of an SVG file whose words stay words; the same figure is the same text."""
+    """Return ``figure`` as the text of an SVG file that keeps words as text; the same figure gives the same file."""
     import matplotlib as mpl
 
     data = io.BytesIO()
@@ -31,9 +31,10 @@ def draw_svg(figure: "Figure", name: str) -> str:
 
 
 def inline(svg: str, name: str, label: str) -> str:
-    """Return a drawn file as an element of a page: named ``label``, without ids that another figure has, in its colours.
+    """Return a drawn file as an element of a page: named ``label``, with ids of its own, in the colours of the page.
 
-    Greys become mixtures of the page's ink and paper, and hues its own, so that both colour schemes can read them.
+    Greys become mixtures of the page's text and background colours, and hues those of the page, so that the figure is readable
+    in both colour schemes.
     """
     text = _NAMES.sub(rf"\g<1>{name}-", _HEADER.sub("", svg)).replace("xlink:href", "href")
 
@@ -42,7 +43,7 @@ def inline(svg: str, name: str, label: str) -> str:
         pixels = round(float(width) * _POINTS_TO_PIXELS)
         return f'<svg viewBox="{box}" role="img" aria-label="{escape(label)}" style="width: {pixels}px">'
 
-    text = _STYLE.sub("", _FRAME.sub(frame, text, count=1))  # its rule would hold for the whole page, which has it already
+    text = _STYLE.sub("", _FRAME.sub(frame, text, count=1))  # the page has this rule already
     return _HEX.sub(_themed, text).strip()
 
 

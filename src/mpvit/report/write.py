@@ -1,4 +1,4 @@
-"""A report's files in its folder: the JSON first, from which the others can be drawn again."""
+"""The files of a report in its folder: the JSON first, from which the others can be drawn again."""
 
 import os
 from pathlib import Path
@@ -11,14 +11,16 @@ from mpvit.report.saved import FILE, to_json
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ``UsageError`` for what can be no folder to write to, before any work is done for it."""
+    """Raise ``UsageError`` if ``folder`` cannot be made or written to."""
     existing = folder
     while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise UsageError(f"-o {str(folder)!r}: {str(existing)!r} is no folder", hint="-o takes a folder; it is made if need be")
+        raise UsageError(
+            f"folder {str(folder)!r}: {str(existing)!r} is not a folder", hint="choose a folder; it is made if needed"
+        )
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"-o {str(folder)!r}: {str(existing)!r} cannot be written to", hint="-o another folder")
+        raise UsageError(f"folder {str(folder)!r}: {str(existing)!r} cannot be written to", hint="choose another folder")
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
@@ -28,7 +30,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         reason = file_reason(error)
-        raise MpvitError(f"cannot make the folder {str(folder)!r}: {reason}", hint="nothing was left half-written") from None
+        raise MpvitError(f"cannot make the folder {str(folder)!r}: {reason}", hint="nothing was written") from None
     for name, text in files.items():
         write_atomically(folder / name, text.encode())
     return [folder / name for name in files]

@@ -1,4 +1,4 @@
-"""What networks that were trained alike came to, in words: beside one another, with intervals over seeds."""
+"""Accuracies of networks trained alike, compared with a baseline, with intervals over seeds."""
 
 from collections.abc import Iterator
 
@@ -14,14 +14,11 @@ def accuracy_text(accuracy: Accuracy, digits: int = 2) -> str:
     return f"{100 * accuracy.mean:.{digits}f}{_half(accuracy.half, digits)}"
 
 
-def points_text(accuracy: Accuracy, digits: int = 2) -> str:
-    """Return the difference from the baseline likewise, in points: "+1.20 ± 0.80"."""
+def points_text(accuracy: Accuracy | None, digits: int = 2) -> str | None:
+    """Return the difference from the baseline with half of its interval, in points: "+1.20 ± 0.80"."""
+    if accuracy is None:
+        return None
     return f"{100 * accuracy.delta:+.{digits}f}{_half(accuracy.delta_half, digits)}".replace("-", "−")
-
-
-def verdict_text(accuracy: Accuracy | None) -> str:
-    """Return what the difference says; nothing where nothing was trained."""
-    return accuracy.verdict if accuracy else ""
 
 
 def _half(half: float | None, digits: int) -> str:
@@ -29,40 +26,40 @@ def _half(half: float | None, digits: int) -> str:
 
 
 def accuracy_note(images: int, seeds: int) -> str:
-    """Return what the columns are."""
+    """Return what the columns of accuracies mean."""
     if seeds == 1:
-        return f"top-1 in percent of {images} pictures held out, of one seed: that has no interval."
+        return f"top-1: percent of {images} held-out images, from one seed, so without an interval."
     return (
-        f"top-1 in percent of {images} pictures held out, mean of {seeds} seeds; ±: Student's 95 % interval over seeds, on "
-        "these pictures, of Δ paired by seed."
+        f"top-1: percent of {images} held-out images, mean of {seeds} seeds. ±: Student's 95 % interval over seeds, on these "
+        "images; that of Δ is paired by seed."
     )
 
 
 def conclusions(found: Ablation) -> Iterator[str]:
-    """Yield what the rows say beside the baseline, in a sentence that follows from their intervals; nothing of one seed."""
+    """Yield one sentence that sorts the rows by verdict against the baseline; nothing if there is one seed."""
     own = found.baseline.accuracy
     if own is None or own.delta_half is None:
         return
-    named = {
-        verdict: [_named(row) for row in found.rows if not is_baseline(found, row) and verdict_text(row.accuracy) == verdict]
-        for verdict in VERDICTS
-    }
-    said = [f"{verdict}: {', '.join(rows)}" for verdict, rows in named.items() if rows]
-    if said:
-        baseline = ", ".join(f"{axis} {value}" for axis, value in found.baseline.values.items())
-        yield f"Beside {baseline} ({accuracy_text(own)} %), {'; '.join(said)}."
+    rows = [row for row in found.rows if row.accuracy and not is_baseline(found, row)]
+    named = {verdict: [_named(row) for row in rows if row.accuracy and row.accuracy.verdict == verdict] for verdict in VERDICTS}
+    groups = [f"{verdict}: {', '.join(names)}" for verdict, names in named.items() if names]
+    if groups:
+        yield f"Compared with {_values(found.baseline)} ({accuracy_text(own)} %), {'; '.join(groups)}."
 
 
 def is_baseline(found: Ablation, row: Row) -> bool:
-    """Tell whether a row is the baseline, or its network once more."""
+    """Tell whether a row is the baseline, or has the same network and image size."""
     return (row.config, row.size) == (found.baseline.config, found.baseline.size)
 
 
-def _named(row: Row) -> str:
-    points = points_text(row.accuracy) if row.accuracy else ""
-    return f"{', '.join(f'{axis} {value}' for axis, value in row.values.items())} ({points})"
-
-
-def seconds_of(found: Ablation) -> float:
-    """Return how long all runs took, each network's once."""
+def training_seconds(found: Ablation) -> float:
+    """Return the duration of all runs together; a network that has two rows was trained once."""
     return sum({(row.config, row.size): row.accuracy.seconds for row in (found.baseline, *found.rows) if row.accuracy}.values())
+
+
+def _named(row: Row) -> str:
+    return f"{_values(row)} ({points_text(row.accuracy)})"
+
+
+def _values(row: Row) -> str:
+    return ", ".join(f"{axis} {value}" for axis, value in row.values.items())

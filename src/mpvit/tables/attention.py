@@ -1,14 +1,12 @@
-"""Attention as N grows: what each kind costs at one N, over a sweep, and at the tokens that a network meets."""
+"""Attention in closed form: the cost of each kind at one N, over a sweep of N, and at the tokens of a network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 
-from mpvit.compare_attention.results import (
-    AttentionCost,
-    StageTokens,
-)
-from mpvit.tables import Cell, Column, Document, Field, Table, build
-from mpvit.tables.memory import readable_bytes
+from mpvit.compare_attention.results import AttentionCost, StageTokens
+from mpvit.tables import Document, Field, Result, Table, build
+from mpvit.tables.number_text import bytes_text, ratio_text
 from mpvit.units import ITEM_BYTES, grouped, times
 
 _COST: tuple[Field[AttentionCost], ...] = (
@@ -26,32 +24,127 @@ _COST: tuple[Field[AttentionCost], ...] = (
 
 
 def attention_document(
-    costs: Sequence[AttentionCost], swept: Sequence[AttentionCost], met: Sequence[StageTokens], network: str
+    costs: Sequence[AttentionCost], swept: Sequence[AttentionCost], stages: Sequence[StageTokens], network: str
 ) -> Document:
-    """Return the costs at one N, the sweep over N, and each stage of ``network`` at the sizes that it meets."""
+    """Return the costs at one N, the sweep over N, and the costs in each of the ``stages`` of ``network``."""
     first = costs[0]
-    title = f"N = {grouped(first.tokens)} tokens ({times(first.grid)}), {widths_text(first)}"
-    tables = [build(title, _COST, costs)]
+    tables = [build(f"N = {grouped(first.tokens)} tokens ({times(first.grid)}), {widths_text(first)}", _COST, costs)]
     if swept:
         tables.append(_sweep_table(swept))
-    if met:
-        tables.append(_met_table(met, network))
+    if stages:
+        tables.append(_stage_table(stages, network))
     results = [{"table": "kinds", **cost.as_row()} for cost in costs]
     results += [{"table": "sweep", **cost.as_row()} for cost in swept]
     results += [
-        {"table": "stages", "stage": at.stage, "image_size": list(at.size), **cost.as_row()} for at in met for cost in at.costs
+        {"table": "stages", "stage": stage.stage, "image_size": list(stage.size), **cost.as_row()}
+        for stage in stages
+        for cost in stage.costs
     ]
-    return Document("compare-attn", tuple(results), tuple(tables), tuple(_notes(first, met, network)))
+    return Document("compare-attn", tuple(results), tuple(tables), tuple(_notes(first, stages, network)))
 
 
-def task_document(met: Sequence[StageTokens], network: str, memory_bytes: int) -> Document:
-    """Return what each kind costs in one layer of each stage at the size of a task, and what does not fit into the memory.
+def widths_text(cost: AttentionCost) -> str:
+    """Return the channels and heads: C = 64 channels, h = 8 heads, d = 8."""
+    return f"C = {cost.dim} channels, h = {cost.heads} heads, d = {cost.dim // cost.heads}"
 
-    ``network`` is its name, that of the task included.
+
+# ── growth with N ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+_Costs = Sequence[AttentionCost]
+
+
+def _sweep_table(swept: Sequence[AttentionCost]) -> Table:
+    by_tokens: dict[int, list[AttentionCost]] = {}
+    for cost in swept:
+        by_tokens.setdefault(cost.tokens, []).append(cost)
+    kinds = [cost.label for cost in next(iter(by_tokens.values())) if cost.kind != "softmax"]  # it has a column of its own
+    fields: list[Field[_Costs]] = [
+        Field("N", lambda costs: costs[0].tokens),
+        Field("full MACs", lambda costs: costs[0].softmax_macs),
+        *_ratios(kinds, lambda costs: costs, required=2),
+        Field("cheaper", _cheaper, numeric=False),
+    ]
+    return build(f"As N grows, {widths_text(swept[0])}", fields, list(by_tokens.values()))
+
+
+def _stage_table(stages: Sequence[StageTokens], network: str) -> Table:
+    kinds = [cost.label for cost in stages[0].costs]
+    fields: list[Field[StageTokens]] = [
+        Field("Image", lambda stage: times(stage.size), numeric=False),
+        Field("Stage", lambda stage: stage.stage),
+        Field("N", lambda stage: stage.tokens),
+        Field("d", lambda stage: stage.dim // stage.heads),
+        *_ratios(kinds, lambda stage: stage.costs, required=len(kinds)),
+        Field("cheaper", lambda stage: _cheaper(stage.costs), numeric=False),
+    ]
+    return build(f"Tokens in the stages of {network}", fields, stages)
+
+
+def _ratios(kinds: Sequence[str], costs: Callable[[Result], _Costs], required: int) -> list[Field[Result]]:
+    """Return one column per kind with the cost of full attention divided by its own; the first ones are ``required``."""
+
+    def ratio(kind: str, result: Result) -> str:
+        return next(ratio_text(cost.ratio) for cost in costs(result) if cost.label == kind)
+
+    return [Field(f"full ÷ {kind}", partial(ratio, kind), optional=i >= required) for i, kind in enumerate(kinds)]
+
+
+def _cheaper(costs: _Costs) -> str:
+    """Return where full attention is cheaper than the others, which is the exception; empty elsewhere."""
+    below = [cost.ratio < 1 for cost in costs if cost.kind != "softmax"]
+    return "full" if below and all(below) else "depends" if any(below) else ""
+
+
+def _notes(first: AttentionCost, stages: Sequence[StageTokens], network: str) -> list[str]:
+    head_dim = first.dim // first.heads
+    usual, right = Fraction(first.tokens, first.dim), Fraction(first.tokens, head_dim)
+    notes = [
+        (
+            "MACs, exponentials (Exp) and elements of the largest extra tensor (Extra) are those of one image. The projections "
+            f"add 4·N·C² = {grouped(first.projection_macs)} MACs to each kind. N^: growth exponent. N*: the N at which full "
+            "attention costs the same."
+        ),
+        (
+            f"The often quoted saving N/C = {ratio_text(float(usual))} forgets the heads. The saving is N/d = "
+            f"{ratio_text(float(right))}: factorized attention costs d/N of full attention, not C/N. Both cost the same at "
+            f"N* = d = {head_dim}; with CRPE and 8 heads at d + 15 = {head_dim + 15}, or {head_dim + 15.5} with the "
+            "elementwise products of the query."
+        ),
+    ]
+    cheaper = [stage for stage in stages if stage.costs[0].ratio < 1]
+    if cheaper:
+        where = "; ".join(f"stage {at.stage} at {times(at.size)} ({ratio_text(at.costs[0].ratio)})" for at in cheaper)
+        notes.append(f"In {network}, full attention is cheaper in {where}.")
+    return notes
+
+
+# ── at the size of a task ───────────────────────────────────────────────────────────────────────────────────────────
+
+_StageCost = tuple[StageTokens, AttentionCost]
+
+_STAGE_COST: tuple[Field[_StageCost], ...] = (
+    Field("Stage", lambda each: each[0].stage),
+    Field("N", lambda each: each[0].tokens),
+    Field("C", lambda each: each[0].dim, optional=True),
+    Field("h", lambda each: each[0].heads, optional=True),
+    Field("Layers", lambda each: each[0].layers, optional=True),
+    Field("Kind", lambda each: each[1].label, numeric=False),
+    Field("MACs", lambda each: each[1].macs),
+    Field("full ÷", lambda each: ratio_text(each[1].ratio), optional=True),
+    Field("Extra", lambda each: bytes_text(_extra_bytes(each[1]))),
+)
+
+
+def task_document(stages: Sequence[StageTokens], network: str, memory_bytes: int) -> Document:
+    """Return the cost of each kind in one layer of each stage at the image size of a task, and whether it fits the memory.
+
+    ``network`` is the name of the network with its task.
     """
-    at = [(stage, cost) for stage in met for cost in stage.costs]
-    title = f"{network}, {times(met[0].size)} pixels, one image: attention in one layer of each stage"
-    fits: Field[_At] = Field(f"fits {readable_bytes(memory_bytes)}", lambda a: _fits(a, memory_bytes), numeric=False)
+    costs = [(stage, cost) for stage in stages for cost in stage.costs]
+    title = f"{network}, {times(stages[0].size)} pixels, one image: attention in one layer of each stage"
+    fits: Field[_StageCost] = Field(
+        f"fits {bytes_text(memory_bytes)}", lambda each: "yes" if _extra_bytes(each[1]) <= memory_bytes else "no", numeric=False
+    )
     rows = tuple(
         {
             "table": "stages",
@@ -59,119 +152,28 @@ def task_document(met: Sequence[StageTokens], network: str, memory_bytes: int) -
             "layers": stage.layers,
             "image_size": list(stage.size),
             **cost.as_row(),
-            "extra_bytes": _extra_bytes((stage, cost)),
+            "extra_bytes": _extra_bytes(cost),
             "memory_bytes": memory_bytes,
-            "fits": _extra_bytes((stage, cost)) <= memory_bytes,
+            "fits": _extra_bytes(cost) <= memory_bytes,
         }
-        for stage, cost in at
+        for stage, cost in costs
     )
-    return Document("compare-attn", rows, (build(title, [*_AT, fits], at),), tuple(_task_notes(at, memory_bytes)))
+    table = build(title, [*_STAGE_COST, fits], costs)
+    return Document("compare-attn", rows, (table,), tuple(_task_notes(costs, memory_bytes)))
 
 
-_At = tuple[StageTokens, AttentionCost]
-_AT: tuple[Field[_At], ...] = (
-    Field("Stage", lambda a: a[0].stage),
-    Field("N", lambda a: a[0].tokens),
-    Field("C", lambda a: a[0].dim, optional=True),
-    Field("h", lambda a: a[0].heads, optional=True),
-    Field("Layers", lambda a: a[0].layers, optional=True),
-    Field("Kind", lambda a: a[1].label, numeric=False),
-    Field("MACs", lambda a: a[1].macs),
-    Field("full ÷", lambda a: ratio_text(a[1].ratio), optional=True),
-    Field("Extra", lambda a: readable_bytes(_extra_bytes(a))),
-)
+def _extra_bytes(cost: AttentionCost) -> int:
+    return ITEM_BYTES["float32"] * cost.extra_elements
 
 
-def _extra_bytes(at: _At) -> int:
-    return ITEM_BYTES["float32"] * at[1].extra_elements
-
-
-def _fits(at: _At, memory_bytes: int) -> str:
-    return "yes" if _extra_bytes(at) <= memory_bytes else "no"
-
-
-def _task_notes(at: Sequence[_At], memory_bytes: int) -> list[str]:
-    notes = ["MACs of one layer; Extra: its largest tensor in float32 beside what every kind holds. Layers: of all paths."]
-    too_large = [each for each in at if _extra_bytes(each) > memory_bytes]
+def _task_notes(costs: Sequence[_StageCost], memory_bytes: int) -> list[str]:
+    notes = [
+        "MACs: those of one layer. Extra: its largest tensor in float32 that not every kind has. Layers: those of all paths."
+    ]
+    too_large = [each for each in costs if _extra_bytes(each[1]) > memory_bytes]
     notes += [
-        f"{cost.label} does not fit into {readable_bytes(memory_bytes)} in stage {stage.stage}: "
-        f"{grouped(stage.tokens)} tokens make one tensor of {readable_bytes(_extra_bytes((stage, cost)))}."
+        f"{cost.label} does not fit into {bytes_text(memory_bytes)} in stage {stage.stage}: {grouped(stage.tokens)} tokens "
+        f"make one tensor of {bytes_text(_extra_bytes(cost))}."
         for stage, cost in too_large
     ]
-    return notes if too_large else [*notes, f"Every tensor fits into {readable_bytes(memory_bytes)}."]
-
-
-def ratio_text(ratio: float) -> str:
-    """Return how many times more full attention costs: 392×, 0.82×."""
-    if ratio == int(ratio):
-        return f"{grouped(int(ratio))}×"
-    if ratio < 1:
-        return f"{ratio:.2g}×"
-    small = 10
-    return f"{ratio:.2f}×" if ratio < small else f"{ratio:,.1f}×".replace(",", " ")
-
-
-def widths_text(cost: AttentionCost) -> str:
-    """Return channels and heads as people write them."""
-    return f"C = {cost.dim} channels, h = {cost.heads} heads, d = {cost.dim // cost.heads}"
-
-
-def _sweep_table(swept: Sequence[AttentionCost]) -> Table:
-    by_tokens: dict[int, list[AttentionCost]] = {}
-    for cost in swept:
-        others = by_tokens.setdefault(cost.tokens, [])
-        others += [cost] if cost.kind != "softmax" else []  # full attention has its own column
-    kinds = next(iter(by_tokens.values()))
-    ratios = [Column(f"full ÷ {cost.label}", numeric=True, optional=i > 1) for i, cost in enumerate(kinds)]
-    columns = (Column("N", numeric=True), Column("full MACs", numeric=True), *ratios, _CHEAPEST)
-    full = {cost.tokens: cost.softmax_macs for cost in swept}
-    rows: list[tuple[Cell, ...]] = []
-    for tokens, costs in by_tokens.items():
-        texts = [ratio_text(cost.ratio) for cost in costs]
-        rows.append((tokens, full[tokens], *texts, _winner(costs)))
-    return Table(f"As N grows, {widths_text(swept[0])}", columns, tuple(rows))
-
-
-_CHEAPEST = Column("cheaper")
-
-
-def _winner(costs: Sequence[AttentionCost]) -> str:
-    """Say where full attention is the cheaper one; that is the exception, so nothing is said elsewhere."""
-    below = [cost.ratio < 1 for cost in costs]
-    return "full" if below and all(below) else "depends" if any(below) else ""
-
-
-def _met_table(met: Sequence[StageTokens], network: str) -> Table:
-    columns = (
-        Column("Image"),
-        Column("Stage", numeric=True),
-        Column("N", numeric=True),
-        Column("d", numeric=True),
-        *(Column(f"full ÷ {cost.label}", numeric=True) for cost in met[0].costs),
-        _CHEAPEST,
-    )
-    rows: list[tuple[Cell, ...]] = []
-    for at in met:
-        ratios = [ratio_text(cost.ratio) for cost in at.costs]
-        rows.append((times(at.size), at.stage, at.tokens, at.dim // at.heads, *ratios, _winner(at.costs)))
-    return Table(f"The tokens that {network} meets", columns, tuple(rows))
-
-
-def _notes(first: AttentionCost, met: Sequence[StageTokens], network: str) -> list[str]:
-    head_dim = first.dim // first.heads
-    usual, right = Fraction(first.tokens, first.dim), Fraction(first.tokens, head_dim)
-    costs = (
-        "MACs, exponentials (Exp) and elements of the largest extra tensor (Extra) for one image. The projections add 4·N·C² = "
-        f"{grouped(first.projection_macs)} to each kind. N^: growth exponent; N*: where full attention costs as much."
-    )
-    growth = (
-        f"The often quoted saving N/C = {ratio_text(float(usual))} forgets the heads: it is N/d = {ratio_text(float(right))}, "
-        f"cost for cost d/N, not C/N. Factorized attention and full attention cross at N* = d = {head_dim}, with CRPE at "
-        f"d + 15 = {head_dim + 15} ({head_dim + 15.5} with the query's elementwise products) for 8 heads."
-    )
-    notes = [costs, growth]
-    cheaper = [at for at in met if at.costs[0].ratio < 1]
-    if cheaper:
-        where = "; ".join(f"stage {at.stage} at {times(at.size)} ({ratio_text(at.costs[0].ratio)})" for at in cheaper)
-        notes.append(f"In {network} full attention is the cheaper one in {where}.")
-    return notes
+    return notes if too_large else [*notes, f"Every tensor fits into {bytes_text(memory_bytes)}."]

@@ -1,89 +1,19 @@
-"""Attention as it was measured: at each N, how it grows, where kinds cross, and what half precision does to them."""
+"""Attention measured: the time at each N, its growth, where kinds cross, and the errors of low precision."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 
-from mpvit.compare_attention.results import (
-    AttentionPoint,
-    Crossing,
-    Growth,
-    ImpliedMap,
-    RoundingError,
-)
+from mpvit.compare_attention.results import AttentionPoint, Crossing, Growth, ImpliedMap, RoundingError
 from mpvit.measurement import WARNINGS
-from mpvit.tables import Column, Document, Field, Table, build
+from mpvit.tables import Document, Field, build
 from mpvit.tables.attention import widths_text
-from mpvit.tables.measured import milliseconds, quartiles
+from mpvit.tables.number_text import median, quartiles, ran_on, trouble
 from mpvit.units import grouped
 
-_STRAIGHT = 0.1
-"""How far a measured exponent may be from the predicted one before it needs a word."""
-
-
-def measured_document(
-    points: Sequence[AttentionPoint], growths: Sequence[Growth], crossings: Sequence[Crossing], notes: Sequence[str] = ()
-) -> Document:
-    """Return what was measured at each N, how it grows, and where each kind overtakes full attention."""
-    first = points[0]
-    where = f"{first.measurement.device}, {first.measurement.threads} threads, {first.measurement.dtype}"
-    tables = [
-        build(f"Measured on {where}; {widths_text(first.cost)}", _POINT, points),
-        build("Growth of latency with N, Theil-Sen beyond the overhead plateau, 95 % interval", _GROWTH, growths),
-        build("The N above which a kind is faster than full attention, 95 % interval", _CROSSING, crossings),
-    ]
-    results = [{"table": "points", **point.as_row()} for point in points]
-    results += [{"table": "growth", **asdict(fit)} for fit in growths]
-    results += [{"table": "crossover", **asdict(crossing)} for crossing in crossings]
-    said = [
-        *notes,
-        *_bends(points, growths),
-        *(f"{what}: {advice}" for what, advice in WARNINGS.items() if _warned(points, what)),
-    ]
-    said += _left_out(points)
-    m = first.measurement
-    return Document("compare-attn", tuple(results), tuple(tables), tuple(said), m.device, m.threads, m.dtype)
-
-
-def _bends(points: Sequence[AttentionPoint], growths: Sequence[Growth]) -> list[str]:
-    """Say, of each kind that does not grow as its multiply-adds do, at which step it grew the most beyond them."""
-    said = []
-    for fit in growths:
-        if fit.exponent is None or fit.predicted is None or abs(fit.exponent - fit.predicted) <= _STRAIGHT:
-            continue
-        curve = [point for point in points if point.cost.label == fit.label and point.cost.tokens in fit.tokens]
-        a, b = max(pairwise(curve), key=lambda step: _excess(*step))
-        growth = (b.measurement.median_s or 0) / (a.measurement.median_s or 1)
-        memory = [(point.measurement.peak_bytes or 0) / 1e6 for point in (a, b)]
-        said.append(
-            f"{fit.label}: measured N^{fit.exponent:.2f}, predicted N^{fit.predicted:.2f}. It departs most from "
-            f"N = {grouped(a.cost.tokens)} to {grouped(b.cost.tokens)}: {growth:.1f} times the time for "
-            f"{b.cost.macs / a.cost.macs:.1f} times the multiply-adds, peak memory from {memory[0]:.1f} to {memory[1]:.1f} MB."
-        )
-    return said
-
-
-def _excess(a: AttentionPoint, b: AttentionPoint) -> float:
-    """Return the growth of time from ``a`` to ``b`` over that of multiply-adds."""
-    return (b.measurement.median_s or 0) / (a.measurement.median_s or 1) * a.cost.macs / b.cost.macs
-
-
-def _warned(points: Sequence[AttentionPoint], what: str) -> bool:
-    return any(what in point.measurement.warnings for point in points)
-
-
-def _left_out(points: Sequence[AttentionPoint]) -> list[str]:
-    """Say, for each kind and reason, at which N it was not measured or not to the end."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for point in points:
-        reason = point.measurement.error or point.measurement.stopped
-        if reason:
-            reasons.setdefault((point.cost.label, reason.partition(":")[0]), []).append(grouped(point.cost.tokens))
-    return [f"{label}: {reason} at N = {', '.join(tokens)}" for (label, reason), tokens in reasons.items()]
-
-
-def _interval(estimate: float | None, low: float | None, high: float | None, digits: str) -> str | None:
-    return None if estimate is None else f"{estimate:{digits}} ({low:{digits}} to {high:{digits}})"
+_TOLERANCE = 0.1
+"""Difference between a measured and a predicted exponent from which a note explains it."""
 
 
 def _crossing_text(crossing: Crossing) -> str:
@@ -95,16 +25,16 @@ def _crossing_text(crossing: Crossing) -> str:
 _POINT: tuple[Field[AttentionPoint], ...] = (
     Field("N", lambda p: p.cost.tokens),
     Field("Kind", lambda p: p.cost.label, numeric=False),
-    Field("median ms", lambda p: milliseconds(p.measurement.median_s)),
+    Field("median ms", lambda p: median(p.measurement)),
     Field("quartiles ms", lambda p: quartiles(p.measurement), optional=True),
     Field("samples", lambda p: len(p.measurement.samples_s), optional=True),
     Field("peak bytes", lambda p: p.measurement.peak_bytes),
-    Field("", lambda p: (p.measurement.error or p.measurement.stopped).partition(":")[0], numeric=False),
+    Field("", lambda p: trouble(p.measurement).partition(":")[0], numeric=False),
 )
 _GROWTH: tuple[Field[Growth], ...] = (
     Field("Kind", lambda g: g.label, numeric=False),
     Field("predicted", lambda g: None if g.predicted is None else f"{g.predicted:.2f}"),
-    Field("measured", lambda g: _interval(g.exponent, g.low, g.high, ".2f")),
+    Field("measured", lambda g: None if g.exponent is None else f"{g.exponent:.2f} ({g.low:.2f} to {g.high:.2f})"),
     Field("from N", lambda g: g.tokens[0] if g.tokens else None),
     Field("to N", lambda g: g.tokens[-1] if g.tokens else None),
 )
@@ -115,34 +45,55 @@ _CROSSING: tuple[Field[Crossing], ...] = (
 )
 
 
-def numerics_document(errors: Sequence[RoundingError], maps: Sequence[ImpliedMap]) -> Document:
-    """Return the error of each kind in each dtype as N grows, and what the maps between tokens are like."""
-    by_kind: dict[tuple[str, str], list[RoundingError]] = {}
-    for error in errors:
-        by_kind.setdefault((error.label, error.dtype), []).append(error)
-    counts = dict.fromkeys(error.tokens for error in errors)
-    columns = (Column("Kind"), Column("Dtype"), *(Column(f"N = {grouped(n)}", numeric=True) for n in counts))
-    rows = tuple((*key, *(_scientific(error.relative_error) for error in row)) for key, row in by_kind.items())
-    tables = [Table("Relative error against float64", columns, rows)]
-    if maps:
-        title = f"The {maps[0].tokens} × {maps[0].tokens} map that one head of d = {maps[0].head_dim} channels implies"
-        tables.append(build(title, _MAP, maps))
-    results = [{"table": "errors", **asdict(error)} for error in errors]
-    results += [{"table": "maps", **asdict(implied)} for implied in maps]
-    contrast = (
-        "Factorized attention is no approximation of softmax attention: rank at most d, signed entries, rows that sum to "
-        "scale·Σq instead of 1."
+def measured_document(
+    points: Sequence[AttentionPoint], growths: Sequence[Growth], crossings: Sequence[Crossing], notes: Sequence[str] = ()
+) -> Document:
+    """Return the measurement at each N, the growth of each kind, and the N above which it is faster than full attention."""
+    m = points[0].measurement
+    tables = (
+        build(f"Measured on {m.device}, {m.threads} threads, {m.dtype}; {widths_text(points[0].cost)}", _POINT, points),
+        build("Growth of latency with N, Theil-Sen beyond the overhead plateau, 95 % interval", _GROWTH, growths),
+        build("The N above which a kind is faster than full attention, 95 % interval", _CROSSING, crossings),
     )
-    notes = (
-        "Standard normal queries, keys and values, rounded to the dtype before; the error is the arithmetic's alone.",
-        contrast,
-    )
-    return Document("compare-attn", tuple(results), tuple(tables), notes, device="cpu")
+    results = [{"table": "points", **point.as_row()} for point in points]
+    results += [{"table": "growth", **asdict(fit)} for fit in growths]
+    results += [{"table": "crossover", **asdict(crossing)} for crossing in crossings]
+    warned = {name for point in points for name in point.measurement.warnings}
+    warnings = [f"{name}: {advice}" for name, advice in WARNINGS.items() if name in warned]
+    every = (*notes, *_deviations(points, growths), *warnings, *_left_out(points))
+    return Document("compare-attn", tuple(results), tables, every, *ran_on(m))
 
 
-def _scientific(number: float | None) -> str:
-    return "not finite" if number is None else f"{number:.1e}"
+def _deviations(points: Sequence[AttentionPoint], growths: Sequence[Growth]) -> Iterator[str]:
+    """Yield a note for each kind whose time grows unlike its MACs, with the step at which they differ the most."""
+    for fit in growths:
+        if fit.exponent is None or fit.predicted is None or abs(fit.exponent - fit.predicted) <= _TOLERANCE:
+            continue
+        curve = [point for point in points if point.cost.label == fit.label and point.cost.tokens in fit.tokens]
+        a, b = max(pairwise(curve), key=lambda step: _time_ratio(*step) * step[0].cost.macs / step[1].cost.macs)
+        memory = [(point.measurement.peak_bytes or 0) / 1e6 for point in (a, b)]
+        yield (
+            f"{fit.label}: measured N^{fit.exponent:.2f}, predicted N^{fit.predicted:.2f}. The largest deviation is from "
+            f"N = {grouped(a.cost.tokens)} to {grouped(b.cost.tokens)}: {_time_ratio(a, b):.1f} times the time for "
+            f"{b.cost.macs / a.cost.macs:.1f} times the multiply-adds, peak memory from {memory[0]:.1f} to {memory[1]:.1f} MB."
+        )
 
+
+def _time_ratio(a: AttentionPoint, b: AttentionPoint) -> float:
+    return (b.measurement.median_s or 0) / (a.measurement.median_s or 1)
+
+
+def _left_out(points: Sequence[AttentionPoint]) -> Iterator[str]:
+    """Yield, for each kind and reason, the N at which it was not measured or not to the end."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for point in points:
+        if reason := trouble(point.measurement):
+            reasons.setdefault((point.cost.label, reason.partition(":")[0]), []).append(grouped(point.cost.tokens))
+    for (label, reason), tokens in reasons.items():
+        yield f"{label}: {reason} at N = {', '.join(tokens)}"
+
+
+# ── numerics ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _MAP: tuple[Field[ImpliedMap], ...] = (
     Field("Kind", lambda m: m.label, numeric=False),
@@ -150,3 +101,36 @@ _MAP: tuple[Field[ImpliedMap], ...] = (
     Field("Negative entries", lambda m: f"{100 * m.negative_share:.1f} %"),
     Field("Row sums", lambda m: f"{m.row_sum_min:.3f} to {m.row_sum_max:.3f}"),
 )
+
+_NUMERICS_NOTES = (
+    "Queries, keys and values are standard normal and rounded to the dtype first: the error is that of the arithmetic.",
+    (
+        "Factorized attention does not approximate softmax attention: its map has rank d at most, entries of both signs, and "
+        "rows that sum to scale·Σq instead of 1."
+    ),
+)
+
+
+def numerics_document(errors: Sequence[RoundingError], maps: Sequence[ImpliedMap]) -> Document:
+    """Return the error of each kind and dtype as N grows, and properties of the maps between tokens."""
+    by_kind: dict[tuple[str, str], list[RoundingError]] = {}
+    for error in errors:
+        by_kind.setdefault((error.label, error.dtype), []).append(error)
+    fields: list[Field[list[RoundingError]]] = [
+        Field("Kind", lambda row: row[0].label, numeric=False),
+        Field("Dtype", lambda row: row[0].dtype, numeric=False),
+    ]
+    every_n = dict.fromkeys(error.tokens for error in errors)
+    fields += [Field(f"N = {grouped(n)}", partial(_error_text, index)) for index, n in enumerate(every_n)]
+    tables = [build("Relative error against float64", fields, list(by_kind.values()))]
+    if maps:
+        title = f"The {maps[0].tokens} × {maps[0].tokens} map of one head with d = {maps[0].head_dim} channels"
+        tables.append(build(title, _MAP, maps))
+    results = [{"table": "errors", **asdict(error)} for error in errors]
+    results += [{"table": "maps", **asdict(implied)} for implied in maps]
+    return Document("compare-attn", tuple(results), tuple(tables), _NUMERICS_NOTES, device="cpu")
+
+
+def _error_text(index: int, row: Sequence[RoundingError]) -> str:
+    error = row[index].relative_error
+    return "not finite" if error is None else f"{error:.1e}"

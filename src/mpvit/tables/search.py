@@ -1,7 +1,8 @@
-"""What a search has found: the best networks within the limits, and the published ones with their published accuracy."""
+"""The result of a search: the best networks within the limits, and the published ones with their published accuracy."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mpvit.config import TRAINED_SIZE, ModelConfig
@@ -11,15 +12,15 @@ from mpvit.search.outcome import Outcome, Ranked, Trial
 from mpvit.search.space import choices_text, stages_text
 from mpvit.tables import Document, Field, build
 from mpvit.tables.accuracy import accuracy_note, accuracy_text, points_text
-from mpvit.tables.measured import milliseconds, quartiles, warnings
+from mpvit.tables.number_text import median, quartiles, ran_on, trouble, warnings
 from mpvit.units import grouped, times
 
 _SHAPE = {"paths": "Paths", "layers": "Layers", "dim": "Width", "mlp_ratio": "MLP ratio", "heads": "Heads"}
-"""The fields of a stage that a space chooses, and their columns."""
+"""Headers of the fields of a stage that a search chooses."""
 
 
 def search_document(outcome: Outcome) -> Document:
-    """Return the candidates, the published variants, and what both are."""
+    """Return the candidates and the published variants, with notes on both."""
     found = outcome.found
     study = found.study
     limits = f" within {study.limits.text()}" if study.limits.given() else ""
@@ -31,56 +32,48 @@ def search_document(outcome: Outcome) -> Document:
     candidates = [build(title, list(_fields(outcome)), outcome.ranked)] if found.best else []
     tables = (*candidates, build(published, list(_published_fields()), found.published))
     measured = next((row.time for row in outcome.ranked if row.time), None)
-    return Document(
-        "search",
-        tuple(_rows(outcome)),
-        tables,
-        tuple(_notes(outcome)),
-        measured.device if measured else None,
-        measured.threads if measured else None,
-        measured.dtype if measured else None,
-    )
+    return Document("search", tuple(_rows(outcome)), tables, tuple(_notes(outcome)), *ran_on(measured))
 
 
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _fields(outcome: Outcome) -> Iterator[Field[Ranked]]:
+    limits, timed = outcome.found.study.limits.given(), outcome.max_latency_s is not None
     yield Field("#", lambda row: row.rank)
     if outcome.trial:
         yield Field("top-1", lambda row: accuracy_text(row.accuracy) if row.accuracy else None)
-        yield Field("Δ to #1, points", lambda row: points_text(row.accuracy) if row.accuracy and row.rank > 1 else None)
-        yield Field("says", lambda row: row.accuracy.verdict if row.accuracy and row.rank > 1 else "", numeric=False)
+        yield Field("Δ to #1, points", lambda row: points_text(row.accuracy) if row.rank > 1 else None)
+        yield Field("Verdict", lambda row: row.accuracy.verdict if row.accuracy and row.rank > 1 else "", numeric=False)
         yield Field(f"# by {outcome.found.study.criterion}", lambda row: row.by_criterion, optional=True)
-    yield Field("MACs", lambda row: row.candidate.macs)
-    for name in outcome.found.study.limits.given():
-        yield Field(f"% of max {name}", _share(outcome, name), optional=True)
-        if name == "macs":
-            yield Field("Params", lambda row: row.candidate.params)
-    if outcome.found.study.limits.macs is None:
-        yield Field("Params", lambda row: row.candidate.params)
+    for figure, header in (("macs", "MACs"), ("params", "Params")):
+        yield Field(header, partial(_figure, figure))
+        if figure in limits:
+            yield Field(f"% of max {figure}", partial(_share, figure, limits[figure]), optional=True)
     yield Field("Activations", lambda row: row.candidate.activations, optional=True)
-    spare = ("heads",) if outcome.max_latency_s is None else ("heads", "mlp_ratio")
     for name, header in _SHAPE.items():
-        yield Field(header, _stages(name), numeric=False, optional=name in spare)
-    if outcome.max_latency_s is not None:
-        yield Field("ms", lambda row: milliseconds(row.time.median_s) if row.time else None)
-        yield Field("Quartiles ms", lambda row: quartiles(row.time) if row.time else None, optional=True)
-        yield Field("Within", _verdict, numeric=False)
+        yield Field(header, partial(_stages, name), numeric=False, optional=name == "heads" or (timed and name == "mlp_ratio"))
+    if timed:
+        yield Field("ms", lambda row: median(row.time))
+        yield Field("Quartiles ms", lambda row: quartiles(row.time), optional=True)
+        yield Field("Within", _within, numeric=False)
 
 
-def _share(outcome: Outcome, name: str) -> Callable[[Ranked], str]:
-    limit = outcome.found.study.limits.given()[name]
-    return lambda row: f"{100 * getattr(row.candidate, name) / limit:.1f}"
+def _figure(name: str, row: Ranked) -> int:
+    return getattr(row.candidate, name)
 
 
-def _stages(name: str) -> Callable[[Ranked | Published], str]:
-    return lambda row: stages_text(row.candidate.config, name)
+def _share(name: str, limit: int, row: Ranked) -> str:
+    return f"{100 * getattr(row.candidate, name) / limit:.1f}"
 
 
-def _verdict(row: Ranked) -> str:
+def _stages(name: str, row: Ranked | Published) -> str:
+    return stages_text(row.candidate.config, name)
+
+
+def _within(row: Ranked) -> str:
     if row.within is None:
-        return (row.time.error or row.time.stopped if row.time else "") or "not measured"
+        return trouble(row.time) or "not measured"
     return "✓" if row.within else "✗"
 
 
@@ -90,16 +83,16 @@ def _published_fields() -> Iterator[Field[Published]]:
     yield Field("Params", lambda row: row.candidate.params)
     yield Field("Activations", lambda row: row.candidate.activations, optional=True)
     for name, header in _SHAPE.items():
-        yield Field(header, _stages(name), numeric=False, optional=True)
+        yield Field(header, partial(_stages, name), numeric=False, optional=True)
     yield Field("Top-1 %", lambda row: f"{row.accuracy.top1:.3f}")
     yield Field("Top-5 %", lambda row: f"{row.accuracy.top5:.3f}")
 
 
-# ── rows for machines ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── rows for programs ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    """Yield flat rows whose ``table`` says what each is: the space, a candidate, one of the front, a published variant."""
+    """Yield flat rows; ``table`` tells what each is: the space, a candidate, a network of the front, a published variant."""
     found = outcome.found
     yield _space_row(outcome)
     for row in outcome.ranked:
@@ -115,8 +108,7 @@ def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
 
 
 def _space_row(outcome: Outcome) -> dict[str, Any]:
-    found = outcome.found
-    study = found.study
+    found, study = outcome.found, outcome.found.study
     return {
         "table": "space",
         **{f"{name}_choices": choices_text(choices) for name, choices in study.space.choices().items()},
@@ -134,52 +126,48 @@ def _space_row(outcome: Outcome) -> dict[str, Any]:
 
 
 def _candidate_row(candidate: Candidate) -> dict[str, Any]:
-    return {
-        "macs": candidate.macs,
-        "params": candidate.params,
-        "activations": candidate.activations,
-        **_shape_row(candidate.config),
-    }
-
-
-def _shape_row(config: ModelConfig) -> dict[str, Any]:
-    return {name: stages_text(config, name) for name in _SHAPE}
+    figures = candidate._asdict()
+    config: ModelConfig = figures.pop("config")
+    return figures | {name: stages_text(config, name) for name in _SHAPE}
 
 
 # ── notes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _notes(outcome: Outcome) -> Iterator[str]:
-    found = outcome.found
-    study = found.study
+    found, study = outcome.found, outcome.found.study
     if not found.finished:
-        searched = f"{grouped(found.examined)} of {grouped(study.networks)} networks"
-        yield f"Interrupted: {searched} searched; this is the best of those."
-    kept = f"{study.criterion}: {get_criterion(study.criterion).what}"
+        yield (
+            f"Interrupted: {grouped(found.examined)} of {grouped(study.networks)} networks were examined; these are the best "
+            "of them."
+        )
+    criterion = f"{study.criterion}: {get_criterion(study.criterion).what}"
     if outcome.trial:
-        yield from _trial_notes(outcome.trial, kept)
+        yield from _trial_notes(outcome.trial, criterion)
     else:
-        yield f"Ranked by {kept}. Nothing here predicts accuracy: a candidate has none until it is trained."
+        yield f"Ranked by {criterion}. This does not predict accuracy: a candidate has none until it is trained."
     yield _space_note(found)
     yield (
-        f"Pareto front: {len(found.front)} networks, each with more parameters than any other within the limits that has as "
-        "few MACs; --plot draws it, JSON lists it."
+        f"Pareto front: {len(found.front)} networks. Each has more parameters than any other network within the limits that "
+        "has as few MACs; --plot draws it, JSON lists it."
     )
-    yield f"Accuracy is of the published variants alone, at {times((TRAINED_SIZE,) * 2)}: {found.published[0].accuracy.source}."
+    yield (
+        f"Only the published variants have an accuracy, at {times((TRAINED_SIZE,) * 2)}: {found.published[0].accuracy.source}."
+    )
     yield from _latency_notes(outcome)
 
 
-def _trial_notes(trial: Trial, kept: str) -> Iterator[str]:
-    seeds, images = len(trial.accuracies[0].shares), trial.accuracies[0].images
-    share = f"the recipe {trial.recipe} by itself takes {trial.usual_epochs}"
-    small = f"a small budget, {share}: with more the order may change" if trial.epochs < trial.usual_epochs else share
+def _trial_notes(trial: Trial, criterion: str) -> Iterator[str]:
+    usual = f"the recipe {trial.recipe} has {trial.usual_epochs} by default"
+    budget = f"a small budget, {usual}: more may change the order" if trial.epochs < trial.usual_epochs else usual
     yield (
-        f"Ranked by what {trial.epochs} epochs on {trial.data} come to ({small}). Kept were the best by {kept}; "
-        "no other network was trained."
+        f"Ranked by the accuracy after {trial.epochs} epochs on {trial.data} ({budget}). The candidates are the best by "
+        f"{criterion}; no other network was trained."
     )
+    yield accuracy_note(trial.accuracies[0].images, len(trial.accuracies[0].shares))
     yield (
-        f"{accuracy_note(images, seeds)} Δ is to the first, which the same runs chose: that favours it, so look at what is "
-        "no different from it too."
+        "Δ is the difference from the first candidate. The same runs chose it, which favours it: consider the candidates that "
+        "show no difference from it too."
     )
 
 
@@ -193,10 +181,10 @@ def _space_note(found: Found) -> str:
 def _latency_notes(outcome: Outcome) -> Iterator[str]:
     if outcome.max_latency_s is None:
         return
-    measured = [row for row in outcome.ranked if row.time]
+    measured = [row.time for row in outcome.ranked if row.time]
     within = sum(row.within is True for row in outcome.ranked)
     yield (
-        f"Latency, the median: {len(measured)} of {len(outcome.ranked)} candidates were measured on this machine, one after "
-        f"the other, at batch 1; {within} within {1e3 * outcome.max_latency_s:g} ms. No other network was timed."
+        f"Latency: the median. {len(measured)} of {len(outcome.ranked)} candidates were measured on this machine, one after "
+        f"another, at batch 1; {within} are within {1e3 * outcome.max_latency_s:g} ms. No other network was measured."
     )
-    yield from warnings([row.time for row in measured if row.time])
+    yield from warnings(measured)

@@ -1,59 +1,53 @@
-"""What weights files are."""
+"""The content of weights files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mpvit.prediction.inspection import Inspected
-from mpvit.tables import Cell, Document, Field, Table, build
-from mpvit.tables.memory import readable_bytes
-from mpvit.tables.training import percent, trained_text
+from mpvit.tables import Document, Field, build
+from mpvit.tables.number_text import bytes_text, percent
+from mpvit.tables.training import trained_text
 from mpvit.units import grouped
+
+_LISTED = 10
+"""Number of classes that a table names."""
 
 _Line = tuple[str, str]
 
 _FIELDS: tuple[Field[_Line], ...] = (
-    Field("What", lambda line: line[0], numeric=False),
+    Field("Property", lambda line: line[0], numeric=False),
     Field("In the file", lambda line: line[1], numeric=False),
 )
 
 
 def weights_document(files: Sequence[Inspected], notes: Sequence[str] = ()) -> Document:
-    """Return one table a file, and one row."""
-    return Document("weights", tuple(each.as_row() for each in files), tuple(map(_table, files)), tuple(notes))
+    """Return one table and one row per file."""
+    tables = tuple(build(str(each.path), _FIELDS, list(_lines(each))) for each in files)
+    return Document("weights", tuple(each.as_row() for each in files), tables, tuple(notes))
 
 
-def _table(found: Inspected) -> Table:
+def _lines(found: Inspected) -> Iterator[_Line]:
     metadata = found.content.metadata
-    lines: list[tuple[str, Cell]] = [
-        ("layout", found.layout),
-        ("size", _size(found)),
-        *([("task", metadata.task)] if metadata.task else []),
-        ("network", found.model or f"fits none: {found.misfit}"),
-        ("parameters", grouped(found.params)),
-        ("classes", _classes(metadata.classes)),
-    ]
-    if how := metadata.preprocessing:
-        seen = "pixels of the short side, whole pictures" if metadata.task else f"pixels, {how.crop:g} of the short side"
-        lines.append(("preprocessing", f"{how.size} {seen}"))
-    if known := metadata.trained:
-        lines.append(("trained on", f"{known.data}, {known.epochs} epochs, recipe {known.recipe}"))
-        lines.append(("mIoU" if known.overlap else "top-1", trained_text(known).removeprefix("mIoU ")))
-        if known.overlap:
-            lines.append(("pixels right", percent(known.accuracy)))
-    if found.model and found.misfit:
-        lines.append(("misfit", found.misfit))
-    return build(str(found.path), _FIELDS, [(what, str(said)) for what, said in lines])
-
-
-def _size(found: Inspected) -> str:
+    yield "layout", found.layout
     inside = f" in {found.tensors} tensors of" if found.tensors else ","
-    return f"{readable_bytes(found.nbytes)}{inside} {', '.join(found.dtypes)}"
+    yield "size", f"{bytes_text(found.nbytes)}{inside} {', '.join(found.dtypes)}"
+    if metadata.task:
+        yield "task", metadata.task
+    yield "network", found.model or f"fits none: {found.misfit}"
+    yield "parameters", grouped(found.params)
+    yield "classes", _classes(metadata.classes)
+    if how := metadata.preprocessing:
+        crop = "pixels of the short side, whole images" if metadata.task else f"pixels, {how.crop:g} of the short side"
+        yield "preprocessing", f"{how.size} {crop}"
+    if known := metadata.trained:
+        yield "trained on", f"{known.data}, {known.epochs} epochs, recipe {known.recipe}"
+        yield "mIoU" if known.overlap else "top-1", trained_text(known).removeprefix("mIoU ")
+        if known.overlap:
+            yield "pixel accuracy", percent(known.accuracy)
+    if found.model and found.misfit:
+        yield "misfit", found.misfit
 
 
 def _classes(names: Sequence[str] | None) -> str:
     if names is None:
         return "not named"
-    shown = ", ".join(names[:_SHOWN])
-    return f"{len(names)}: {shown}{', …' if len(names) > _SHOWN else ''}"
-
-
-_SHOWN = 10
+    return f"{len(names)}: {', '.join(names[:_LISTED])}{', …' if len(names) > _LISTED else ''}"
