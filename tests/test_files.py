@@ -46,9 +46,9 @@ def test_what_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path, nam
     ("name", "reason", "hint"),
     [
         ("no/folder/file", "No such file or directory", "make the folder first"),
-        ("folder", "it is a folder", "nothing was left half-written"),
-        ("x" * 300, "File name too long", "nothing was left half-written"),
-        ("nul\0", "embedded null byte", "nothing was left half-written"),
+        ("folder", "it is a folder", "no half-written file is left"),
+        ("x" * 300, "File name too long", "no half-written file is left"),
+        ("nul\0", "embedded null byte", "no half-written file is left"),
     ],
 )
 def test_an_error_says_which_file_why_and_what_to_do(tmp_path: Path, name: str, reason: str, hint: str) -> None:

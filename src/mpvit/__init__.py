@@ -1,6 +1,6 @@
-"""mpvit: what a Multi-Path Vision Transformer costs, exact to the integer, and the network itself.
+"""mpvit: a Multi-Path Vision Transformer, and its cost, exact to the integer.
 
-Names are imported when they are first used, so that closed-form answers never import torch.
+Names are imported at their first use, so that closed-form answers never import torch.
 """
 
 from importlib import import_module

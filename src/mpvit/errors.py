@@ -1,4 +1,4 @@
-"""The errors a person may meet: one line with the value and the rule, one hint with the remedy, one exit code."""
+"""Errors for a user: one line with the value and the rule, a hint with the remedy, an exit code."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,24 +8,23 @@ LONGEST_LINE = 300
 
 
 class MpvitError(Exception):
-    """Work that failed. ``str(error)`` is the line to print, ``hint`` the remedy (may be empty)."""
+    """An error for a user: ``str(error)`` is one line, ``hint`` the remedy or empty."""
 
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        """Store the line ``message`` (value and rule) and its remedy ``hint``."""
         super().__init__(message)
         self.hint = hint
 
 
 class UsageError(MpvitError, ValueError):
-    """A value that the caller gave breaks a rule."""
+    """An argument breaks a rule."""
 
     exit_code = 2
 
 
 class CheckError(MpvitError):
-    """A check that was asked for does not hold."""
+    """A requested check failed."""
 
     exit_code = 3
 
@@ -35,10 +34,9 @@ class WeightsError(MpvitError):
 
 
 class ImageError(MpvitError):
-    """A file that cannot be read as an image; ``reason`` says why without naming it."""
+    """The file ``image`` cannot be read as an image, for a ``reason``."""
 
     def __init__(self, image: str, reason: str) -> None:
-        """Name the file ``image`` and the ``reason``."""
         super().__init__(f"cannot read image {image!r}: {reason}")
         self.reason = reason
 
@@ -61,7 +59,7 @@ def file_reason(error: BaseException) -> str:
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
-    """Return the error for a mistyped ``name`` of a ``what`` (a variant, a counter, ...), the nearest one in its hint."""
+    """Return the error for an unknown ``name`` of a ``what`` (variant, counter, ...), with the most similar one as hint."""
     names = list(known)
     near = get_close_matches(name.lower(), names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else ""

@@ -1,4 +1,4 @@
-"""The libraries that only some installations have, and which extra brings each."""
+"""Optional libraries, and the extra that installs each."""
 
 from importlib.util import find_spec
 
@@ -18,18 +18,18 @@ NEEDED = {
     "openvino": "export",
     "nncf": "export",
 }
-"""The extra of the installation that each library beyond the base comes with."""
+"""Extra that installs each optional library."""
 
 
 def missing(*libraries: str) -> str | None:
-    """Return the first of ``libraries`` that is not there; None where all are."""
+    """Return the first of ``libraries`` that is not installed, None if all are."""
     return next((library for library in libraries if find_spec(library) is None), None)
 
 
 def require(*libraries: str) -> None:
-    """Raise ``MpvitError`` saying which extra to install where one of ``libraries`` is not there."""
+    """Raise ``MpvitError`` with the command to run if one of ``libraries`` is not installed."""
     if (library := missing(*libraries)) is not None:
-        raise MpvitError(f"{library} is not installed, which this needs", hint=f"{remedy(library)} brings it")
+        raise MpvitError(f"{library} is required but not installed", hint=f"{remedy(library)} installs it")
 
 
 def remedy(library: str) -> str:

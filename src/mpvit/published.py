@@ -1,7 +1,7 @@
-"""The authors' checkpoints: their names of this network's tensors, and their arrangement of its modules.
+"""The published checkpoints: their names for this network's tensors, and their arrangement of its modules.
 
-There, a path's two position encodings are registered again in each layer that shares them: the same tensor stands under
-one canonical name and its aliases. Embeddings and transformer blocks stand in two lists of stages.
+They register the two position encodings of a path again in every layer that shares them: one tensor has a canonical name and
+its aliases. Patch embeddings and transformer blocks are in two separate lists of stages.
 """
 
 import re
@@ -9,95 +9,48 @@ import re
 from mpvit.config import ModelConfig
 from mpvit.operations import Block, Node, Operation
 
-_BLOCK = r"mhca_stages.\1.mhca_blks.\2"
-_PATH = r"stages\.(\d+)\.paths\.(\d+)"
-
-_NAMES = (
-    (r"stem\.(\d+)\.conv", r"stem.\1.conv"),
-    (r"stem\.(\d+)\.norm", r"stem.\1.bn"),
-    (_PATH + r"\.embedding\.depthwise", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv.dwconv"),
-    (_PATH + r"\.embedding\.pointwise", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv.pwconv"),
-    (_PATH + r"\.embedding\.norm", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv.bn"),
-    (_PATH + r"\.cpe\.conv", _BLOCK + r".cpe.proj"),
-    (_PATH + r"\.crpe\.convs\.(\d+)", _BLOCK + r".crpe.conv_list.\3"),
-    (_PATH + r"\.layers\.(\d+)\.attention_norm", _BLOCK + r".MHCA_layers.\3.norm1"),
-    (_PATH + r"\.layers\.(\d+)\.attention\.qkv", _BLOCK + r".MHCA_layers.\3.factoratt_crpe.qkv"),
-    (_PATH + r"\.layers\.(\d+)\.attention\.projection", _BLOCK + r".MHCA_layers.\3.factoratt_crpe.proj"),
-    (_PATH + r"\.layers\.(\d+)\.mlp_norm", _BLOCK + r".MHCA_layers.\3.norm2"),
-    (_PATH + r"\.layers\.(\d+)\.mlp\.expand", _BLOCK + r".MHCA_layers.\3.mlp.fc1"),
-    (_PATH + r"\.layers\.(\d+)\.mlp\.contract", _BLOCK + r".MHCA_layers.\3.mlp.fc2"),
-    (r"stages\.(\d+)\.local\.expand\.conv", r"mhca_stages.\1.InvRes.conv1.conv"),
-    (r"stages\.(\d+)\.local\.expand\.norm", r"mhca_stages.\1.InvRes.conv1.bn"),
-    (r"stages\.(\d+)\.local\.depthwise\.conv", r"mhca_stages.\1.InvRes.dwconv"),
-    (r"stages\.(\d+)\.local\.depthwise\.norm", r"mhca_stages.\1.InvRes.norm"),
-    (r"stages\.(\d+)\.local\.contract\.conv", r"mhca_stages.\1.InvRes.conv2.conv"),
-    (r"stages\.(\d+)\.local\.contract\.norm", r"mhca_stages.\1.InvRes.conv2.bn"),
-    (r"stages\.(\d+)\.fusion\.conv", r"mhca_stages.\1.aggregate.conv"),
-    (r"stages\.(\d+)\.fusion\.norm", r"mhca_stages.\1.aggregate.bn"),
-    (r"head", r"cls_head.cls"),
+_RENAMES = (
+    (r"^stages\.(\d+)\.paths\.(\d+)\.embedding", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv"),
+    (r"^stages\.(\d+)\.paths\.(\d+)", r"mhca_stages.\1.mhca_blks.\2"),
+    (r"^stages\.(\d+)\.local", r"mhca_stages.\1.InvRes"),
+    (r"^stages\.(\d+)\.fusion", r"mhca_stages.\1.aggregate"),
+    (r"^head$", r"cls_head.cls"),
+    (r"InvRes\.depthwise\.conv", r"InvRes.dwconv"),
+    (r"InvRes\.depthwise\.norm", r"InvRes.norm"),
+    (r"InvRes\.expand", r"InvRes.conv1"),
+    (r"InvRes\.contract", r"InvRes.conv2"),
+    (r"patch_conv\.depthwise", r"patch_conv.dwconv"),
+    (r"patch_conv\.pointwise", r"patch_conv.pwconv"),
+    (r"(stem\.\d+|patch_conv|InvRes\.conv\d|aggregate)\.norm", r"\1.bn"),
+    (r"\bcpe\.conv", r"cpe.proj"),
+    (r"\bcrpe\.convs", r"crpe.conv_list"),
+    (r"\.layers\b", r".MHCA_layers"),
+    (r"\.attention_norm", r".norm1"),
+    (r"\.attention\b", r".factoratt_crpe"),
+    (r"factoratt_crpe\.projection", r"factoratt_crpe.proj"),
+    (r"\.mlp_norm", r".norm2"),
+    (r"mlp\.expand", r"mlp.fc1"),
+    (r"mlp\.contract", r"mlp.fc2"),
 )
-"""From a module's name here to its canonical published name."""
-
-_ALIASES = (
-    (_PATH + r"\.cpe\.conv", _BLOCK + r".MHCA_layers.{layer}.cpe.proj"),
-    (_PATH + r"\.crpe\.convs\.(\d+)", _BLOCK + r".MHCA_layers.{layer}.crpe.conv_list.\3"),
-    (_PATH + r"\.crpe\.convs\.(\d+)", _BLOCK + r".MHCA_layers.{layer}.factoratt_crpe.crpe.conv_list.\3"),
-)
-"""The further published names of a shared module, one for each layer of its path."""
+"""Replacements, in order, that turn the name of a module here into its canonical published name."""
 
 
 def is_published(name: str) -> bool:
-    """Tell whether a tensor of this name can only stand in a checkpoint of the published layout."""
+    """Return whether only a checkpoint in the published layout can hold a tensor of this name."""
     return name.startswith(("patch_embed_stages.", "mhca_stages.", "cls_head."))
 
 
 def published_names(tensor: str, config: ModelConfig) -> tuple[str, ...]:
     """Return the published names of this network's ``tensor``: the canonical one, then its aliases."""
     module, _, word = tensor.rpartition(".")
-    canonical = next(re.sub(own, published, module) for own, published in _NAMES if re.fullmatch(own, module))
-    aliases = [
-        match.expand(alias).format(layer=layer)
-        for own, alias in _ALIASES
-        if (match := re.fullmatch(own, module))
-        for layer in range(config.stages[int(match[1])].layers)
-    ]
-    return tuple(f"{name}.{word}" for name in (canonical, *aliases))
-
-
-# ── modules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_CHILDREN = {
-    "ConvNormAct": {"norm": "bn"},
-    "PatchEmbedding": {"depthwise": "dwconv", "pointwise": "pwconv", "norm": "bn"},
-    "ConvPositionEncoding": {"conv": "proj"},
-    "ConvRelativePositionEncoding": {"convs": "conv_list"},
-    "Attention": {"projection": "proj"},
-    "Mlp": {"expand": "fc1", "contract": "fc2"},
-    "TransformerLayer": {"attention_norm": "norm1", "attention": "factoratt_crpe", "mlp_norm": "norm2"},
-    "LocalBranch": {"expand": "conv1", "contract": "conv2"},
-}
-"""By a module's class here, the published names of its children."""
-
-
-def published_tree(tree: Block) -> Block:
-    """Return a network's tree (``mpvit.closed_form.network``) as the published network arranges its modules."""
-    embeddings: dict[str, Node] = {}
-    stages: dict[str, Node] = {}
-    calls: dict[str, Node] = {}
-    for name, stage in tree.block("stages").children.items():
-        assert isinstance(stage, Block)  # noqa: S101 - an internal invariant
-        embeddings[name], stages[name] = _embeddings(stage), _blocks(stage)
-    first, last = {"stem": _renamed(tree.children["stem"])}, {}
-    if "head" in tree.children:
-        last["cls_head"] = Block({"cls": tree.children["head"]}, module="Head")
-    for name, stage in stages.items():
-        calls |= {f"patch_embed_stages.{name}": embeddings[name], f"mhca_stages.{name}": stage}
-    return Block({**first, **calls, "pool": tree.children["pool"], **last}, module=tree.module)
+    stage = re.match(r"stages\.(\d+)\.", module)
+    layers = config.stages[int(stage[1])].layers if stage else 0
+    return tuple(f"{name}.{word}" for name in published_aliases(_published_name(module), layers))
 
 
 def published_aliases(name: str, layers: int) -> tuple[str, ...]:
-    """Return all published names of the module ``name`` in a block of so many layers, its own first."""
-    shared = re.fullmatch(r"(.*\.mhca_blks\.\d+)\.(c(?:r?)pe(?:\..*)?)", name)
+    """Return all published names of the module ``name`` in a block of ``layers`` layers, its own first."""
+    shared = re.fullmatch(r"(.*\.mhca_blks\.\d+)\.(cr?pe(?:\..*)?)", name)
     if not shared:
         return (name,)
     block, module = shared.groups()
@@ -105,39 +58,59 @@ def published_aliases(name: str, layers: int) -> tuple[str, ...]:
     return (name, *(f"{block}.MHCA_layers.{layer}.{home}{module}" for layer in range(layers) for home in homes))
 
 
-def _embeddings(stage: Block) -> Block:
-    paths = stage.block("paths").children
-    patches = {
-        name: Block({"patch_conv": _renamed(path.block("embedding"))})
-        for name, path in paths.items()
-        if isinstance(path, Block)
+def published_tree(tree: Block) -> Block:
+    """Return a network's tree of operations in closed form as the published network arranges its modules."""
+    children: dict[str, Node] = {"stem": _renamed(tree.children["stem"], "stem")}
+    for index, stage in tree.block("stages").children.items():
+        assert isinstance(stage, Block)  # noqa: S101 - an internal invariant
+        children |= {
+            f"patch_embed_stages.{index}": _embeddings(stage, f"stages.{index}"),
+            f"mhca_stages.{index}": _blocks(stage, f"stages.{index}"),
+        }
+    children["pool"] = tree.children["pool"]
+    if "head" in tree.children:
+        children["cls_head"] = Block({"cls": tree.children["head"]}, module="Head")
+    return Block(children, module=tree.module)
+
+
+def _embeddings(stage: Block, path: str) -> Block:
+    patches: dict[str, Node] = {
+        index: Block({"patch_conv": _renamed(each.block("embedding"), f"{path}.paths.{index}.embedding")})
+        for index, each in stage.block("paths").children.items()
+        if isinstance(each, Block)
     }
-    return Block({"patch_embeds": Block({**patches})}, module="PatchEmbeddings")
+    return Block({"patch_embeds": Block(patches)}, module="PatchEmbeddings")
 
 
-def _blocks(stage: Block) -> Block:
+def _blocks(stage: Block, path: str) -> Block:
     blocks: dict[str, Node] = {}
-    for name, path in stage.block("paths").children.items():
-        assert isinstance(path, Block)  # noqa: S101 - an internal invariant
-        children = {"MHCA_layers" if key == "layers" else key: _renamed(child) for key, child in path.children.items()}
-        del children["embedding"]
-        blocks[name] = Block(children, scope=True, module="Block")
-    local: dict[str, Node] = {"InvRes": _renamed(stage.block("local"))} if "local" in stage.children else {}
+    for index, each in stage.block("paths").children.items():
+        block = _renamed(each, f"{path}.paths.{index}")
+        assert isinstance(block, Block)  # noqa: S101 - an internal invariant
+        blocks[index] = Block(
+            {name: child for name, child in block.children.items() if name != "patch_conv"}, scope=True, module="Block"
+        )
+    local: dict[str, Node] = {"InvRes": _renamed(stage.block("local"), f"{path}.local")} if "local" in stage.children else {}
     join: dict[str, Node] = {name: stage.children[name] for name in ("cat", "sum") if name in stage.children}
-    fusion = _renamed(stage.children["fusion"])
+    fusion = _renamed(stage.children["fusion"], f"{path}.fusion")
     return Block({**local, "mhca_blks": Block(blocks), **join, "aggregate": fusion}, module=stage.module)
 
 
-def _renamed(node: Node) -> Node:
-    """Return ``node`` with the published names of all below it."""
-    shared = re.sub(r"^cpe\.conv$", "cpe.proj", node.shared.replace("crpe.convs", "crpe.conv_list"))
+def _renamed(node: Node, path: str) -> Node:
+    """Return ``node``, whose name here is ``path``, with the published names of everything below it."""
+    shared = _published_name(node.shared)
     if isinstance(node, Operation):
         return node._replace(shared=shared)
-    names = _CHILDREN.get(node.module, {})
     children: dict[str, Node] = {}
     for name, child in node.children.items():
         if node.module == "LocalBranch" and name == "depthwise" and isinstance(child, Block):
             children |= {"dwconv": child.children["conv"], "norm": child.children["norm"], "act": child.children["act"]}
         else:
-            children[names.get(name, name)] = _renamed(child)
+            children[_published_name(f"{path}.{name}").rpartition(".")[2]] = _renamed(child, f"{path}.{name}")
     return Block(children, node.scope, node.module, shared)
+
+
+def _published_name(module: str) -> str:
+    for own, published in _RENAMES:
+        module = re.sub(own, published, module)
+    return module

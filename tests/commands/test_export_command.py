@@ -100,7 +100,7 @@ def test_a_missing_library_says_what_brings_it(suffix: str, library: str, monkey
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == library else find_spec(name))
     done = call("export", "--variant", "digits-nano", "-o", f"a{suffix}")
     assert done.code == 1
-    assert done.err == (f"Error: {library} is not installed, which this needs\nHint: pip install 'mpvit[export]' brings it\n")
+    assert done.err == (f"Error: {library} is required but not installed\nHint: pip install 'mpvit[export]' installs it\n")
 
 
 @pytest.mark.parametrize("target", ["no/folder/a.pt2", "taken.pt2"])

@@ -250,6 +250,6 @@ def test_without_the_library_one_line_says_what_brings_it(monkeypatch: pytest.Mo
     room = "mpvit.integrations.transformers"
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.delitem(sys.modules, room)
-    with pytest.raises(MpvitError, match=r"^transformers is not installed, which this needs$") as refused:
+    with pytest.raises(MpvitError, match=r"^transformers is required but not installed$") as refused:
         import_module(room)
-    assert refused.value.hint == "pip install 'mpvit[transformers]' brings it"
+    assert refused.value.hint == "pip install 'mpvit[transformers]' installs it"

@@ -57,7 +57,6 @@ class ExportOptions:
     size: tuple[int, int] = (224, 224)
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         names = [("target", self.target, TARGETS), ("dtype", self.dtype, DTYPES)]
         for what, name, known in (*names, *(("dynamic", name, DYNAMIC) for name in self.dynamic)):
             if name not in known:

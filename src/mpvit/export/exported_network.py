@@ -23,7 +23,6 @@ class ExportedNetwork(nn.Module):
     """
 
     def __init__(self, session: InferenceSession) -> None:
-        """Wrap a session."""
         super().__init__()
         self.run, self.config, self.engine = session.run, session.shapes, session.engine
         self.eval()

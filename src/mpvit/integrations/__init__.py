@@ -1,1 +1,1 @@
-"""What lets other libraries use the network; each needs an extra of the installation, and is imported by name."""
+"""Support for libraries that use the network, one folder each."""

@@ -1,1 +1,1 @@
-"""The network in torch, written from the paper, and its weights."""
+"""The network in torch, from the paper, and its weights."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mpvit.config import ModelConfig
 from mpvit.errors import UsageError
 from mpvit.model.network import MPViT
+from mpvit.model.stages import pyramid
 from mpvit.model.weights import load_into, read_weights, require_classifier, with_classes_of
 from mpvit.variants import get_config
 
@@ -52,11 +53,9 @@ class FeatureInfo:
         return [self.get_dicts(keys, index) for index in (self.out_indices if idx is None else idx)]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return the facts of a stage."""
         return self.info[index]
 
     def __len__(self) -> int:
-        """Return the number of stages."""
         return len(self.info)
 
 
@@ -64,7 +63,6 @@ class Backbone(nn.Module):
     """The stem and the stages up to the last of ``out_indices``; its tensors have the same names as in the network."""
 
     def __init__(self, network: MPViT, out_indices: tuple[int, ...]) -> None:
-        """Take the modules of ``network``."""
         super().__init__()
         config = network.config
         info = tuple(
@@ -77,13 +75,8 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (b, in_channels, h, w) to the chosen maps, (b, channels, ceil(h / reduction), ceil(w / reduction)) each."""
-        x = self.stem(x)
-        maps = []
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
-            if index in self.feature_info.out_indices:
-                maps.append(x)
-        return maps
+        maps = pyramid(self.stages, self.stem(x))
+        return [maps[index] for index in self.feature_info.out_indices]
 
 
 def create_backbone(

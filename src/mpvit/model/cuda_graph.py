@@ -28,7 +28,6 @@ class GraphedModule(nn.Module):
     """
 
     def __init__(self) -> None:
-        """Start without a graph."""
         super().__init__()
         self._graphs: dict[object, CudaGraph] = {}
 
@@ -67,10 +66,9 @@ class GraphedModule(nn.Module):
 
 
 class CudaGraph:
-    """One recorded pass, with the tensors that it reads and writes."""
+    """A recording of ``module.compute`` for inputs like ``x``, with the tensors that it reads and writes."""
 
     def __init__(self, module: GraphedModule, x: Tensor) -> None:
-        """Record ``module.compute`` for inputs like ``x``."""
         self.weights = (*module.parameters(), *module.buffers())  # a graph has only addresses and keeps no tensor alive
         self.graph = torch.cuda.CUDAGraph()
         # Outside inference mode: an inference tensor could only be written in that mode, by calls like this one. The same holds

@@ -16,21 +16,27 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from mpvit.attention import factorized
 from mpvit.errors import UsageError
 from mpvit.model.cuda_graph import GraphedModule, refuse_gradients
-from mpvit.model.fused_operations import FusedConv, FusedConvTimes, FusedLinear, FusedLinearPlus, FusedNorm
+from mpvit.model.fused_operations import (
+    FusedConv,
+    FusedLinear,
+    FusedNorm,
+    fold_batch_norm,
+    fold_convolution,
+    fold_pointwise,
+    fold_residual,
+    merge_windows,
+)
 from mpvit.model.layers import (
     Attention,
     ConvNormAct,
-    ConvPositionEncoding,
-    ConvRelativePositionEncoding,
     TransformerLayer,
 )
 from mpvit.model.network import MPViT
-from mpvit.model.stages import LocalBranch, Path, Stage
+from mpvit.model.stages import LocalBranch, Path, Stage, pyramid
 from mpvit.torch_graph import in_torch_graph
 
 CHANNEL_BYTES = 12_800
@@ -84,7 +90,6 @@ class UnfusedAttention(nn.Module):
     """Attention of any kind as the plain network calls it; only factorized attention has a fused form."""
 
     def __init__(self, attention: Attention, dtype: torch.dtype) -> None:
-        """Copy the kind's parameters and buffers."""
         super().__init__()
         self.kind, self.sizes = attention.kind, attention.sizes
         for name, tensor in (*attention.named_parameters(recurse=False), *attention.named_buffers(recurse=False)):
@@ -100,7 +105,6 @@ class FusedLayer(nn.Module):
     """One transformer layer without the CPE."""
 
     def __init__(self, layer: TransformerLayer, dtype: torch.dtype) -> None:
-        """Copy ``layer``."""
         super().__init__()
         attention, mlp = layer.attention, layer.mlp
         self.heads = attention.sizes.heads
@@ -108,12 +112,12 @@ class FusedLayer(nn.Module):
         qkv = zip(attention.qkv.weight.chunk(3), attention.qkv.bias.chunk(3), strict=True)
         self.query, self.key, self.value = (FusedLinear(weight, bias, dtype) for weight, bias in qkv)
         self.attention = None if attention.kind is factorized.KIND else UnfusedAttention(attention, dtype)
-        self.projection = FusedLinearPlus(attention.projection.weight, attention.projection.bias, dtype)
+        self.projection = FusedLinear(attention.projection.weight, attention.projection.bias, dtype)
         self.mlp_norm = FusedNorm(layer.mlp_norm, dtype)
         self.expand = FusedLinear(mlp.expand.weight, mlp.expand.bias, dtype, "gelu")
-        self.contract = FusedLinearPlus(mlp.contract.weight, mlp.contract.bias, dtype)
+        self.contract = FusedLinear(mlp.contract.weight, mlp.contract.bias, dtype)
 
-    def forward(self, x: Tensor, grid: Grid, crpe: FusedConvTimes | None) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, crpe: FusedConv | None) -> Tensor:
         """Map (rows, c) -> (rows, c), a new tensor."""
         tokens = self.attention_norm(x)
         query, key, value = self.query(tokens), self.key(tokens), self.value(tokens)
@@ -144,14 +148,13 @@ class FusedPath(nn.Module):
     """One path: its patch embedding, and the transformer layers that share its two position encodings."""
 
     def __init__(self, path: Path, dtype: torch.dtype) -> None:
-        """Fold ``path``."""
         super().__init__()
         patches = path.embedding
         conv, no_bias = patches.depthwise, torch.zeros_like(patches.norm.bias)
         self.depthwise = FusedConv(conv.weight, no_bias, dtype, stride=conv.stride[0], groups=conv.groups)
-        self.pointwise = FusedLinear(*_fold_batch_norm(patches.pointwise, patches.norm), dtype, "hardswish")
-        self.cpe = None if path.cpe is None else _with_residual(path.cpe, dtype)
-        self.crpe = None if path.crpe is None else _merge_windows(path.crpe, dtype)
+        self.pointwise = FusedLinear(*fold_batch_norm(patches.pointwise, patches.norm), dtype, "hardswish")
+        self.cpe = None if path.cpe is None else fold_residual(path.cpe, dtype)
+        self.crpe = None if path.crpe is None else merge_windows(path.crpe, dtype)
         self.layers = nn.ModuleList(FusedLayer(layer, dtype) for layer in cast("list[TransformerLayer]", list(path.layers)))
 
     def embed(self, x: Tensor) -> Tensor:
@@ -172,12 +175,10 @@ class FusedLocalBranch(nn.Module):
     """The local branch: a bottleneck of convolutions."""
 
     def __init__(self, local: LocalBranch, dtype: torch.dtype) -> None:
-        """Fold ``local``."""
         super().__init__()
-        self.expand = FusedLinear(*_fold_batch_norm(local.expand.conv, local.expand.norm), dtype, "hardswish")
-        folded = _fold_batch_norm(local.depthwise.conv, local.depthwise.norm)
-        self.depthwise = FusedConv(*folded, dtype, groups=local.depthwise.conv.groups, activation="hardswish")
-        self.contract = FusedLinearPlus(*_fold_batch_norm(local.contract.conv, local.contract.norm), dtype)
+        self.expand = fold_pointwise(local.expand, dtype)
+        self.depthwise = fold_convolution(local.depthwise, dtype)
+        self.contract = fold_pointwise(local.contract, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) -> (rows, c)."""
@@ -189,7 +190,6 @@ class FusedStage(nn.Module):
     """A stage: its embeddings, then the local branch and the paths one by one, each added to the fusion's sum at once."""
 
     def __init__(self, stage: Stage, dtype: torch.dtype) -> None:
-        """Fold ``stage``."""
         super().__init__()
         paths = cast("list[Path]", list(stage.paths))
         self.series = stage.config.patch_embed == "series"
@@ -197,10 +197,10 @@ class FusedStage(nn.Module):
         self.paths = nn.ModuleList(FusedPath(path, dtype) for path in paths)
         self.local = None if stage.local is None else FusedLocalBranch(stage.local, dtype)
         self.summed = stage.config.fusion == "sum"
-        weight, bias = _fold_batch_norm(stage.fusion.conv, stage.fusion.norm)
+        weight, bias = fold_batch_norm(stage.fusion.conv, stage.fusion.norm)
         parts = weight.split(stage.config.dim, dim=1)  # one for each branch, or one for their sum
         self.fusion = FusedLinear(parts[0], bias, dtype)
-        self.fusion_plus = nn.ModuleList(FusedLinearPlus(part, None, dtype) for part in parts[1:])
+        self.fusion_plus = nn.ModuleList(FusedLinear(part, None, dtype) for part in parts[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, c, h, w) -> (b, out, h/stride, w/stride); a large batch is processed in parts."""
@@ -232,13 +232,9 @@ class FusedMPViT(GraphedModule):
     """The network that ``fuse`` returns: it has the plain network's methods, no gradients, and no training mode."""
 
     def __init__(self, model: MPViT, dtype: torch.dtype) -> None:
-        """Fold ``model`` into weights of ``dtype``."""
         super().__init__()
         self.config = model.config
-        stem = cast("list[ConvNormAct]", list(model.stem))
-        self.stem = nn.ModuleList(
-            FusedConv(*_fold_batch_norm(c.conv, c.norm), dtype, stride=c.conv.stride[0], activation="hardswish") for c in stem
-        )
+        self.stem = nn.Sequential(*(fold_convolution(conv, dtype) for conv in cast("list[ConvNormAct]", list(model.stem))))
         self.stages = nn.ModuleList(FusedStage(stage, dtype) for stage in cast("list[Stage]", list(model.stages)))
         self.head = None if model.head is None else FusedLinear(model.head.weight, model.head.bias, dtype)
 
@@ -246,13 +242,7 @@ class FusedMPViT(GraphedModule):
         """Map (b, in_channels, h, w) to each stage's output, (b, c, h/s, w/s), channels-last in memory."""
         refuse_gradients(x)
         x = x.to(next(self.buffers()).dtype, memory_format=torch.channels_last)
-        for conv in self.stem:
-            x = conv(x)
-        pyramid = []
-        for stage in self.stages:
-            x = stage(x)
-            pyramid.append(x)
-        return tuple(pyramid)
+        return pyramid(self.stages, self.stem(x))
 
     def compute(self, x: Tensor) -> Tensor:
         """Map (b, in_channels, h, w) -> (b, num_classes) logits; with 0 classes the (b, c) features before them."""
@@ -288,26 +278,3 @@ def _map(tokens: Tensor, grid: Grid) -> Tensor:
 def _grid(x: Tensor) -> Grid:
     """Return b, h and w of a map."""
     return x.shape[0], x.shape[2], x.shape[3]
-
-
-def _fold_batch_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return the weight and bias, in float64, of a convolution without bias and the batch norm after it."""
-    mean, variance = cast("Tensor", norm.running_mean).double(), cast("Tensor", norm.running_var).double()
-    scale, shift = norm.weight.double(), norm.bias.double()
-    return fuse_conv_bn_weights(conv.weight.double(), None, mean, variance, norm.eps, scale, shift)
-
-
-def _with_residual(encoding: ConvPositionEncoding, dtype: torch.dtype) -> FusedConv:
-    """Return x + conv(x) as one convolution."""
-    weight = encoding.conv.weight.to(torch.float64, copy=True)
-    weight[:, :, weight.shape[2] // 2, weight.shape[3] // 2] += 1
-    return FusedConv(weight, cast("Tensor", encoding.conv.bias), dtype, groups=encoding.conv.groups)
-
-
-def _merge_windows(encoding: ConvRelativePositionEncoding, dtype: torch.dtype) -> FusedConvTimes:
-    """Return one convolution for all heads, with smaller kernels zero-padded: it is faster than one for each kernel size."""
-    convs = cast("list[nn.Conv2d]", list(encoding.convs))
-    widest = max(conv.kernel_size[0] for conv in convs)
-    weights = [functional.pad(conv.weight, [(widest - conv.kernel_size[0]) // 2] * 4) for conv in convs]
-    weight, bias = torch.cat(weights), torch.cat([cast("Tensor", conv.bias) for conv in convs])
-    return FusedConvTimes(weight, bias, dtype, groups=len(weight))

@@ -18,7 +18,7 @@ class ConvNormAct(nn.Module):
     """Convolution without bias and padded to "same", batch norm, Hardswish: (b, c, h, w) -> (b, out, h/stride, w/stride)."""
 
     def __init__(self, channels: int, out: int, kernel: int, *, stride: int = 1, groups: int = 1, act: bool = True) -> None:
-        """Leave the Hardswish out where ``act`` is off."""
+        """Build the layers, without the Hardswish unless ``act``."""
         super().__init__()
         self.conv = nn.Conv2d(channels, out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(out)
@@ -31,10 +31,9 @@ class ConvNormAct(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """One of a stage's embeddings: depthwise convolution, pointwise 1x1, batch norm, Hardswish; channels kept."""
+    """The patch embedding of one path: depthwise and pointwise convolution, batch norm, Hardswish; ``kernel`` is odd."""
 
     def __init__(self, dim: int, kernel: int, stride: int) -> None:
-        """Embed with overlapping patches of side ``kernel``, odd, ``stride`` apart."""
         super().__init__()
         self.depthwise = nn.Conv2d(dim, dim, kernel, stride, kernel // 2, groups=dim, bias=False)
         self.pointwise = nn.Conv2d(dim, dim, 1, bias=False)
@@ -47,10 +46,9 @@ class PatchEmbedding(nn.Module):
 
 
 class ConvPositionEncoding(nn.Module):
-    """CPE: a depthwise 3x3 convolution of the map, added to it."""
+    """CPE: a depthwise 3x3 convolution of the feature map, added to it."""
 
     def __init__(self, dim: int) -> None:
-        """Encode ``dim`` channels."""
         super().__init__()
         self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
@@ -61,10 +59,10 @@ class ConvPositionEncoding(nn.Module):
 
 
 class ConvRelativePositionEncoding(nn.Module):
-    """CRPE: depthwise convolutions of the values, their window depending on the head, times the unscaled query."""
+    """CRPE: depthwise convolutions of the values, with a window for each head, times the unscaled query."""
 
     def __init__(self, head_dim: int, head_windows: Windows) -> None:
-        """Give the heads, in order, the windows of ``head_windows``: pairs (window, heads)."""
+        """Build the convolutions; ``head_windows`` are pairs (window, heads) in the order of the heads."""
         super().__init__()
         self.channels = [heads * head_dim for _, heads in head_windows]
         self.convs = nn.ModuleList(
@@ -78,10 +76,10 @@ class ConvRelativePositionEncoding(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of one kind plus the relative position encoding of its values, between two linear layers."""
+    """Attention of any kind plus the relative position encoding of its values, between two linear layers."""
 
     def __init__(self, stage: StageConfig, trained_grid: tuple[int, int]) -> None:
-        """Attend as ``stage.attention`` says; what is learned for one size is so for ``trained_grid``, (h, w)."""
+        """Build the kind ``stage.attention``; parameters that depend on the size are for ``trained_grid``, (h, w)."""
         super().__init__()
         self.kind, option = get_kind(stage.attention)
         self.sizes = Sizes(1, stage.heads, stage.head_dim, *trained_grid, option)
@@ -93,7 +91,7 @@ class Attention(nn.Module):
         self.projection = nn.Linear(stage.dim, stage.dim)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int], crpe: ConvRelativePositionEncoding | None) -> Tensor:
-        """Map (b, n, c) -> (b, n, c); ``crpe`` is the path's, shared by its layers, or None for none."""
+        """Map (b, n, c) -> (b, n, c); ``crpe`` is shared by the layers of the path."""
         sizes = self.sizes._replace(batch=tokens.shape[0], height=grid[0], width=grid[1])
         joined = rearrange(self.qkv(tokens), "b n (three heads d) -> three b heads n d", three=3, heads=sizes.heads)
         query, key, value = joined.unbind()
@@ -108,7 +106,6 @@ class Mlp(nn.Module):
     """Two linear layers with an exact GELU between them."""
 
     def __init__(self, dim: int, hidden: int) -> None:
-        """Widen ``dim`` channels to ``hidden`` and back."""
         super().__init__()
         self.expand = nn.Linear(dim, hidden)
         self.act = nn.GELU()
@@ -123,7 +120,7 @@ class DropPath(nn.Module):
     """Stochastic depth (Huang et al., ECCV 2016): in training, drop a sample's residual with probability ``rate``."""
 
     def __init__(self, rate: float) -> None:
-        """Keep a residual with probability 1 - ``rate`` and scale it up, so that its mean stays."""
+        """Drop with probability ``rate``; a residual that is kept is scaled so that its mean does not change."""
         super().__init__()
         self.rate = rate
 
@@ -141,10 +138,9 @@ class DropPath(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """CPE, then attention and MLP, each behind a layer norm and with a residual connection."""
+    """CPE, then attention and MLP, each after a layer norm and with a residual connection, dropped at rate ``drop_path``."""
 
     def __init__(self, stage: StageConfig, drop_path: float, trained_grid: tuple[int, int]) -> None:
-        """Drop each residual in training with probability ``drop_path``; ``trained_grid`` is the attention's."""
         super().__init__()
         self.attention_norm = nn.LayerNorm(stage.dim, LAYER_NORM_EPS)
         self.attention = Attention(stage, trained_grid)
@@ -159,7 +155,7 @@ class TransformerLayer(nn.Module):
         cpe: ConvPositionEncoding | None,
         crpe: ConvRelativePositionEncoding | None,
     ) -> Tensor:
-        """Map (b, n, c) -> (b, n, c); both position encodings are the path's, or None for none."""
+        """Map (b, n, c) -> (b, n, c); both position encodings are shared by the layers of the path."""
         if cpe is not None:
             tokens = cpe(tokens, grid)
         tokens = tokens + self.drop_path(self.attention(self.attention_norm(tokens), grid, crpe))

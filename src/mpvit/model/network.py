@@ -1,4 +1,4 @@
-"""The whole network: stem, stages, classifier (Lee et al., CVPR 2022, arXiv:2112.11010, figure 2 and table 1)."""
+"""The network: stem, stages, classifier (Lee et al., CVPR 2022, arXiv:2112.11010, figure 2 and table 1)."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from mpvit.config import ModelConfig
 from mpvit.model.layers import ConvNormAct, PatchEmbedding
-from mpvit.model.stages import Stage
+from mpvit.model.stages import Stage, pyramid
 from mpvit.variants import get_config
 
 
@@ -15,7 +15,6 @@ class MPViT(nn.Module):
     """Multi-Path Vision Transformer."""
 
     def __init__(self, config: ModelConfig) -> None:
-        """Build and initialise the network that ``config`` describes."""
         super().__init__()
         self.config = config
         first = config.stages[0].dim
@@ -39,14 +38,9 @@ class MPViT(nn.Module):
     def forward_features(self, x: Tensor) -> tuple[Tensor, ...]:
         """Map (b, in_channels, h, w) to each stage's output, (b, c, h/s, w/s) at strides s = 4, 8, 16, 32, ...
 
-        The feature pyramid of dense prediction. A stride-2 step maps a length of m to floor((m - 1) / 2) + 1.
+        A convolution of stride 2 maps a length of m to floor((m - 1) / 2) + 1.
         """
-        x = self.stem(x)
-        pyramid = []
-        for stage in self.stages:
-            x = stage(x)
-            pyramid.append(x)
-        return tuple(pyramid)
+        return pyramid(self.stages, self.stem(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (b, in_channels, h, w) -> (b, num_classes) logits; with 0 classes the (b, c) features before them."""
@@ -55,22 +49,19 @@ class MPViT(nn.Module):
 
 
 def pool(x: Tensor) -> Tensor:
-    """Map (b, c, h, w) -> (b, c), the mean over the picture."""
+    """Map (b, c, h, w) -> (b, c), the mean over the positions."""
     return functional.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
 def build_model(model: str | ModelConfig) -> MPViT:
-    """Return the freshly initialised network of a variant's name or a configuration.
-
-    Raises ``UsageError`` for an unknown name.
-    """
+    """Return the network of a variant or a configuration, freshly initialised; raise ``UsageError`` for an unknown variant."""
     return MPViT(model if isinstance(model, ModelConfig) else get_config(model))
 
 
 def initialise(module: nn.Module) -> None:
-    """Initialise as published: linear truncated normal, convolutions by fan-out, position encodings torch's default.
+    """Initialise as published: linear layers truncated normal, convolutions by fan-out, position encodings as in torch.
 
-    A patch embedding's depthwise convolution is not divided by its groups; the local branch's is.
+    The fan-out of the local branch's depthwise convolution is divided by its groups; that of a patch embedding is not.
     """
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)

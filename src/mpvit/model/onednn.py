@@ -31,41 +31,37 @@ def supports(x: Tensor) -> bool:
     return x.dtype == torch.float32
 
 
-def linear(weight: Tensor, bias: Tensor | None, activation: Activation) -> Callable[[Tensor], Tensor]:
-    """Return the layer of ``weight`` (out, in) as a function (rows, in) -> (rows, out); its output is a new tensor."""
-    run, packed, settings = _OPS._linear_pointwise.default, _pack_linear(weight), (activation, *_SETTINGS[activation])
+def linear(weight: Tensor, bias: Tensor | None, activation: Activation, *, plus: bool) -> Callable[..., Tensor]:
+    """Return the layer of ``weight`` (out, in) as a function (rows, in) -> (rows, out).
+
+    With ``plus`` it has no activation, and takes a second input, (rows, out), that it adds.
+    """
+    packed = _OPS._reorder_linear_weight(weight.contiguous())
+    if plus:
+        binary = _OPS._linear_pointwise.binary
+        return lambda x, other: binary(x, other, packed, bias, "add")
+    run, settings = _OPS._linear_pointwise.default, (activation, *_SETTINGS[activation])
     return lambda x: run(x, packed, bias, *settings)
 
 
-def linear_plus(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the layer as a function of (rows, in) and a second input (rows, out), which is added."""
-    run, packed = _OPS._linear_pointwise.binary, _pack_linear(weight)
-    return lambda x, other: run(x, other, packed, bias, "add")
-
-
 def convolution(
-    weight: Tensor, bias: Tensor | None, stride: int, groups: int, activation: Activation, shape: Sequence[int]
-) -> Callable[[Tensor], Tensor]:
-    """Return the convolution, padded to "same", as a function of channels-last maps, optimised for inputs of ``shape``."""
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    groups: int,
+    activation: Activation,
+    shape: Sequence[int],
+    *,
+    times: bool,
+) -> Callable[..., Tensor]:
+    """Return the convolution, padded to "same", as a function of channels-last maps, optimised for inputs of ``shape``.
+
+    With ``times`` it has no activation, and takes a second map by which it multiplies the result.
+    """
+    axes = [weight.shape[-1] // 2] * 2, [stride] * 2, [1, 1]  # padding, stride and dilation
+    packed = _OPS._reorder_convolution_weight(weight, *axes, groups, list(shape))
+    if times:
+        binary = _OPS._convolution_pointwise.binary
+        return lambda x, other: binary(x, other, packed, bias, *axes, groups, "mul", None, None, [], None)
     run, settings = _OPS._convolution_pointwise.default, (activation, *_SETTINGS[activation])
-    axes = _axes(weight, stride)
-    packed = _OPS._reorder_convolution_weight(weight, *axes, groups, list(shape))
     return lambda x: run(x, packed, bias, *axes, groups, *settings)
-
-
-def convolution_times(
-    weight: Tensor, bias: Tensor | None, groups: int, shape: Sequence[int]
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return ``convolution`` at stride 1 as a function of a map and a second map, by which the result is multiplied."""
-    run, axes = _OPS._convolution_pointwise.binary, _axes(weight, 1)
-    packed = _OPS._reorder_convolution_weight(weight, *axes, groups, list(shape))
-    return lambda x, other: run(x, other, packed, bias, *axes, groups, "mul", None, None, [], None)
-
-
-def _pack_linear(weight: Tensor) -> Tensor:
-    return _OPS._reorder_linear_weight(weight.contiguous())
-
-
-def _axes(weight: Tensor, stride: int) -> tuple[list[int], list[int], list[int]]:
-    """Return padding, stride and dilation of both axes."""
-    return [weight.shape[-1] // 2] * 2, [stride] * 2, [1, 1]

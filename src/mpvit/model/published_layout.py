@@ -1,24 +1,22 @@
-"""The same network with its modules registered where the authors' checkpoints have them.
+"""The network with its modules registered as in the authors' checkpoints.
 
-It computes what ``MPViT`` does, out of the same modules, and is there for tools that count by where modules are registered:
-each layer of a path registers the path's position encodings again.
+It computes the same function as ``MPViT`` with the same modules. Some counters depend on where modules are registered: each
+layer of a path here registers the path's position encodings again.
 """
 
 from typing import cast
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mpvit.model.layers import TransformerLayer
-from mpvit.model.network import MPViT
+from mpvit.model.network import MPViT, pool
 from mpvit.model.stages import Path, Stage, join
 
 
 class PublishedLayout(nn.Module):
-    """A network in the published arrangement; it takes the modules out of ``model``, which is of no use afterwards."""
+    """A network in the published arrangement; it takes the modules of ``model``, which cannot be used afterwards."""
 
     def __init__(self, model: MPViT) -> None:
-        """Arrange the modules of ``model``."""
         super().__init__()
         stages = cast("list[Stage]", list(model.stages))
         self.stem = model.stem
@@ -31,7 +29,7 @@ class PublishedLayout(nn.Module):
         x = self.stem(x)
         for embeddings, stage in zip(self.patch_embed_stages, self.mhca_stages, strict=True):
             x = stage(embeddings(x))
-        pooled = functional.adaptive_avg_pool2d(x, 1).flatten(1)
+        pooled = pool(x)
         return pooled if self.cls_head is None else self.cls_head(pooled)
 
 
@@ -93,7 +91,7 @@ def _paths(stage: Stage) -> list[Path]:
 
 
 def _share(layer: TransformerLayer, path: Path) -> TransformerLayer:
-    """Register the path's position encodings in a layer, before its own modules, and the relative one in its attention."""
+    """Register the path's position encodings in a layer, before its own modules, and the CRPE also in its attention."""
     own = dict(layer.named_children())
     for name in own:
         delattr(layer, name)

@@ -1,6 +1,6 @@
 """A stage: paths in parallel, each at its own patch scale, a local branch, and their fusion (Lee et al., figure 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import reduce
 
 import torch
@@ -18,12 +18,11 @@ from mpvit.model.layers import (
 
 
 class Path(nn.Module):
-    """One path: its patch embedding, and the transformer layers that share its two position encodings."""
+    """One path: its patch embedding and layers that share two position encodings; ``drop_path`` has each layer's rate."""
 
     def __init__(
         self, stage: StageConfig, embedding: PatchEmbedding, drop_path: Sequence[float], trained_grid: tuple[int, int]
     ) -> None:
-        """Take one layer's drop rate from ``drop_path`` each."""
         super().__init__()
         self.embedding = embedding
         self.cpe = ConvPositionEncoding(stage.dim) if stage.cpe else None
@@ -31,7 +30,7 @@ class Path(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(stage, rate, trained_grid) for rate in drop_path)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (b, c, h, w) -> the embedded map and that map behind the layers, both (b, c, h/stride, w/stride)."""
+        """Map (b, c, h, w) -> the embedded map and the output of the layers, both (b, c, h/stride, w/stride)."""
         embedded = self.embedding(x)
         height, width = embedded.shape[2:]
         tokens = rearrange(embedded, "b c h w -> b (h w) c")
@@ -41,10 +40,9 @@ class Path(nn.Module):
 
 
 class LocalBranch(nn.Module):
-    """Depthwise residual bottleneck of the first path's embedding: what convolutions see and tokens do not."""
+    """Depthwise residual bottleneck on the first path's embedding: the local features."""
 
     def __init__(self, dim: int) -> None:
-        """Keep ``dim`` channels throughout."""
         super().__init__()
         self.expand = ConvNormAct(dim, dim, 1)
         self.depthwise = ConvNormAct(dim, dim, 3, groups=dim)
@@ -56,12 +54,11 @@ class LocalBranch(nn.Module):
 
 
 class Stage(nn.Module):
-    """Multi-scale patch embedding, *in series* as published, paths in parallel, local branch, global-to-local interaction."""
+    """Multi-scale patch embedding (in series as published), parallel paths, local branch, and their fusion."""
 
     def __init__(
         self, stage: StageConfig, out: int, *, stride: int, drop_path: Sequence[float], trained_grid: tuple[int, int]
     ) -> None:
-        """Hand on ``out`` channels, ``stride`` times as far apart."""
         super().__init__()
         self.config = stage
         embeddings = (PatchEmbedding(stage.dim, *stage.embedding(path, stride)) for path in range(stage.paths))
@@ -75,7 +72,7 @@ class Stage(nn.Module):
         for path in self.paths:
             embedded, encoded = path(x)
             if self.config.patch_embed == "series":
-                x = embedded  # which the next path embeds: its window is wider
+                x = embedded  # the next path embeds this map, so its window is wider
             scales.append(embedded)
             maps.append(encoded)
         if self.local is not None:
@@ -83,6 +80,15 @@ class Stage(nn.Module):
         return self.fusion(join(maps, self.config.fusion))
 
 
+def pyramid(stages: Iterable[nn.Module], x: Tensor) -> tuple[Tensor, ...]:
+    """Run ``stages`` in series on the stem's output (b, c, h, w); return the output of each."""
+    maps = []
+    for stage in stages:
+        x = stage(x)
+        maps.append(x)
+    return tuple(maps)
+
+
 def join(maps: Sequence[Tensor], fusion: str) -> Tensor:
-    """Map (b, c, h, w) each -> (b, joined_dim, h, w), all side by side or summed; ``fusion`` is the stage's."""
+    """Map (b, c, h, w) each -> (b, joined_dim, h, w), concatenated or summed as ``StageConfig.fusion`` says."""
     return torch.cat(list(maps), dim=1) if fusion == "concat" else reduce(lambda x, y: x + y, maps)

@@ -1,4 +1,4 @@
-"""The preprocessing of ``mpvit predict`` as transformers' image processor, kept in a ``preprocessor_config.json``."""
+"""The preprocessing of ``mpvit predict`` as an image processor of transformers: a ``preprocessor_config.json``."""
 
 from typing import Any, Self
 
@@ -16,14 +16,14 @@ _CHANNELS = 3
 
 
 class MPViTImageProcessor(PilBackend):
-    """Short side to ``size["shortest_edge"]`` (bicubic), centre of ``crop_size``, 1/255, normalised.
+    """Resize the short side to ``size["shortest_edge"]`` (bicubic), crop the centre, scale by 1/255, normalise.
 
-    Of an 8-bit RGB picture it gives the very numbers of ``mpvit.images.preprocess``: the centre alone is
-    resized, by this project's code. With other steps, filters or kinds of pictures transformers' own code does each.
+    For an 8-bit RGB image the result equals that of ``mpvit.images.preprocess`` bit for bit: this project's code resizes the
+    crop. With other steps, filters or kinds of images transformers' own code runs.
     """
 
     size = {"shortest_edge": PUBLISHED_PREPROCESSING.side}  # noqa: RUF012 - transformers copies it
-    crop_size = {"height": PUBLISHED_PREPROCESSING.size, "width": PUBLISHED_PREPROCESSING.size}  # noqa: RUF012 - likewise
+    crop_size = {"height": PUBLISHED_PREPROCESSING.size, "width": PUBLISHED_PREPROCESSING.size}  # noqa: RUF012 - it copies it
     resample = PILImageResampling.BICUBIC
     image_mean = IMAGENET_MEAN
     image_std = IMAGENET_STD
@@ -32,7 +32,7 @@ class MPViTImageProcessor(PilBackend):
 
     @classmethod
     def of(cls, how: Preprocessing) -> Self:
-        """Return the one of a network's own preprocessing."""
+        """Return the image processor for a network's preprocessing."""
         crop = {"height": how.size, "width": how.size}
         return cls(size={"shortest_edge": how.side}, crop_size=crop, image_mean=list(how.mean), image_std=list(how.std))
 
@@ -47,11 +47,12 @@ class MPViTImageProcessor(PilBackend):
         crop_size: SizeDict,
         **rest: Any,  # noqa: ANN401 - the steps that follow
     ) -> BatchFeature:
-        """Map pictures (3, h, w) to ``pixel_values`` (b, 3, crop, crop)."""
+        """Map images (3, h, w) to ``pixel_values`` (b, 3, crop, crop)."""
         side, crop = size.shortest_edge, crop_size.height
-        steps = do_resize and do_center_crop and resample == PILImageResampling.BICUBIC and crop == crop_size.width
-        if steps and side and crop and not size.longest_edge and crop <= side and all(map(_is_rgb, images)):
-            images = [_centre(image, side, crop) for image in images]
+        both = do_resize and do_center_crop and resample == PILImageResampling.BICUBIC and crop == crop_size.width
+        rgb = all(image.dtype == np.uint8 and len(image) == _CHANNELS for image in images)
+        if both and rgb and side and crop and not size.longest_edge and crop <= side:
+            images = [_crop(image, side, crop) for image in images]
             do_resize = do_center_crop = False
         return super()._preprocess(
             images,
@@ -64,11 +65,7 @@ class MPViTImageProcessor(PilBackend):
         )
 
 
-def _is_rgb(image: NDArray[Any]) -> bool:
-    return image.dtype == np.uint8 and len(image) == _CHANNELS
-
-
-def _centre(image: NDArray[np.uint8], side: int, size: int) -> NDArray[np.uint8]:
+def _crop(image: NDArray[np.uint8], side: int, size: int) -> NDArray[np.uint8]:
     """Map (3, h, w) -> (3, size, size)."""
-    picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-    return np.asarray(center_crop(picture, side, size)).transpose(2, 0, 1)
+    rgb = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    return np.asarray(center_crop(rgb, side, size)).transpose(2, 0, 1)

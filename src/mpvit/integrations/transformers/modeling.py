@@ -1,4 +1,4 @@
-"""The network as transformers' models: its maps, its classes, and a backbone for their detectors and segmenters."""
+"""The models of transformers: feature maps, a classifier, and a backbone for their detectors and segmenters."""
 
 from typing import Any
 
@@ -19,10 +19,10 @@ from mpvit.model.network import MPViT, initialise, pool
 
 
 class MPViTPreTrainedModel(PreTrainedModel):
-    """What the models have in common.
+    """The base class of the models.
 
-    There are no attention maps to give: most kinds never form them (``mpvit paths`` shows what they come to). Gradient
-    checkpointing is not supported: run twice, a batch norm would count each batch twice.
+    They return no attention maps: most kinds of attention never compute them (``mpvit paths`` shows the equivalent weights).
+    Gradient checkpointing is not supported: a batch norm that runs twice would count each batch twice.
     """
 
     config: MPViTConfig
@@ -33,11 +33,11 @@ class MPViTPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def is_custom_code(cls) -> bool:
-        """Let ``_init_weights`` see every module: of others' code transformers passes over those without own parameters."""
+        """Return False, so that ``_init_weights`` gets every module, also those without parameters of their own."""
         return False
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise as published what a file did not hold, and leave what it did."""
+        """Initialise the tensors that a file lacks as published, and keep those that it holds."""
         if isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
             super()._init_weights(module)
         elif isinstance(module, nn.Conv2d):
@@ -47,16 +47,15 @@ class MPViTPreTrainedModel(PreTrainedModel):
                 init.copy_(getattr(module, name), tensor)
         initialise(module)
 
-    def shows_all(self, asked: bool | None) -> bool:  # noqa: FBT001 - what the caller passed on
-        """Return whether every map is asked for, in the call or else in the configuration."""
-        return bool(self.config.output_hidden_states if asked is None else asked)
+    def _hidden_states(self, maps: tuple[Tensor, ...], requested: bool | None) -> tuple[Tensor, ...] | None:  # noqa: FBT001
+        """Return the maps if the call or else the configuration requests them."""
+        return maps if (self.config.output_hidden_states if requested is None else requested) else None
 
 
 class MPViTModel(MPViTPreTrainedModel):
     """The network without its classifier."""
 
     def __init__(self, config: MPViTConfig) -> None:
-        """Build and initialise the network that ``config`` describes."""
         super().__init__(config)
         self.network = MPViT(config.network())
         self.post_init()
@@ -65,23 +64,22 @@ class MPViTModel(MPViTPreTrainedModel):
     def forward(
         self, pixel_values: Tensor, *, output_hidden_states: bool | None = None
     ) -> BaseModelOutputWithPoolingAndNoAttention:
-        """Map (b, num_channels, h, w) to the last map (b, c, h/32, w/32) and its mean (b, c).
+        """Map (b, num_channels, h, w) to the last feature map (b, c, h/32, w/32) and its mean (b, c).
 
-        ``hidden_states``, if asked for, are the maps of all stages, at strides 4, 8, 16 and 32.
+        ``hidden_states``, if requested, are the maps of all stages, at strides 4, 8, 16 and 32.
         """
         maps = self.network.forward_features(pixel_values)
         return BaseModelOutputWithPoolingAndNoAttention(
             last_hidden_state=maps[-1],
             pooler_output=pool(maps[-1]),
-            hidden_states=maps if self.shows_all(output_hidden_states) else None,
+            hidden_states=self._hidden_states(maps, output_hidden_states),
         )
 
 
 class MPViTForImageClassification(MPViTPreTrainedModel):
-    """The network with its classifier; with no labels its logits are the pooled features."""
+    """The network with its classifier; without labels its logits are the pooled features."""
 
     def __init__(self, config: MPViTConfig) -> None:
-        """Build and initialise the network that ``config`` describes, with a class for each label."""
         super().__init__(config)
         self.num_labels = config.num_labels
         self.mpvit = MPViTModel(config)
@@ -95,23 +93,22 @@ class MPViTForImageClassification(MPViTPreTrainedModel):
     ) -> ImageClassifierOutputWithNoAttention:
         """Map (b, num_channels, h, w), and (b,) labels for a loss, to (b, labels) logits.
 
-        The loss is the one of ``config.problem_type``: by default cross-entropy, or squared error for a single label.
+        ``config.problem_type`` chooses the loss: by default cross-entropy, or squared error for a single label.
         """
-        seen = self.mpvit(pixel_values, output_hidden_states=self.shows_all(output_hidden_states), return_dict=True)
-        logits = self.classifier(seen.pooler_output)
+        outputs = self.mpvit(pixel_values, output_hidden_states=output_hidden_states, return_dict=True)
+        logits = self.classifier(outputs.pooler_output)
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
-        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits, hidden_states=seen.hidden_states)
+        return ImageClassifierOutputWithNoAttention(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
 
 class MPViTBackbone(BackboneMixin, MPViTPreTrainedModel):
-    """The network for what stands on its maps: ``channels`` says how wide they are, strides are 4, 8, 16 and 32."""
+    """The network as a backbone, whose ``channels`` are those of its feature maps, at strides 4, 8, 16 and 32."""
 
     has_attentions = False
 
     def __init__(self, config: MPViTConfig) -> None:
-        """Build and initialise the network that ``config`` describes."""
         super().__init__(config)
         self.num_features = config.hidden_sizes
         self.network = MPViT(config.network())
@@ -119,9 +116,9 @@ class MPViTBackbone(BackboneMixin, MPViTPreTrainedModel):
 
     @can_return_tuple  # type: ignore[untyped-decorator]
     def forward(self, pixel_values: Tensor, *, output_hidden_states: bool | None = None) -> BackboneOutput:
-        """Map (b, num_channels, h, w) to the maps of ``out_features``; ``hidden_states``, if asked for, are all."""
+        """Map (b, num_channels, h, w) to the maps of ``out_features``; ``hidden_states``, if requested, are all maps."""
         maps = self.network.forward_features(pixel_values)
         chosen: Any = tuple(each for name, each in zip(self.stage_names, maps, strict=True) if name in self.out_features)
         return BackboneOutput(
-            feature_maps=chosen, hidden_states=maps if self.shows_all(output_hidden_states) else None, attentions=None
+            feature_maps=chosen, hidden_states=self._hidden_states(maps, output_hidden_states), attentions=None
         )
