@@ -147,9 +147,10 @@ def ablate(
         return
     found: list[Row] = []
     if measure:
-        from mpvit.ablation.measure import Timing, measured_rows
+        from mpvit.ablation.measure import measured_rows
+        from mpvit.measurement.options import TimingOptions
 
-        timing = Timing(device=device, dtype=dtype, threads=threads, min_time_s=min_time)
+        timing = TimingOptions(device=device, dtype=dtype, threads=threads, min_time_s=min_time)
         rows: Iterator[Row] = measured_rows(study, timing)
     else:
         rows = each_row(study)

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpvit.benchmark.modes import DTYPES, ENGINES, INFERENCE_ONLY, MODES, PARTS
+from mpvit.benchmark.modes import ENGINES, INFERENCE_ONLY, MODES, PARTS
 from mpvit.extras import require
+from mpvit.measurement.options import DTYPES, TF32
+from mpvit.network import NamedNetwork
 from mpvit_cli import options, tasks
 from mpvit_cli.output import Terminal, check_format
 
@@ -37,7 +39,11 @@ By = Annotated[
 ]
 Dtype = Annotated[
     str,
-    typer.Option(metavar="|".join(DTYPES), help="Numbers it runs in; tf32 on CUDA.", autocompletion=options.complete(DTYPES)),
+    typer.Option(
+        metavar="|".join((*DTYPES, TF32)),
+        help="Data type of weights and images; tf32 on CUDA.",
+        autocompletion=options.complete((*DTYPES, TF32)),
+    ),
 ]
 Outputs = Annotated[
     list[Path] | None,
@@ -84,8 +90,9 @@ def bench(
       mpvit bench --variant tiny --task semantic-fpn --size 256
     """
     from mpvit.benchmark import baseline
-    from mpvit.benchmark.measure import measure
-    from mpvit.benchmark.study import Study
+    from mpvit.benchmark.measure import measure_networks
+    from mpvit.benchmark.study import BenchmarkStudy
+    from mpvit.measurement.options import TimingOptions
     from mpvit.tables.benchmark import benchmark_document
 
     terminal: Terminal = ctx.obj
@@ -97,27 +104,17 @@ def bench(
         pixels = tasks.own_size(ctx, pixels, of_task)
         batches = batches if options.given(ctx, "batch") else (1,)
     modes = options.parse_names(
-        mode, [name for name in MODES if name not in INFERENCE_ONLY or not (of_task or backward)], ["plain"]
+        mode, [name for name in MODES if name not in INFERENCE_ONLY or not (task or backward)], ["plain"]
     )
     if options.ALL not in (mode or ()):  # of all modes, those that cannot run here say so and the others go on
         require(*(library for name in modes for library in ENGINES.get(name, ())))
-    study = Study(
-        models=options.parse_models(variant, config),
-        size=pixels,
-        batches=batches,
-        device=device,
-        dtype=dtype,
-        modes=tuple(modes),
-        backward=backward,
-        threads=threads,
-        min_time_s=min_time,
-        budget_s=budget,
-        by=by,
-        task=of_task,
-    )
+    timing = TimingOptions(device=device, dtype=dtype, threads=threads, backward=backward, min_time_s=min_time, budget_s=budget)
+    models = options.parse_models(variant, config)
+    networks = tuple(NamedNetwork(name, each, pixels, of_task) for name, each in models.items())
+    study = BenchmarkStudy(networks=networks, batches=batches, modes=tuple(modes), by=by, timing=timing)
     earlier = baseline.read_baseline(compare, study) if compare else None
     groups: list[tuple[Result, ...]] = []
-    interrupted = terminal.collect(measure(study), "Measuring", len(study.groups), into=groups)
+    interrupted = terminal.collect(measure_networks(study), "Measuring", len(study.groups), into=groups)
     results = [baseline.compared(result, earlier) for group in groups for result in group]
     document = benchmark_document(study, results, earlier)
     if output:

@@ -17,7 +17,7 @@ from mpvit_cli import options, tasks
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
-    from mpvit.compare_attention.measure import Setting
+    from mpvit.measurement.options import TimingOptions
 
 _MEASURED_TOKENS = (64, 65_536)
 _NUMERICS_TOKENS = (64, 4096)
@@ -114,10 +114,13 @@ def compare_attn(
     if numerics:
         document = _rounding(asked)
     elif measure:
-        from mpvit.compare_attention.measure import parse_setting
+        from mpvit.compare_attention.measure import MIN_TIME_S
+        from mpvit.measurement.options import TimingOptions
 
-        setting = parse_setting(budget_s=budget, device=device, dtype=dtype, backward=backward, threads=threads)
-        document, interrupted = _measured(terminal, asked, setting, points)
+        timing = TimingOptions(
+            device=device, dtype=dtype, threads=threads, backward=backward, min_time_s=MIN_TIME_S, budget_s=budget
+        )
+        document, interrupted = _measured(terminal, asked, timing, points)
     else:
         met = met_tokens(network) if dim is None else []
         growing = sweep(chosen if kind else CROSSING, sizes, asked.tokens)
@@ -179,11 +182,13 @@ def _rounding(asked: _Asked) -> Document:
     return numerics_document(rounding_errors(asked.kinds, asked.sizes, every_other), implied_maps(asked.sizes))
 
 
-def _measured(terminal: Terminal, asked: _Asked, setting: "Setting", points: list[AttentionPoint]) -> tuple[Document, bool]:
+def _measured(
+    terminal: Terminal, asked: _Asked, timing: "TimingOptions", points: list[AttentionPoint]
+) -> tuple[Document, bool]:
     """Measure into ``points``; tell whether Ctrl-C ended that."""
     from mpvit.compare_attention.fits import crossings, growths
-    from mpvit.compare_attention.measure import measure
+    from mpvit.compare_attention.measure import measure_attention
 
     total = len(asked.kinds) * len(asked.tokens)
-    interrupted = terminal.collect(measure(*asked, setting), "Measuring", total, into=points)
+    interrupted = terminal.collect(measure_attention(*asked, timing), "Measuring", total, into=points)
     return measured_document(points, growths(points), crossings(points)), interrupted

@@ -125,10 +125,10 @@ def _collect(
     found = collect(models, size)
     if not measure:
         return found, False
-    from mpvit.benchmark.measure import measure as run
+    from mpvit.benchmark.measure import measure_networks
     from mpvit.benchmark.results import NetworkTime
 
     study = benchmark(models, size)
     groups: list[tuple[Result, ...]] = []
-    interrupted = terminal.collect(run(study), "Measuring", len(study.groups), into=groups)
+    interrupted = terminal.collect(measure_networks(study), "Measuring", len(study.groups), into=groups)
     return with_times(found, [time for group in groups for time in group if isinstance(time, NetworkTime)]), interrupted

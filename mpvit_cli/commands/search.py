@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from mpvit.config import save_config
 from mpvit.errors import UsageError
+from mpvit.network import NamedNetwork
 from mpvit.search.criteria import CRITERIA, Limits
 from mpvit.search.examine import Batch, approach, examine
 from mpvit.search.found import Found, gather, nothing_found, shape_text
@@ -17,16 +17,13 @@ from mpvit.search.outcome import Outcome
 from mpvit.search.space import DEFAULT, Space, choices_text, parse_choices
 from mpvit.search.study import Study
 from mpvit.tables.search import search_document
-from mpvit.variants import VARIANTS
 from mpvit_cli import options, studies
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mpvit.benchmark.results import Result
-    from mpvit.benchmark.study import Study as Timing
     from mpvit.measurement import Measurement
+    from mpvit.measurement.options import TimingOptions
     from mpvit.training.data import Data
     from mpvit.training.study import Training
 
@@ -158,10 +155,9 @@ def search(
     limit_s = None if max_latency is None else parse_seconds(max_latency)
     timing = None
     if limit_s is not None:
-        from mpvit.benchmark import study as benchmark
+        from mpvit.measurement.options import TimingOptions
 
-        timing = partial(benchmark.Study, size=study.size, device=device, dtype=dtype, threads=threads, min_time_s=min_time)
-        timing(models={"tiny": VARIANTS["tiny"].config})  # a wrong device or dtype is found before the search
+        timing = TimingOptions(device=device, dtype=dtype, threads=threads, min_time_s=min_time)
     found = _found(terminal, study)
     times, interrupted = _timed(terminal, found, timing) if timing and found.finished else ((), not found.finished)
     outcome = Outcome(found, limit_s, times)
@@ -224,14 +220,17 @@ def _found(terminal: Terminal, study: Study) -> Found:
     return gather(study, batches)
 
 
-def _timed(terminal: Terminal, found: Found, timing: "Callable[..., Timing]") -> "tuple[list[Measurement], bool]":
+def _timed(terminal: Terminal, found: Found, timing: "TimingOptions") -> "tuple[list[Measurement], bool]":
     """Return the times of the candidates, the best first, and whether Ctrl-C ended that."""
-    from mpvit.benchmark.measure import measure
+    from mpvit.benchmark.measure import measure_networks
+    from mpvit.benchmark.study import BenchmarkStudy
 
-    study = timing(models={f"#{number}": candidate.config for number, candidate in enumerate(found.best, start=1)})
+    size = found.study.size
+    networks = tuple(NamedNetwork(f"#{number}", each.config, size) for number, each in enumerate(found.best, start=1))
+    study = BenchmarkStudy(networks=networks, timing=timing)
     groups: list[tuple[Result, ...]] = []
     try:
-        interrupted = terminal.collect(measure(study), "Measuring", len(study.groups), into=groups)
+        interrupted = terminal.collect(measure_networks(study), "Measuring", len(study.groups), into=groups)
     except KeyboardInterrupt:  # before the first was timed: what was searched is still there
         interrupted = True
     return [group[0].timed.measurement for group in groups], interrupted

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mpvit.measurement import DTYPES
+from mpvit.measurement.options import DTYPES
 from mpvit_cli.options.reading import complete, number, whole
 
 Device = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where it runs.", envvar="MPVIT_DEVICE")]

@@ -1,11 +1,29 @@
-"""Files that are written completely or not at all."""
+"""Files that are written completely or not at all, and JSON files that are read by a schema."""
 
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
-from mpvit.errors import MpvitError, file_reason
+from mpvit.errors import MpvitError, UsageError, file_reason
+
+Content = TypeVar("Content")
+
+
+def read_json(path: Path, schema: type[Content], what: str, hint: str) -> Content:
+    """Return the JSON in ``path`` as ``schema``, a type of msgspec; ``what`` names such a file in an error.
+
+    Raises ``UsageError`` for a file that cannot be read or has other content.
+    """
+    import msgspec
+
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=schema)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # RecursionError: too many nested brackets
+        raise UsageError(f"{str(path)!r} is not {what}: {file_reason(error)}", hint=hint) from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise UsageError(f"cannot read {str(path)!r}: {file_reason(error)}", hint=hint) from None
 
 
 def write_atomically(path: Path, data: bytes) -> None:

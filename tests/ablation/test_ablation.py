@@ -19,6 +19,7 @@ from mpvit.config import FIRST_STAGE
 from mpvit.counting import count
 from mpvit.errors import UsageError
 from mpvit.measurement import INTERRUPTED, Measurement
+from mpvit.measurement.options import TimingOptions
 from mpvit.measurement.timing import Case
 from mpvit.network import NamedNetwork
 from mpvit.operations import Cost
@@ -314,7 +315,7 @@ def test_latency_cannot_match_unmeasured() -> None:
 
 # ── measured ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-TIMING = measure.Timing(threads=1, min_time_s=0.01)
+TIMING = TimingOptions(threads=1, min_time_s=0.01)
 
 
 def test_measured_rows_have_their_time_beside_the_baselines() -> None:
@@ -335,7 +336,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, exponent: float, *, penalty: float 
     """Times that grow with a power of the MACs, times ``penalty`` for edited rows, without noise; one run is interrupted."""
     macs: list[int] = []
 
-    def case(_: Study, __: measure.Timing, row: Row) -> Case:
+    def case(_: Study, __: TimingOptions, row: Row) -> Case:
         assert row.cost
         macs.append(row.cost.macs)
         return lambda: None
@@ -404,20 +405,6 @@ def test_what_does_not_fit_says_so_and_the_rest_goes_on() -> None:
     assert found[2].as_row()["error"] == found[2].time.error
     assert found[1].as_row()["error"] is None
     assert found[2].cost
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"device": "gpu"}, "device 'gpu'"),
-        ({"dtype": "int8"}, "unknown dtype"),
-        ({"threads": 0}, "threads = 0"),
-        ({"min_time_s": -1.0}, "min_time_s = -1.0"),
-    ],
-)
-def test_a_wrong_timing_is_refused(changes: dict[str, object], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        measure.Timing(**changes)  # type: ignore[arg-type]
 
 
 def test_stages_are_numbered_as_in_the_paper() -> None:

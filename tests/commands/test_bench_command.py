@@ -27,14 +27,15 @@ from mpvit.benchmark import measure as benchmark
 from mpvit.benchmark.layers import layer_cases
 from mpvit.benchmark.modes import MODES, forward_and_backward
 from mpvit.benchmark.results import LayerTime, NetworkTime
-from mpvit.benchmark.roofline import Ceilings, Timed, Work, moved_elements, network_work
-from mpvit.benchmark.study import Study
+from mpvit.benchmark.roofline import Ceilings, RooflinePoint, Work, moved_elements, network_work
+from mpvit.benchmark.study import BenchmarkStudy
 from mpvit.closed_form import network
 from mpvit.config import ModelConfig, StageConfig
 from mpvit.counting import count
 from mpvit.measurement import INTERRUPTED, OUT_OF_MEMORY, Measurement, timing
 from mpvit.measurement.timing import Case
 from mpvit.model.network import MPViT
+from mpvit.network import NamedNetwork
 from mpvit.operations import Block
 from mpvit.operations.conventions import tally
 from mpvit.plots import save_figure
@@ -149,10 +150,12 @@ def test_a_backward_pass_is_what_torch_counts() -> None:
     ids=["three modes", "one failed", "two modes", "one alone"],
 )
 def test_the_fastest_of_three_modes_is_named(milliseconds: dict[str, float | None], said: tuple[str, ...] | None) -> None:
-    study = Study(models={"small": SMALL}, size=(32, 32), batches=(2,), modes=tuple(milliseconds))
+    study = BenchmarkStudy(networks=(NamedNetwork("small", SMALL, (32, 32)),), batches=(2,), modes=tuple(milliseconds))
     top = Ceilings(product=measurement(0.1), product_macs=10**10, copy=measurement(0.1), copy_bytes=10**9)
     times = [
-        NetworkTime(model="small", input_shape=(2, 3, 32, 32), mode=mode, passes="forward", timed=Timed(Work(1, 1), taken, top))
+        NetworkTime(
+            model="small", input_shape=(2, 3, 32, 32), mode=mode, passes="forward", timed=RooflinePoint(Work(1, 1), taken, top)
+        )
         for mode, each in milliseconds.items()
         for taken in [measurement(error="it failed") if each is None else measurement(*[each / 1e3] * 6)]
     ]
@@ -182,12 +185,12 @@ def test_shares_of_the_ceilings() -> None:
         product=measurement(0.2, 0.1), product_macs=100, copy=measurement(0.5, 0.4), copy_bytes=400
     )  # 1000 MAC/s and 1000 bytes/s, of the fastest samples
     assert (top.macs_per_s, top.bytes_per_s) == (1000, 1000)
-    timed = Timed(Work(500, 2000), measurement(3.0, 4.0, 9.0), top)
+    timed = RooflinePoint(Work(500, 2000), measurement(3.0, 4.0, 9.0), top)
     assert (timed.macs_per_s, timed.bytes_per_s) == (125, 500)
     assert (timed.share_of_product, timed.share_of_copy, timed.share_of_roof) == (0.125, 0.5, 0.5)
     assert timed.work.intensity == 0.25
     unknown = Ceilings(product=measurement(), product_macs=1, copy=measurement(), copy_bytes=1)
-    assert Timed(Work(1, 1), measurement(1.0), unknown).share_of_roof is None
+    assert RooflinePoint(Work(1, 1), measurement(1.0), unknown).share_of_roof is None
 
 
 # ── the command ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,7 +256,7 @@ def test_a_baseline_gives_a_ratio_with_its_interval(bench: Callable[[str], tuple
 UGLY = {
     "--mode plian": (2, "unknown mode 'plian'", "did you mean 'plain'?"),
     "--dtype float23": (2, "unknown dtype 'float23'", "did you mean 'float32'?"),
-    "--dtype tf32": (2, "dtype 'tf32' on cpu: it is CUDA's alone", "float32"),
+    "--dtype tf32": (2, "dtype 'tf32' on cpu: must be on CUDA", "float32"),
     "--by path": (2, "unknown part 'path'", ""),
     "--batch 0": (2, "--batch '0': must be whole numbers", "for example"),
     "--batch 1,,2": (2, "--batch '1,,2': must be whole numbers", "for example"),
@@ -266,17 +269,21 @@ UGLY = {
     "--threads 0": (2, "threads = 0: must be from 1", ""),
     "--threads 99999999": (2, "threads = 99999999", ""),
     "--device cuda:99": (2, "device 'cuda:99'", ""),
-    "--mode fused --backward": (2, "backward with mode 'fused'", "plain"),
+    "--mode fused --backward": (2, "backward in mode 'fused'", "plain"),
     "--by layer --mode plain,fused": (2, "by layer: must be the forward pass in mode plain", ""),
     "--plot roof.gif": (2, "--plot 'roof.gif': must end in", ""),
     "--format yaml": (2, "unknown format 'yaml'", ""),
-    "--compare none.json": (2, "cannot read baseline 'none.json'", "-o FILE.json"),
-    "--compare .": (2, "cannot read baseline '.'", "-o FILE.json"),
-    "--compare text.json": (2, "baseline 'text.json': not JSON", "-o FILE.json"),
-    "--compare list.json": (2, "baseline 'list.json': not a result of mpvit bench", "-o FILE.json"),
-    "--compare flops.json": (2, "baseline 'flops.json': not a result of mpvit bench", "-o FILE.json"),
-    "--compare damaged.json": (2, "baseline 'damaged.json': its rows are damaged", "-o FILE.json"),
-    "--compare other.json": (2, "baseline 'other.json' has nothing in common", "options that wrote"),
+    "--compare none.json": (2, "cannot read 'none.json'", "-o FILE.json"),
+    "--compare .": (2, "cannot read '.'", "-o FILE.json"),
+    "--compare text.json": (2, "'text.json' is not a result of mpvit bench: JSON is malformed", "-o FILE.json"),
+    "--compare list.json": (2, "'list.json' is not a result of mpvit bench", "-o FILE.json"),
+    "--compare flops.json": (2, "'flops.json' is not a result of mpvit bench", "-o FILE.json"),
+    "--compare damaged.json": (
+        2,
+        "'damaged.json' is not a result of mpvit bench: Expected `float` > 0.0",
+        "-o FILE.json",
+    ),
+    "--compare other.json": (2, "baseline 'other.json' has no row of the same model", "options that wrote"),
     "-o missing/b.json": (1, "cannot write 'missing/b.json'", "folder"),
 }
 
@@ -469,9 +476,9 @@ def results() -> Iterator[NetworkTime | LayerTime]:
     top = Ceilings(product=measurement(0.1), product_macs=10**10, copy=measurement(0.1), copy_bytes=10**9)
     for batch in (1, 8):
         for mode, factor in (("plain", 1.0), ("fused", 0.6)):
-            timed = Timed(Work(10**9 * batch, 10**8 * batch), measurement(0.05 * factor * batch**0.9), top)
+            timed = RooflinePoint(Work(10**9 * batch, 10**8 * batch), measurement(0.05 * factor * batch**0.9), top)
             yield NetworkTime(model="tiny", input_shape=(batch, 3, 8, 8), mode=mode, passes="forward", timed=timed)
-    failed = Timed(Work(1, 1), measurement(error=OUT_OF_MEMORY), top)
+    failed = RooflinePoint(Work(1, 1), measurement(error=OUT_OF_MEMORY), top)
     yield NetworkTime(model="tiny", input_shape=(99, 3, 8, 8), mode="plain", passes="forward", timed=failed)
 
 

@@ -141,13 +141,13 @@ def test_an_interrupt_before_anything_was_found_writes_nothing(monkeypatch: pyte
 
 
 def test_an_interrupt_while_measuring_keeps_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = benchmark.measure
+    whole = benchmark.measure_networks
 
     def one(study: Any) -> Iterator[Any]:  # noqa: ANN401 - passed through
         yield next(whole(study))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(benchmark, "measure", one)
+    monkeypatch.setattr(benchmark, "measure_networks", one)
     words = ("--max-macs", "1G", "--top", "3", "--max-latency", "9s", "--min-time", "0.01", "--format", "json")
     outcome = call("search", *TINY_SPACE, *words)
     assert outcome.code == 130

@@ -14,15 +14,17 @@ from chosen import chosen
 from mpvit.attention import KINDS, Kind, Sizes, get_kind, softmax
 from mpvit.compare_attention.costs import attention_cost
 from mpvit.compare_attention.fits import crossings, growths
-from mpvit.compare_attention.measure import Setting, measure, parse_setting
+from mpvit.compare_attention.measure import MIN_TIME_S, measure_attention
 from mpvit.compare_attention.results import AttentionPoint
-from mpvit.errors import CheckError, UsageError
+from mpvit.errors import CheckError
 from mpvit.measurement import Measurement
+from mpvit.measurement.options import TimingOptions
 from mpvit.plots import save_figure
 from mpvit.plots.attention import attention_figure
 from mpvit_cli.main import main
 
 SIZES = Sizes(1, 8, 8, 56, 56)
+QUICK = TimingOptions(min_time_s=MIN_TIME_S)
 
 
 def point(kind: str, tokens: int, seconds: float) -> AttentionPoint:
@@ -72,7 +74,7 @@ def test_a_kind_that_is_always_faster_says_so() -> None:
 
 @pytest.mark.slow
 def test_every_kind_is_measured_with_its_memory() -> None:
-    points = list(measure(list(KINDS), SIZES, [256], Setting(budget_s=60)))
+    points = list(measure_attention(list(KINDS), SIZES, [256], replace(QUICK, budget_s=60)))
     assert {(p.measurement.name, p.cost.tokens) for p in points} == {(kind, 256) for kind in KINDS}
     assert not [p.measurement.error for p in points if p.measurement.error]
     peaks = {(p.measurement.name, p.cost.tokens): p.measurement.peak_bytes for p in points}
@@ -86,8 +88,8 @@ def test_every_kind_is_measured_with_its_memory() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_backward_and_half_precision(dtype: str) -> None:
-    setting = parse_setting(budget_s=20, device="cpu", dtype=dtype, backward=True)
-    (measured,) = measure(["factorized"], SIZES, [32], setting)
+    options = replace(QUICK, budget_s=20, dtype=dtype, backward=True)
+    (measured,) = measure_attention(["factorized"], SIZES, [32], options)
     assert measured.measurement.dtype == dtype
     assert len(measured.measurement.samples_s) >= 5
 
@@ -99,13 +101,13 @@ def test_what_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     broken: Kind = replace(get_kind("softmax")[0], attend=wrong)
     monkeypatch.setattr(softmax, "KIND", broken)
-    with pytest.raises(CheckError, match=r"1\.0e-02 from float64"):
-        list(measure(["softmax"], SIZES, [16], Setting()))
+    with pytest.raises(CheckError, match=r"against float64 is 1\.0e-02"):
+        list(measure_attention(["softmax"], SIZES, [16], QUICK))
 
 
 def test_a_kind_that_cannot_fit_is_not_tried_again_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mpvit.compare_attention.measure.free_bytes", lambda _: 10_000_000)
-    points = list(measure(["softmax", "factorized"], SIZES, [64, 1024, 2048], Setting(budget_s=30)))
+    monkeypatch.setattr("mpvit.measurement.machine.free_bytes", lambda _: 10_000_000)
+    points = list(measure_attention(["softmax", "factorized"], SIZES, [64, 1024, 2048], replace(QUICK, budget_s=30)))
     by_kind = {kind: [p.measurement for p in points if p.measurement.name == kind] for kind in ("softmax", "factorized")}
     assert [bool(m.samples_s) for m in by_kind["softmax"]] == [True, False, False]
     assert by_kind["softmax"][1].error == by_kind["softmax"][2].error
@@ -114,25 +116,10 @@ def test_a_kind_that_cannot_fit_is_not_tried_again_and_the_others_go_on(monkeypa
 
 
 def test_a_slow_kind_leaves_the_budget_to_the_others() -> None:
-    points = list(measure(["softmax", "factorized"], SIZES, [64, 4096], Setting(budget_s=0.2)))
+    points = list(measure_attention(["softmax", "factorized"], SIZES, [64, 4096], replace(QUICK, budget_s=0.2)))
     softmax_at_4096 = next(p for p in points if p.measurement.name == "softmax" and p.cost.tokens == 4096)
     assert not softmax_at_4096.measurement.samples_s
     assert "budget" in softmax_at_4096.measurement.stopped
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        ({"budget_s": 0.0}, "budget = 0.0: must be above 0"),
-        ({"budget_s": float("nan")}, "budget = nan"),
-        ({"dtype": "float8"}, "unknown dtype 'float8'"),
-        ({"device": "gpu"}, "device 'gpu'"),
-    ],
-)
-def test_a_wrong_setting_names_the_value(words: dict[str, object], complaint: str) -> None:
-    given = {"budget_s": 1.0, "device": "cpu", "dtype": "float32", "backward": False} | words
-    with pytest.raises(UsageError, match=complaint):
-        parse_setting(**given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("suffix", chosen([".svg", ".png", ".pdf"], ".svg"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mpvit.errors import UsageError
-from mpvit.measurement.estimates import crossover, growth, independent_ratio, paired_ratio, plateau_end
+from mpvit.measurement.estimates import crossover, growth_exponent, independent_ratio, paired_ratio, plateau_end
 
 SIZES = [2**k for k in range(6, 17)]
 NOISE = 0.05
@@ -24,7 +24,7 @@ def curve(latency: Callable[[int], float], seed: int = 0) -> list[list[float]]:
 @pytest.mark.parametrize("exponent", [1, 1.5, 2])
 @pytest.mark.parametrize("overhead", [0, 3e-4], ids=["no plateau", "plateau"])
 def test_a_slope_is_found_beyond_the_plateau(exponent: float, overhead: float) -> None:
-    found = growth(SIZES, curve(lambda n: overhead + 1e-6 * n**exponent))
+    found = growth_exponent(SIZES, curve(lambda n: overhead + 1e-6 * n**exponent))
     assert found is not None
     assert found.exponent.estimate == pytest.approx(exponent, abs=0.05)
     assert found.exponent.low <= found.exponent.estimate <= found.exponent.high
@@ -35,7 +35,7 @@ def test_a_slope_is_found_beyond_the_plateau(exponent: float, overhead: float) -
 def test_the_interval_of_a_slope_covers_it_as_often_as_it_says() -> None:
     hits = 0
     for seed in range(60):
-        found = growth(SIZES, curve(lambda n: 1e-6 * n, seed))
+        found = growth_exponent(SIZES, curve(lambda n: 1e-6 * n, seed))
         assert found is not None
         hits += found.exponent.low <= 1 <= found.exponent.high
     assert hits >= 50  # 57 expected of 60 at 95 %
@@ -52,31 +52,31 @@ def test_the_plateau_ends_where_the_overhead_is_a_tenth(unit: float) -> None:
 
 
 def test_without_noise_a_slope_is_exact() -> None:
-    found = growth([1, 2, 4, 8], [[n**1.5] * 3 for n in (1, 2, 4, 8)])
+    found = growth_exponent([1, 2, 4, 8], [[n**1.5] * 3 for n in (1, 2, 4, 8)])
     assert found is not None
     assert (found.exponent.estimate, found.exponent.low, found.exponent.high) == pytest.approx((1.5, 1.5, 1.5))
     assert found.sizes == (1, 2, 4, 8)
-    assert growth([1, 2, 4], [[1.0], [2.0], [4.0]]) is not None  # three sizes are enough
-    assert growth([1, 2], [[1.0], [2.0]]) is None
+    assert growth_exponent([1, 2, 4], [[1.0], [2.0], [4.0]]) is not None  # three sizes are enough
+    assert growth_exponent([1, 2], [[1.0], [2.0]]) is None
 
 
 def test_the_median_of_the_slopes_between_every_two_points() -> None:
     """Of four points log2 y = 0, 4, 5, 6 over log2 x = 0, 1, 2, 3: 4, 2.5, 2, 1, 1, 1, whose median is 1.5."""
-    found = growth([1, 2, 4, 8], [[2.0**k] for k in (0, 4, 5, 6)])
+    found = growth_exponent([1, 2, 4, 8], [[2.0**k] for k in (0, 4, 5, 6)])
     assert found is not None
     assert found.exponent.estimate == pytest.approx(1.5)
 
 
 def test_a_curve_that_never_leaves_its_plateau_has_no_slope() -> None:
-    assert growth(SIZES, curve(lambda _: 1e-3)) is None
-    assert growth(SIZES, curve(lambda n: 1e-3 + 1e-9 * n)) is None
+    assert growth_exponent(SIZES, curve(lambda _: 1e-3)) is None
+    assert growth_exponent(SIZES, curve(lambda n: 1e-3 + 1e-9 * n)) is None
     assert plateau_end(SIZES, [1.0] * len(SIZES)) == len(SIZES)
 
 
 def test_one_wild_size_does_not_bend_a_slope() -> None:
     samples = curve(lambda n: 1e-6 * n)
     samples[5] = [8 * sample for sample in samples[5]]
-    found = growth(SIZES, samples)
+    found = growth_exponent(SIZES, samples)
     assert found is not None
     assert found.exponent.estimate == pytest.approx(1, abs=0.1)
 
@@ -170,7 +170,7 @@ def test_the_same_samples_give_the_same_interval_and_leave_the_global_generator_
     random = np.random.default_rng(1)
     one, other = noisy(1, random, 301), noisy(2, random, 302)
     for estimate in (
-        lambda: growth(SIZES, linear),
+        lambda: growth_exponent(SIZES, linear),
         lambda: crossover(SIZES, square, linear),
         lambda: paired_ratio(one, other),
         lambda: independent_ratio(one, other),
@@ -185,8 +185,8 @@ def test_the_same_samples_give_the_same_interval_and_leave_the_global_generator_
     ids=["one size", "descending", "samples missing", "no samples"],
 )
 def test_what_is_no_curve_is_refused(sizes: list[int], samples: list[list[float]]) -> None:
-    with pytest.raises(UsageError, match=r"sizes = .*: must be two or more, ascending|no samples to compare"):
-        growth(sizes, samples)
+    with pytest.raises(UsageError, match=r"sizes = .*: must be at least two, ascending|no samples to compare"):
+        growth_exponent(sizes, samples)
 
 
 def test_a_ratio_of_nothing_is_refused() -> None:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from mpvit.errors import UsageError
-from mpvit.measurement import BUDGET, FEW_SAMPLES, INTERRUPTED, WARNINGS, Measurement, outlier_share, starts_slow
-from mpvit.measurement.peak_memory import highest, peak_bytes
-from mpvit.measurement.timing import WARMUP_RUNS, in_turn, memory_error_text, out_of_memory, run
+from mpvit.measurement import BUDGET, INTERRUPTED, MIN_SAMPLES, WARNINGS, Measurement, has_slow_start, outlier_share
+from mpvit.measurement.peak_memory import highest_sum, peak_bytes
+from mpvit.measurement.timing import WARMUP_RUNS, error_text, out_of_memory, round_order, run
 
 CPU = torch.device("cpu")
 MATRIX = torch.ones(1000, 500)
@@ -44,7 +44,7 @@ def test_every_case_is_measured_and_every_sample_kept() -> None:
     cases = {"short": counted("short", nothing), "long": counted("long", slow)}
     short, long = run(cases, min_time_s=0.05, dtype="float32", memory=False)
     for found in (short, long):
-        assert len(found.samples_s) >= FEW_SAMPLES
+        assert len(found.samples_s) >= MIN_SAMPLES
         assert found.warmup_runs >= WARMUP_RUNS
         assert calls[found.name] == found.warmup_runs + found.repetitions * len(found.samples_s)
         assert sum(found.samples_s) * found.repetitions >= 0.05
@@ -145,7 +145,7 @@ def test_cases_are_warmed_up_first_and_then_take_turns() -> None:
 
 def test_every_case_comes_before_every_other_equally_often() -> None:
     for cases in range(1, 6):
-        orders = [in_turn(cases, number) for number in range(2 * cases)]
+        orders = [round_order(cases, number) for number in range(2 * cases)]
         for one in range(cases):
             for other in range(one):
                 assert sum(order.index(one) < order.index(other) for order in orders) == cases
@@ -180,8 +180,8 @@ def test_what_is_freed_before_more_is_taken_does_not_add_up() -> None:
             torch.empty(10_000)
 
     assert peak_bytes(one_after_the_other, CPU) == 40_000
-    assert highest([5, -5, 3, 3, -6]) == 6
-    assert highest([-5, 3]) == 0
+    assert highest_sum([5, -5, 3, 3, -6]) == 6
+    assert highest_sum([-5, 3]) == 0
 
 
 def test_measuring_memory_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -208,8 +208,8 @@ def test_a_case_that_runs_out_of_memory_leaves_the_others(failure: Callable[[], 
     assert starved.samples_s == ()
     assert starved.median_s is None
     assert "\n" not in starved.error
-    assert len(before.samples_s) >= FEW_SAMPLES
-    assert len(after.samples_s) >= FEW_SAMPLES
+    assert len(before.samples_s) >= MIN_SAMPLES
+    assert len(after.samples_s) >= MIN_SAMPLES
 
 
 def test_memory_that_runs_out_later_keeps_the_samples() -> None:
@@ -240,7 +240,7 @@ def failing_in_the_call_that_measures_memory(error: Exception) -> Callable[[], N
 def test_where_the_record_of_memory_has_no_room_the_peak_is_unknown_and_the_rest_measured(error: Exception) -> None:
     (found,) = run({"case": failing_in_the_call_that_measures_memory(error)}, min_time_s=1e-6)
     assert (found.peak_bytes, found.error) == (None, "")
-    assert len(found.samples_s) >= FEW_SAMPLES
+    assert len(found.samples_s) >= MIN_SAMPLES
 
 
 def test_another_error_there_is_raised() -> None:
@@ -252,7 +252,7 @@ def test_another_failure_of_a_case_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         run({"broken": lambda: 1 / 0})
     assert not out_of_memory(RuntimeError("shapes do not fit"))
-    assert memory_error_text(RuntimeError("out of memory here\nsecond line")) == "out of memory: out of memory here"
+    assert error_text(RuntimeError("out of memory here\nsecond line")) == "out of memory: out of memory here"
 
 
 def test_an_interrupt_keeps_what_was_measured() -> None:
@@ -281,7 +281,7 @@ def test_the_budget_ends_a_run_and_says_so() -> None:
 @pytest.mark.parametrize("wrong", [{"min_time_s": 0}, {"min_time_s": float("nan")}, {"budget_s": -1}])
 def test_times_must_be_above_0(wrong: dict[str, float]) -> None:
     ((name, seconds),) = wrong.items()
-    with pytest.raises(UsageError, match=f"^{name} = {seconds}: must be above 0 seconds"):
+    with pytest.raises(UsageError, match=f"^{name} = {seconds}: must be a number of seconds above 0"):
         run({"case": nothing}, **wrong)  # type: ignore[arg-type]
 
 
@@ -306,6 +306,6 @@ def test_each_warning_has_its_cause_and_advice() -> None:
     assert measurement(*steady[:4]).warnings == ("few_samples",)
     assert "slow_start" in measurement(2.0, 1.9, *steady).warnings
     assert measurement(*(1e-5 * s for s in steady), repetitions=1).warnings == ("short_samples",)
-    assert not starts_slow(steady)
+    assert not has_slow_start(steady)
     assert set(WARNINGS) == {"outliers", "few_samples", "slow_start", "short_samples"}
     assert all(": " in advice for advice in WARNINGS.values())

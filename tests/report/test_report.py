@@ -276,7 +276,7 @@ def test_interrupted_it_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.
         yield ()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(measure, "measure", interrupted)
+    monkeypatch.setattr(measure, "measure_networks", interrupted)
     assert call("report", "--variant", "tiny", "--size", "64", "--measure", "-o", str(tmp_path)).code == 130
     assert set(files(tmp_path)) == FILES
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -15,53 +15,30 @@ from mpvit.benchmark.modes import forward
 from mpvit.benchmark.roofline import least_bytes
 from mpvit.closed_form import network
 from mpvit.counting import input_shape
-from mpvit.devices import parse_device
-from mpvit.errors import MpvitError, UsageError, first_line, unknown_name
-from mpvit.measurement import DTYPES, Measurement, require_seconds, require_threads
+from mpvit.errors import MpvitError, UsageError
 from mpvit.measurement.estimates import paired_ratio
 from mpvit.measurement.machine import shortage
-from mpvit.measurement.timing import Case, cpu_threads, memory_error_text, out_of_memory, run
+from mpvit.measurement.timing import Case, configured, error_text, run
 from mpvit.model.network import MPViT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from mpvit.ablation.study import Study
+    from mpvit.measurement.options import TimingOptions
 
 _SEED = 0
 TRIALS = 6
 """Networks that are timed to meet the baseline's latency; the first has its MACs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """How rows are timed. Raises ``UsageError`` for a device, dtype, number of threads or time that there is not.
-
-    ``min_time_s`` are the seconds of samples for each row, and as many again for the baseline beside it.
-    """
-
-    device: str = "cpu"
-    dtype: str = "float32"
-    threads: int | None = None
-    min_time_s: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check every field once."""
-        parse_device(self.device)
-        if self.dtype not in DTYPES:
-            raise unknown_name("dtype", self.dtype, DTYPES)
-        require_threads(self.threads)
-        require_seconds("min_time_s", self.min_time_s)
-
-
-def measured_rows(study: Study, timing: Timing) -> Iterator[Row]:
+def measured_rows(study: Study, timing: TimingOptions) -> Iterator[Row]:
     """Yield the baseline and then each row with its time, as they are measured.
 
     A row without samples says why in its time. Raises ``KeyboardInterrupt`` after the row that it cut short. While it
     runs, torch has ``timing.threads`` threads; torch's random state is left as it was.
     """
-    device = torch.device(timing.device)
-    with cpu_threads(timing.threads), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with configured(timing):
         baseline = timed_row(study, timing, baseline_row(study))
         edited_rows = (_edited_row(study, timing, baseline, values) for values in study.grid)
         for row in chain([baseline], edited_rows):
@@ -70,14 +47,14 @@ def measured_rows(study: Study, timing: Timing) -> Iterator[Row]:
                 raise KeyboardInterrupt
 
 
-def _edited_row(study: Study, timing: Timing, baseline: Row, values: Mapping[str, str]) -> Row:
+def _edited_row(study: Study, timing: TimingOptions, baseline: Row, values: Mapping[str, str]) -> Row:
     if study.match == "latency":
         return _latency_row(study, timing, baseline, values)
     row = edited_row(study, baseline, values)
     return row if row.error else timed_row(study, timing, row, baseline)
 
 
-def _latency_row(study: Study, timing: Timing, baseline: Row, values: Mapping[str, str]) -> Row:
+def _latency_row(study: Study, timing: TimingOptions, baseline: Row, values: Mapping[str, str]) -> Row:
     """Return the row whose latency is nearest the baseline's, of ``TRIALS`` networks at most.
 
     Latency rises with the work, though not in proportion: the first network has the baseline's MACs, each other those of
@@ -103,7 +80,7 @@ def _latency_row(study: Study, timing: Timing, baseline: Row, values: Mapping[st
     return Row(values=values, size=study.size, error=nearest)
 
 
-def timed_row(study: Study, timing: Timing, row: Row, baseline: Row | None = None) -> Row:
+def timed_row(study: Study, timing: TimingOptions, row: Row, baseline: Row | None = None) -> Row:
     """Return the row with its latency and, where ``baseline`` is given, its ratio over that one's in the same rounds."""
     rows = {"row": row} if baseline is None else {"row": row, "baseline": baseline}
     cases: dict[str, Case] = {}
@@ -111,24 +88,22 @@ def timed_row(study: Study, timing: Timing, row: Row, baseline: Row | None = Non
         for name, each in rows.items():
             cases[name] = _case(study, timing, each)
     except (MpvitError, MemoryError, RuntimeError) as error:
-        text = memory_error_text(error) if out_of_memory(error) else first_line(error)
-        threads = torch.get_num_threads()
-        return replace(row, time=Measurement(name="row", device=timing.device, threads=threads, dtype=timing.dtype, error=text))
+        return replace(row, time=timing.unmeasured("row", error=error_text(error)))
     own, *others = run(cases, device=timing.device, dtype=timing.dtype, min_time_s=timing.min_time_s)
     ratios = [paired_ratio(own.samples_s, other.samples_s) for other in others if own.samples_s and other.samples_s]
     return replace(row, time=own, latency_ratio=ratios[0] if ratios else None)
 
 
-def _case(study: Study, timing: Timing, row: Row) -> Case:
+def _case(study: Study, timing: TimingOptions, row: Row) -> Case:
     """Return a forward pass, run once, of the row's network with seeded weights.
 
     Raises ``MpvitError`` where it would not fit, and what torch raises where it cannot run.
     """
     assert row.config is not None  # noqa: S101 - refused rows are not timed
-    if short := shortage(least_bytes(network(row.config, study.batch, *row.size), timing.dtype), timing.device):
+    if short := shortage(least_bytes(network(row.config, study.batch, *row.size), timing.element_dtype), timing.device):
         raise MpvitError(short)
     torch.manual_seed(_SEED)
-    dtype = getattr(torch, timing.dtype)
+    dtype = getattr(torch, timing.element_dtype)
     model = MPViT(row.config).eval().to(timing.device, dtype)
     images = torch.randn(input_shape(row.config, row.size, study.batch)).to(timing.device, dtype)
     call = forward(model, images)

@@ -1,9 +1,8 @@
-"""The layers of a network as cases to time: each called on its own, with the input that a pass of the network gives it.
+"""The layers of a network as cases to time: each is called separately, with the input that it has in a pass of the network.
 
-Hooks around layers inside a pass would time themselves, and on a GPU stop it at every layer. Layers on their own find
-their input and weights in the cache as far as they fit, so their times are those of a layer at its best; what lies
-between layers (residual additions, concatenation, layout changes, pooling) is no layer, and is what they leave of the
-network's time.
+Hooks around the layers of a pass would be timed too, and on a GPU they would wait for the device at each layer. A separate
+layer finds its input and weights in the cache if they fit, so its time is a lower limit. Operations between layers (residual
+additions, concatenation, layout changes, pooling) belong to no layer: they take the rest of the time of the network.
 """
 
 import re
@@ -15,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mpvit.benchmark.results import LayerTime
-from mpvit.benchmark.roofline import Ceilings, Timed, Work, operations_work
+from mpvit.benchmark.roofline import Ceilings, RooflinePoint, Work, operations_work
 from mpvit.config import FIRST_STAGE
 from mpvit.measurement import Measurement
 from mpvit.measurement.timing import Case
@@ -25,12 +24,12 @@ from mpvit.operations import Block, Node, Operation, Shape, walk
 
 _ATTEND = "attend"
 _SHARED = {"cpe": "position encoding", "crpe": "relative encoding"}
-"""Modules that the layers of a path share, each timed as a whole."""
+"""Modules that the layers of a path share, each timed as a whole, with their kinds."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerCase:
-    """Equal layers of a network, once; ``work`` is that of one of ``calls`` calls."""
+    """Equal layers of a network as one case; ``work`` is the work of one of the ``calls`` calls."""
 
     part: str
     kind: str
@@ -40,7 +39,7 @@ class LayerCase:
     call: Case
 
     def timed(self, model: str, shape: Shape, measurement: Measurement, ceilings: Ceilings) -> LayerTime:
-        """Return the result: this layer of ``model`` on images of ``shape`` took ``measurement``."""
+        """Return the result for ``measurement`` of this layer of ``model`` on images of ``shape``."""
         return LayerTime(
             model=model,
             input_shape=shape,
@@ -48,14 +47,14 @@ class LayerCase:
             kind=self.kind,
             layer_input_shape=self.input_shape,
             calls=self.calls,
-            timed=Timed(self.work, measurement, ceilings),
+            timed=RooflinePoint(self.work, measurement, ceilings),
         )
 
 
 def layer_cases(model: MPViT, images: Tensor, tree: Block, dtype: str) -> list[LayerCase]:
-    """Return the layers of ``model`` that own parameters or activate, and the attentions, in the order of the pass.
+    """Return the layers of ``model`` in the order of the pass: modules with parameters, activation functions and attention.
 
-    ``tree`` is that of ``mpvit.closed_form.network`` for these images.
+    ``tree`` is the tree of the network (``mpvit.network.NamedNetwork.tree``) for these images.
     """
     found: dict[tuple[str, Shape], LayerCase] = {}
     units = list(_units(tree))
@@ -73,12 +72,12 @@ def layer_cases(model: MPViT, images: Tensor, tree: Block, dtype: str) -> list[L
 
 
 def _units(node: Node, path: str = "") -> Iterator[tuple[str, str, Node]]:
-    """Yield (path of the call, module's path, node) of each layer that is called and has a module."""
+    """Yield (path of the call, path of the module, node) for each layer that is called and has a module."""
     name = path.rpartition(".")[2]
     if name == _ATTEND:
         yield path, path.rpartition(".")[0], node
     elif name in _SHARED:
-        if ".layers." in path:  # elsewhere they are registered, not called
+        if ".layers." in path:  # elsewhere it is registered, not called
             yield path, f"{path.partition('.layers.')[0]}.{name}", node
     elif isinstance(node, Operation):
         if node.params or node.module:
@@ -89,7 +88,7 @@ def _units(node: Node, path: str = "") -> Iterator[tuple[str, str, Node]]:
 
 
 def _inputs(model: MPViT, images: Tensor, modules: set[str]) -> dict[str, tuple[object, ...]]:
-    """Return what each of ``modules`` is called with in one pass over ``images``, at its last call."""
+    """Return the arguments of the last call of each of ``modules`` in one pass over ``images``."""
     inputs: dict[str, tuple[object, ...]] = {}
     hooks = []
     for name in modules:
@@ -108,7 +107,7 @@ def _inputs(model: MPViT, images: Tensor, modules: set[str]) -> dict[str, tuple[
 
 
 def _call(module: nn.Module, given: tuple[object, ...]) -> Case:
-    """Return a call of a module on its input; of an attention, what lies between its two linear layers."""
+    """Return a call of a module on its input; for attention, a call of the operations between its two linear layers."""
     if not isinstance(module, Attention):
         return _without_gradients(lambda: module(*given))
     tokens, grid, _ = given
@@ -130,7 +129,7 @@ def _without_gradients(call: Case) -> Case:
 
 
 def _part(path: str) -> str:
-    """Name a layer by its stage, in the paper's numbering, and its place in a path: "stage 2 mlp.expand"."""
+    """Return the name of a layer: its stage, as the paper counts, and its path inside the layer, as in "stage 2 mlp.expand"."""
     stage = re.match(r"stages\.(\d+)\.", path)
     if not stage:
         return path
@@ -139,7 +138,7 @@ def _part(path: str) -> str:
 
 
 def _kind(path: str, node: Node, module: nn.Module) -> str:
-    """Return the operation's kind, convolutions told apart by what bounds them."""
+    """Return the kind of the operation; depthwise convolutions have their own, as their limiting ceiling differs."""
     if not isinstance(node, Operation):
         return _SHARED.get(path.rpartition(".")[2], "attention")
     if isinstance(module, nn.Conv2d):

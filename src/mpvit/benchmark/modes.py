@@ -1,4 +1,4 @@
-"""The ways to run a network that ``mpvit bench`` compares: from the plain network to one that is ready to be timed."""
+"""The modes of ``mpvit bench``: ways to run a network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 from typing import TYPE_CHECKING
 
 from mpvit.errors import MpvitError
-from mpvit.units import ITEM_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,27 +24,23 @@ MODES = {
     "openvino": "mpvit.benchmark.modes:openvino",
     "openvino-fused": "mpvit.benchmark.modes:openvino_fused",
 }
-"""Each makes a network of the plain one, images as it takes them, (b, c, h, w) in float32, and a dtype."""
+"""Function of each mode: (plain network, float32 images (b, c, h, w), dtype) -> the network to time."""
 
 ENGINES = {
     "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
     "openvino-fused": ("onnx", "onnxscript", "openvino"),
 }
-"""The modes that another program runs, which takes float32 images whatever it computes in, and the libraries of each."""
+"""Modes in which another program runs the network, with the libraries that each needs. They take float32 images."""
 
 COMPILED = frozenset({"compile", "fused-compile"})
-"""The modes behind ``torch.compile``."""
+"""Modes that use ``torch.compile``."""
 
 INFERENCE_ONLY = ("fused", "fused-compile", *ENGINES)
-
-TF32 = "tf32"
-"""float32 whose products CUDA's tensor cores round to TF32 first; in float32 they do not, whatever torch's default is."""
-
-DTYPES = (*ITEM_BYTES, TF32)
+"""Modes of classifiers in evaluation mode only."""
 
 PARTS = ("network", "layer")
-"""What can be timed: the network as a whole, or its layers too."""
+"""Parts that can be timed: the whole network, or its layers too."""
 
 
 def plain(model: MPViT, _: Tensor, dtype: torch.dtype) -> nn.Module:
@@ -61,14 +56,14 @@ def fused(model: MPViT, _: Tensor, dtype: torch.dtype) -> nn.Module:
 
 
 def compiled(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
-    """Return the plain network behind ``torch.compile``, which needs a C++ compiler or, on CUDA, Triton."""
+    """Return the plain network, compiled by ``torch.compile``, which needs a C++ compiler or, on CUDA, Triton."""
     network = plain(model, images, dtype)
     network.compile()
     return network
 
 
 def fused_compiled(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
-    """Return the equivalent network for inference behind ``torch.compile``."""
+    """Return the equivalent network for inference, compiled by ``torch.compile``."""
     network = fused(model, images, dtype)
     network.compile()
     return network
@@ -87,7 +82,10 @@ def onnxruntime(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
 
 
 def openvino(model: MPViT, images: Tensor, dtype: torch.dtype, *, fused: bool = False) -> nn.Module:
-    """Return the plain network in OpenVINO likewise; what the processor has no ``dtype`` for is refused."""
+    """Return the plain network in OpenVINO, exported for these images, with as many threads as torch has.
+
+    Raises ``MpvitError`` if the processor does not compute in ``dtype``.
+    """
     import torch
 
     from mpvit.export import openvino
@@ -106,7 +104,7 @@ def _exported(target: str, model: MPViT, images: Tensor, dtype: str, *, fused: b
     from mpvit.export import ExportOptions, get_target
 
     if images.device.type != "cpu":
-        raise MpvitError(f"device {str(images.device)!r}: engines run on the cpu here")
+        raise MpvitError(f"device {str(images.device)!r}: engines run on the cpu only")
     batch, _, height, width = images.shape
     asked = ExportOptions(target=target, dtype=dtype, fused=fused, batch=batch, size=(height, width))
     return get_target(target).write(model, asked, {}, None)
@@ -117,7 +115,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def forward(network: nn.Module, images: Tensor) -> Callable[[], Tensor]:
-    """Return a call of one pass, (b, in_channels, h, w) -> (b, num_classes), that keeps nothing for gradients."""
+    """Return a call of one forward pass, (b, in_channels, h, w) -> (b, num_classes), in inference mode."""
     import torch
 
     def call() -> Tensor:
@@ -128,7 +126,7 @@ def forward(network: nn.Module, images: Tensor) -> Callable[[], Tensor]:
 
 
 def forward_and_backward(network: nn.Module, images: Tensor) -> Callable[[], Tensor]:
-    """Return a call of one pass in training mode and of its gradients, for the mean square of the output."""
+    """Return a call of one forward and backward pass in training mode; the loss is the mean square of the output."""
     import torch
 
     network.train()
@@ -137,7 +135,7 @@ def forward_and_backward(network: nn.Module, images: Tensor) -> Callable[[], Ten
     def call() -> Tensor:
         output: Tensor = network(images)
         loss = output.float().square().mean()
-        torch.autograd.grad(loss, learned, allow_unused=True)  # given, not kept: every call starts from the same
+        torch.autograd.grad(loss, learned, allow_unused=True)  # does not accumulate gradients: all calls do the same
         return output.detach()
 
     return call

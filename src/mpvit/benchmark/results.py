@@ -1,11 +1,11 @@
-"""What ``mpvit bench`` answers: times of networks and of their layers, as frozen values and flat rows."""
+"""Results of ``mpvit bench``: times of networks and of their layers, as frozen values and flat rows."""
 
 from dataclasses import dataclass
 from typing import Any
 
-from mpvit.benchmark.roofline import Ceilings, Timed
+from mpvit.benchmark.roofline import Ceilings, RooflinePoint
 from mpvit.dense import Task
-from mpvit.measurement import Interval
+from mpvit.measurement import Interval, interval_row
 from mpvit.operations import Shape
 
 FORWARD, FORWARD_BACKWARD = "forward", "forward+backward"
@@ -13,26 +13,27 @@ FORWARD, FORWARD_BACKWARD = "forward", "forward+backward"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkTime:
-    """One network in one mode.
+    """The time of one network in one mode.
 
     Attributes:
-        model: name of the variant, or of the configuration's file.
+        model: name of the network.
         input_shape: (B, C, H, W) of the image batch.
-        mode: how it ran: one of ``modes.MODES``.
+        mode: a key of ``modes.MODES``.
         passes: ``FORWARD`` in evaluation mode, or ``FORWARD_BACKWARD`` in training mode.
         timed: the time and the work.
-        difference: of the output from the plain network's in float32, norm over norm; None where it was not checked.
-        speedup: how many times faster than ``speedup_over``, by rounds of the same run; None for the first mode.
-        speedup_over: the run's first mode.
-        baseline_speedup: how many times faster than an earlier run; None where that has no such row.
-        task: the detector or segmenter that it is under; None for the network alone.
+        difference: relative difference (norm over norm) of the output from that of the plain network in float32; None if it
+            was not checked.
+        speedup: how many times faster than ``speedup_over``, from the rounds of the same run; None for the first mode.
+        speedup_over: the first mode of the run.
+        baseline_speedup: how many times faster than the baseline; None if there is no such row.
+        task: the detector or segmenter on the network; None for the classifier.
     """
 
     model: str
     input_shape: Shape
     mode: str
     passes: str
-    timed: Timed
+    timed: RooflinePoint
     difference: float | None = None
     speedup: Interval | None = None
     speedup_over: str | None = None
@@ -41,7 +42,7 @@ class NetworkTime:
 
     @property
     def images_per_s(self) -> float | None:
-        """Throughput: the batch over the median latency."""
+        """Throughput: the batch size over the median latency."""
         latency = self.timed.measurement.median_s
         return self.input_shape[0] / latency if latency else None
 
@@ -55,28 +56,28 @@ class NetworkTime:
             "batch": self.input_shape[0],
             "mode": self.mode,
             "pass": self.passes,
-            **_timed_row(self.timed),
+            **_roofline_row(self.timed),
             "images_per_s": self.images_per_s,
             "relative_difference": self.difference,
-            **_interval_row("speedup", self.speedup),
+            **interval_row("speedup", self.speedup),
             "speedup_over": self.speedup_over,
-            **_interval_row("baseline_speedup", self.baseline_speedup),
+            **interval_row("baseline_speedup", self.baseline_speedup),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerTime:
-    """One layer of a network, called on its own with the input that the network gives it.
+    """The time of one layer of a network, called separately with the input that it has in the network.
 
     Attributes:
         model: name of the network.
         input_shape: (B, C, H, W) of the image batch.
-        part: the layer, paths and layers of a stage taken together.
-        kind: of the operation, or the part of a transformer layer.
-        layer_input_shape: of the layer's own input.
-        calls: how often one forward pass calls such a layer with such an input.
+        part: name of the layer, the same for all paths and layers of a stage.
+        kind: kind of the operation, or part of a transformer layer.
+        layer_input_shape: shape of the input of the layer.
+        calls: number of calls of such a layer with such an input in one forward pass.
         timed: the time and the work of one call.
-        baseline_speedup: how many times faster than an earlier run; None where that has no such row.
+        baseline_speedup: how many times faster than the baseline; None if there is no such row.
     """
 
     model: str
@@ -85,7 +86,7 @@ class LayerTime:
     kind: str
     layer_input_shape: Shape
     calls: int
-    timed: Timed
+    timed: RooflinePoint
     baseline_speedup: Interval | None = None
 
     @property
@@ -107,9 +108,9 @@ class LayerTime:
             "kind": self.kind,
             "layer_input_shape": list(self.layer_input_shape),
             "calls": self.calls,
-            **_timed_row(self.timed),
+            **_roofline_row(self.timed),
             "total_s": self.total_s,
-            **_interval_row("baseline_speedup", self.baseline_speedup),
+            **interval_row("baseline_speedup", self.baseline_speedup),
         }
 
 
@@ -117,7 +118,7 @@ Result = NetworkTime | LayerTime
 
 
 def ceiling_rows(ceilings: Ceilings) -> list[dict[str, Any]]:
-    """Return the two ceilings as flat rows; their rates are those of the fastest sample."""
+    """Return the two ceilings as flat rows; the rates are those of the fastest samples."""
     product = {"macs": ceilings.product_macs, "ceiling_macs_per_s": ceilings.macs_per_s}
     copied = {"moved_bytes": ceilings.copy_bytes, "ceiling_bytes_per_s": ceilings.bytes_per_s}
     return [
@@ -126,7 +127,7 @@ def ceiling_rows(ceilings: Ceilings) -> list[dict[str, Any]]:
     ]
 
 
-def _timed_row(timed: Timed) -> dict[str, Any]:
+def _roofline_row(timed: RooflinePoint) -> dict[str, Any]:
     return {
         **timed.measurement.as_row(),
         "macs": timed.work.macs,
@@ -139,12 +140,4 @@ def _timed_row(timed: Timed) -> dict[str, Any]:
         "share_of_matrix_product": timed.share_of_product,
         "share_of_copy": timed.share_of_copy,
         "share_of_roof": timed.share_of_roof,
-    }
-
-
-def _interval_row(name: str, interval: Interval | None) -> dict[str, float | None]:
-    return {
-        name: interval.estimate if interval else None,
-        f"{name}_low": interval.low if interval else None,
-        f"{name}_high": interval.high if interval else None,
     }

@@ -1,7 +1,7 @@
-"""What a pass must compute and move, in closed form, and the two ceilings of a machine that it runs under.
+"""The roofline model: the work of a pass in closed form, and the two ceilings of the machine.
 
 Source: Williams, Waterman and Patterson, "Roofline: An Insightful Visual Performance Model", CACM 52 (2009). Work is in
-multiply-adds (MACs), so intensities are in MACs per byte: half of what is called FLOP per byte.
+multiply-adds (MACs), so an intensity is in MACs per byte, half of the usual FLOP per byte.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,10 +17,9 @@ from mpvit.units import ITEM_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Multiply-adds, convention ``exact``, and the bytes of every operation's inputs, weights and outputs.
+    """Multiply-adds (convention ``exact``), and the bytes of the inputs, weights and outputs of all operations.
 
-    Each operation is taken on its own: nothing is fused with its neighbours or found in a cache. Layout changes are left
-    out.
+    The bytes are those of separate operations, without fusion and caches. Layout changes are left out.
     """
 
     macs: int
@@ -28,19 +27,19 @@ class Work:
 
     @property
     def intensity(self) -> float:
-        """MACs per byte."""
+        """Arithmetic intensity, in MACs per byte."""
         return self.macs / self.moved_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceilings:
-    """What the machine has shown that it can do: a large matrix product and a large copy, measured in the same run.
+    """The ceilings of the machine: a large matrix product and a large copy, measured in the same run.
 
     Attributes:
-        product: the matrix product's measurement.
-        product_macs: its multiply-adds.
-        copy: the copy's measurement.
-        copy_bytes: bytes read and written by it.
+        product: measurement of the matrix product.
+        product_macs: multiply-adds of the matrix product.
+        copy: measurement of the copy.
+        copy_bytes: bytes that the copy reads and writes.
     """
 
     product: Measurement
@@ -50,24 +49,24 @@ class Ceilings:
 
     @property
     def macs_per_s(self) -> float | None:
-        """Of the fastest sample; None where there is none."""
+        """Rate of the fastest matrix product; None without samples."""
         return self.product_macs / min(self.product.samples_s) if self.product.samples_s else None
 
     @property
     def bytes_per_s(self) -> float | None:
-        """Of the fastest sample; None where there is none."""
+        """Rate of the fastest copy; None without samples."""
         return self.copy_bytes / min(self.copy.samples_s) if self.copy.samples_s else None
 
     def fastest_s(self, work: Work) -> float | None:
-        """Return the seconds that ``work`` takes at the lower of the two ceilings; None where one is unknown."""
+        """Return the seconds that ``work`` takes at the lower of the two ceilings; None if one is unknown."""
         if self.macs_per_s is None or self.bytes_per_s is None:
             return None
         return max(work.macs / self.macs_per_s, work.moved_bytes / self.bytes_per_s)
 
 
 @dataclass(frozen=True, slots=True)
-class Timed:
-    """A piece of work, how long it took, and the ceilings that it ran under; each property is None where it is unknown."""
+class RooflinePoint:
+    """A piece of work, its time, and the ceilings of the machine; a property is None if it is unknown."""
 
     work: Work
     measurement: Measurement
@@ -75,27 +74,27 @@ class Timed:
 
     @property
     def macs_per_s(self) -> float | None:
-        """Multiply-adds of the closed form over the median latency."""
+        """Multiply-adds in closed form over the median latency."""
         return self._rate(self.work.macs)
 
     @property
     def bytes_per_s(self) -> float | None:
-        """Bytes that the operations move, one by one, over the median latency."""
+        """Moved bytes in closed form over the median latency."""
         return self._rate(self.work.moved_bytes)
 
     @property
     def share_of_product(self) -> float | None:
-        """MAC/s as a share of the matrix product's."""
+        """MAC/s as a share of those of the matrix product."""
         return _share(self.macs_per_s, self.ceilings.macs_per_s)
 
     @property
     def share_of_copy(self) -> float | None:
-        """Bytes/s as a share of the copy's; above 1 where neighbours share what one of them has brought."""
+        """Bytes/s as a share of those of the copy; above 1 if operations find their inputs in a cache."""
         return _share(self.bytes_per_s, self.ceilings.bytes_per_s)
 
     @property
     def share_of_roof(self) -> float | None:
-        """The least time under both ceilings as a share of the median latency."""
+        """The shortest time under both ceilings as a share of the median latency."""
         return _share(self.ceilings.fastest_s(self.work), self.measurement.median_s)
 
     def _rate(self, amount: int) -> float | None:
@@ -103,10 +102,10 @@ class Timed:
 
 
 def network_work(tree: Block, dtype: str, *, backward: bool = False) -> Work:
-    """Return the work of one pass through a network's tree (``mpvit.closed_form.network``) on its own batch and size.
+    """Return the work of one forward pass of a network, given its tree (``mpvit.network.NamedNetwork.tree``).
 
-    ``backward`` adds the gradients' multiply-adds (``mpvit.operations.backward``), moving twice what the forward pass
-    moves. The backward pass of norms is left out of the MACs.
+    ``backward`` adds the backward pass: its multiply-adds (``mpvit.operations.backward``), without those of the norms, and
+    twice the bytes of the forward pass.
     """
     moved = moved_elements(operation for _, _, operation in walk(tree))
     macs = tally(tree, "exact").cost.macs
@@ -117,9 +116,9 @@ def network_work(tree: Block, dtype: str, *, backward: bool = False) -> Work:
 
 
 def least_bytes(tree: Block, dtype: str, *, backward: bool = False) -> int:
-    """Return the bytes that a pass holds at once at the least: weights and the largest operation's input and output.
+    """Return the minimum peak memory of a pass: the weights, and the input and output of the largest operation.
 
-    ``backward`` keeps every convolution's, linear layer's and matmul's output until its gradient has been taken.
+    With ``backward``, the outputs of all convolutions, linear layers and matrix products are held at once.
     """
     operations = [operation for _, _, operation in walk(tree)]
     params = sum(operation.params for operation in operations)
@@ -129,13 +128,13 @@ def least_bytes(tree: Block, dtype: str, *, backward: bool = False) -> int:
 
 
 def operations_work(operations: Sequence[Operation], dtype: str) -> Work:
-    """Return the work of some operations of a network's tree."""
+    """Return the work of ``operations`` of the tree of a network."""
     children: dict[str, Operation | Block] = {str(index): operation for index, operation in enumerate(operations)}
     return Work(tally(Block(children), "exact").cost.macs, moved_elements(operations) * ITEM_BYTES[dtype])
 
 
 def moved_elements(operations: Iterable[Operation]) -> int:
-    """Return how many numbers all calls of ``operations`` read and write."""
+    """Return the number of elements that all calls of ``operations`` read and write."""
     return sum(operation.calls * (operation.elements_read + operation.elements_written) for operation in operations)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from math import log
 
 from mpvit.compare_attention.results import AttentionPoint, Crossing, Growth
-from mpvit.measurement.estimates import crossover, growth
+from mpvit.measurement.estimates import crossover, growth_exponent
 
 REFERENCE = "softmax"
 
@@ -35,7 +35,7 @@ def _curves(points: Sequence[AttentionPoint]) -> dict[str, list[AttentionPoint]]
 def _growth(curve: Sequence[AttentionPoint]) -> Growth:
     cost, enough = curve[0].cost, 2
     sizes = [point.cost.tokens for point in curve]
-    slope = growth(sizes, [point.measurement.samples_s for point in curve]) if len(curve) >= enough else None
+    slope = growth_exponent(sizes, [point.measurement.samples_s for point in curve]) if len(curve) >= enough else None
     if slope is None:
         return Growth(cost.label, cost.kind, None, None, None, None, ())
     macs = {point.cost.tokens: point.cost.macs for point in curve}

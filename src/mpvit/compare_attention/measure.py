@@ -1,140 +1,125 @@
 """Attention as the number of tokens grows, measured: time and memory of each kind on this machine.
 
-Kinds are timed side by side at one N, then at the next larger, so that what disturbs the machine disturbs all of them.
-What would not fit into memory or the budget is left out, with the reason; a kind that ran out of memory is not tried
-at a larger N.
+The kinds are timed side by side at one N, then at the next larger N, so that a disturbance of the machine affects all kinds.
+A case that exceeds the memory or the budget is left out with the reason. A kind that ran out of memory is not tried at a
+larger N.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from math import prod
+from math import inf, prod
 
 import torch
 
 from mpvit.attention import Sizes, get_kind, grid_of
 from mpvit.compare_attention.costs import attention_cost
-from mpvit.compare_attention.numerics import draw, relative_error
+from mpvit.compare_attention.numerics import random_inputs, relative_error
 from mpvit.compare_attention.results import AttentionPoint
-from mpvit.devices import parse_device
-from mpvit.errors import CheckError, UsageError, unknown_name
-from mpvit.measurement import BUDGET, OUT_OF_MEMORY, Measurement, require_threads
-from mpvit.measurement.machine import free_bytes
-from mpvit.measurement.timing import cpu_threads, memory_error_text, out_of_memory, run
+from mpvit.errors import CheckError, unknown_name
+from mpvit.measurement import BUDGET, Measurement
+from mpvit.measurement.machine import shortage
+from mpvit.measurement.options import TimingOptions
+from mpvit.measurement.timing import configured, error_text, out_of_memory, run
+from mpvit.units import ITEM_BYTES
+
+MIN_TIME_S = 0.25
+"""Minimum time of the samples of one kind at one N that ``mpvit compare-attn`` takes, in seconds."""
 
 _CHECKED_TOKENS = 1024
-"""Up to this N a kind is held against float64 before it is timed: beyond, full attention in float64 fills the memory."""
+"""Largest N at which a kind is compared with float64 before it is timed: above it, float64 needs too much memory."""
 
-_TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 2e-2}
-"""How far from float64 each dtype's arithmetic may be: the norm of the difference over the norm."""
+_TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 2e-2}
+"""Largest relative error of each dtype: the norm of the difference from float64 over the norm."""
 
-_MIN_TIME_S = 0.25
-_CALLS = 9
-"""Of one kind at one N, at least: a check, warm-up, one for its memory, and the samples."""
+_MIN_CALLS = 9
+"""Minimum number of calls of one kind at one N: the check, the warm-up, the peak memory and the samples."""
 
-BUDGET_SHARE = "more than a quarter of the time budget"
+_BUDGET_SHARE = 0.25
+"""Largest share of the budget for one kind at one N: a slow kind must leave time for the others at larger N."""
 
-_LARGEST_SHARE = 0.25
-"""Of the budget, that one kind may take at one N: a slow kind must not keep the others from larger N."""
+_MIN_BUDGET_S = 1e-3
 
 _FORWARD_COPIES, _BACKWARD_COPIES = 3, 6
-"""Tensors of the largest size that are held at once: scores, their exponentials, one being written; and their gradients."""
+"""Number of largest tensors held at once: scores, their exponentials and one being written; and their gradients."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """How attention is measured: the longest total time, where and in what, forward alone or with its backward pass.
+def measure_attention(
+    names: Sequence[str], sizes: Sizes, tokens: Sequence[int], options: TimingOptions
+) -> Iterator[AttentionPoint]:
+    """Yield one point for each N, smallest first, and kind as it is measured, for one image with the channels of ``sizes``.
 
-    ``threads`` are CPU threads, None for torch's choice; one is steadier where other programs run.
+    A point without samples has the reason in its ``error`` or ``stopped``. Raises ``UsageError`` for the dtype tf32,
+    ``CheckError`` for a kind whose error against float64 is too large for its dtype, and ``KeyboardInterrupt`` after the
+    points of an interrupted N.
     """
-
-    budget_s: float = 60
-    device: str = "cpu"
-    dtype: torch.dtype = torch.float32
-    backward: bool = False
-    threads: int | None = None
-
-
-def parse_setting(*, budget_s: float, device: str, dtype: str, backward: bool, threads: int | None = None) -> Setting:
-    """Return the setting that words describe; raise ``UsageError`` for a time, device or dtype that does not exist."""
-    if not 0 < budget_s < float("inf"):
-        raise UsageError(f"budget = {budget_s}: must be above 0 seconds")
-    kinds = {str(kind).removeprefix("torch."): kind for kind in _TOLERANCES}
-    if dtype not in kinds:
-        raise unknown_name("dtype", dtype, kinds)
-    require_threads(threads)
-    return Setting(budget_s, str(parse_device(device)), kinds[dtype], backward, threads)
-
-
-def measure(names: Sequence[str], sizes: Sizes, tokens: Sequence[int], setting: Setting) -> Iterator[AttentionPoint]:
-    """Yield one point for each N and kind as it is measured, the smallest N first, for one image of ``sizes``' widths.
-
-    A point without samples says why in its ``error`` or ``stopped``. Raises ``CheckError`` for a kind that is further from
-    float64 than its dtype's arithmetic explains, ``KeyboardInterrupt`` after the points of an interrupted N.
-    """
-    end = time.perf_counter() + setting.budget_s
+    if options.dtype not in _TOLERANCES:
+        raise unknown_name("dtype", options.dtype, _TOLERANCES)
+    deadline = time.perf_counter() + (inf if options.budget_s is None else options.budget_s)
     given_up: dict[str, Measurement] = {}
-    before: dict[str, AttentionPoint] = {}
-    for n in sorted(tokens):
-        height, width = grid_of(n)
-        at = sizes._replace(batch=1, height=height, width=width)
-        cases: dict[str, Callable[[], object]] = {}
-        for name in names:
-            case = given_up.get(name) or _too_slow(name, at, setting, before.get(name)) or _prepare(name, at, setting, end)
-            if isinstance(case, Measurement):
-                given_up[name] = case
-                yield AttentionPoint(attention_cost(name, at), case)
-            else:
-                cases[name] = case
-        remaining_s = max(end - time.perf_counter(), 1e-3)
-        dtype = str(setting.dtype).removeprefix("torch.")
-        with cpu_threads(setting.threads):
-            measured = run(cases, device=setting.device, dtype=dtype, min_time_s=_MIN_TIME_S, budget_s=remaining_s)
-        for measurement in measured:
-            if measurement.error or not measurement.samples_s:
-                given_up[measurement.name] = measurement
-            before[measurement.name] = point = AttentionPoint(attention_cost(measurement.name, at), measurement)
-            yield point
-        if any(measurement.interrupted for measurement in measured):
-            raise KeyboardInterrupt
+    last: dict[str, AttentionPoint] = {}
+    with configured(options):
+        for height, width in map(grid_of, sorted(tokens)):
+            at = sizes._replace(batch=1, height=height, width=width)
+            cases: dict[str, Callable[[], object]] = {}
+            for name in names:
+                case = (
+                    given_up.get(name) or _too_slow(name, at, options, last.get(name)) or _prepare(name, at, options, deadline)
+                )
+                if isinstance(case, Measurement):
+                    given_up[name] = case
+                    yield AttentionPoint(attention_cost(name, at), case)
+                else:
+                    cases[name] = case
+            measured = _run(cases, options, deadline)
+            for measurement in measured:
+                if measurement.error or not measurement.samples_s:
+                    given_up[measurement.name] = measurement
+                last[measurement.name] = point = AttentionPoint(attention_cost(measurement.name, at), measurement)
+                yield point
+            if any(measurement.interrupted for measurement in measured):
+                raise KeyboardInterrupt
 
 
-def _too_slow(name: str, sizes: Sizes, setting: Setting, before: AttentionPoint | None) -> Measurement | None:
-    """Return why ``name`` is not tried at ``sizes``: by its last time and its cost, it would take too much of the budget."""
-    if before is None or before.measurement.median_s is None:
+def _run(cases: dict[str, Callable[[], object]], options: TimingOptions, deadline: float) -> tuple[Measurement, ...]:
+    budget_s = None if options.budget_s is None else max(deadline - time.perf_counter(), _MIN_BUDGET_S)
+    return run(cases, device=options.device, dtype=options.dtype, min_time_s=options.min_time_s, budget_s=budget_s)
+
+
+def _too_slow(name: str, sizes: Sizes, options: TimingOptions, last: AttentionPoint | None) -> Measurement | None:
+    """Return a measurement without samples if ``name`` would take too much of the budget, by its last time and its cost."""
+    if options.budget_s is None or last is None or last.measurement.median_s is None:
         return None
-    growth = attention_cost(name, sizes).macs / before.cost.macs
-    expected_s = _CALLS * growth * before.measurement.median_s
-    if expected_s <= _LARGEST_SHARE * setting.budget_s:
+    growth = attention_cost(name, sizes).macs / last.cost.macs
+    expected_s = _MIN_CALLS * growth * last.measurement.median_s
+    if expected_s <= _BUDGET_SHARE * options.budget_s:
         return None
-    return _unmeasured(name, setting, stopped=f"{BUDGET_SHARE}: it would take about {expected_s:.0f} s")
+    return options.unmeasured(name, stopped=f"more than a quarter of the time budget: it would take about {expected_s:.0f} s")
 
 
-def _prepare(name: str, sizes: Sizes, setting: Setting, end: float) -> Callable[[], object] | Measurement:
-    """Return what to time or, as a measurement without samples, why it will not be."""
-    if time.perf_counter() >= end:
-        return _unmeasured(name, setting, stopped=BUDGET)
+def _prepare(name: str, sizes: Sizes, options: TimingOptions, deadline: float) -> Callable[[], object] | Measurement:
+    """Return a call to time, or a measurement without samples that gives the reason why there is none."""
+    if time.perf_counter() >= deadline:
+        return options.unmeasured(name, stopped=BUDGET)
     kind, option = get_kind(name)
-    copies = _BACKWARD_COPIES if setting.backward else _FORWARD_COPIES
+    copies = _BACKWARD_COPIES if options.backward else _FORWARD_COPIES
     largest = max(kind.extra_elements(sizes._replace(option=option)), prod(sizes.per_head))
-    needed = copies * largest * setting.dtype.itemsize
-    free = free_bytes(setting.device)
-    if needed > free:
-        return _unmeasured(name, setting, error=f"{OUT_OF_MEMORY}: needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+    if short := shortage(copies * largest * ITEM_BYTES[options.dtype], options.device):
+        return options.unmeasured(name, error=short)
     try:
-        return _checked_case(name, sizes._replace(option=option), setting)
+        return _checked_case(name, sizes._replace(option=option), options)
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        return _unmeasured(name, setting, error=memory_error_text(error))
+        return options.unmeasured(name, error=error_text(error))
 
 
-def _checked_case(name: str, sizes: Sizes, setting: Setting) -> Callable[[], object]:
-    """Return a call of the kind on random inputs, after holding it against float64 where that fits."""
+def _checked_case(name: str, sizes: Sizes, options: TimingOptions) -> Callable[[], object]:
+    """Return a call of the kind on random inputs; first compare it with float64 if that fits into the memory."""
     kind, _ = get_kind(name)
-    inputs, own = draw(name, sizes)
-    query, key, value = (tensor.to(setting.device, setting.dtype) for tensor in inputs)
-    learned = {label: tensor.to(setting.device, setting.dtype) for label, tensor in own.items()}
+    dtype: torch.dtype = getattr(torch, options.dtype)
+    inputs, own = random_inputs(name, sizes)
+    query, key, value = (tensor.to(options.device, dtype) for tensor in inputs)
+    learned = {label: tensor.to(options.device, dtype) for label, tensor in own.items()}
 
     def forward() -> object:
         with torch.inference_mode():
@@ -146,16 +131,10 @@ def _checked_case(name: str, sizes: Sizes, setting: Setting) -> Callable[[], obj
         return torch.autograd.grad(output, given, torch.ones_like(output), allow_unused=True)
 
     if sizes.tokens <= _CHECKED_TOKENS:
-        error = relative_error(kind, query, key, value, learned, sizes)
-        if not error <= _TOLERANCES[setting.dtype]:
+        error, tolerance = relative_error(kind, query, key, value, learned, sizes), _TOLERANCES[options.dtype]
+        if not error <= tolerance:
             raise CheckError(
-                f"{name} attention over {sizes.tokens} tokens in {setting.dtype} is {error:.1e} from float64, "
-                f"more than {_TOLERANCES[setting.dtype]:g}: it was not timed"
+                f"{name} attention over {sizes.tokens} tokens in {options.dtype}: its relative error against float64 is "
+                f"{error:.1e}, must be at most {tolerance:g}; it is not timed"
             )
-    return forward_and_backward if setting.backward else forward
-
-
-def _unmeasured(name: str, setting: Setting, *, error: str = "", stopped: str = "") -> Measurement:
-    dtype = str(setting.dtype).removeprefix("torch.")
-    threads = torch.get_num_threads()
-    return Measurement(name=name, device=setting.device, dtype=dtype, threads=threads, error=error, stopped=stopped)
+    return forward_and_backward if options.backward else forward

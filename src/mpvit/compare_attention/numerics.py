@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mpvit.attention import Kind, Sizes, get_kind, grid_of
 from mpvit.compare_attention.results import ImpliedMap, RoundingError
-from mpvit.measurement import DTYPES
+from mpvit.measurement.options import DTYPES
 
 MAPS = ("softmax", "efficient", "linear", "factorized")
 """Kinds whose output is a map between tokens times the values, whatever the values are."""
@@ -19,7 +19,7 @@ MAP_TOKENS = 196
 _SEED = 0
 
 
-def draw(name: str, sizes: Sizes, *, seed: int = _SEED) -> tuple[list[Tensor], dict[str, Tensor]]:
+def random_inputs(name: str, sizes: Sizes, *, seed: int = _SEED) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Draw (query, key, value), standard normal (B, h, N, d) in float64, and the kind's own tensors; ``sizes`` as they are.
 
     Deterministic, and torch's random state stays as it was.
@@ -50,7 +50,7 @@ def rounding_errors(
 def _rounding_error(name: str, sizes: Sizes, dtype: str) -> RoundingError:
     kind, option = get_kind(name)
     sizes = sizes._replace(option=option)
-    tensors, own = draw(name, sizes)
+    tensors, own = random_inputs(name, sizes)
     kept: torch.dtype = getattr(torch, dtype)
     rounded = [tensor.to(kept) for tensor in tensors]
     own_rounded = {key: tensor.to(kept) for key, tensor in own.items()}
@@ -80,7 +80,7 @@ def _implied_map(name: str, sizes: Sizes) -> ImpliedMap:
     kind, _ = get_kind(name)
     height, width = grid_of(MAP_TOKENS)
     one = Sizes(1, 1, sizes.head_dim, height, width)
-    (query, key, _), own = draw(name, one)
+    (query, key, _), own = random_inputs(name, one)
     every_token = torch.eye(one.tokens, dtype=torch.float64).reshape(1, 1, one.tokens, one.tokens)
     implied = kind.attend(query, key, every_token, one, own)[0, 0]
     sums = implied.sum(dim=1)

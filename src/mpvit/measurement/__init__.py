@@ -1,65 +1,49 @@
-"""What one timed case gave: its raw samples, how they were taken, and what to distrust in them. Plain data, no torch."""
+"""Measurements: raw samples, how they were taken, and warnings about them. Plain data, without torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite
 from statistics import median, quantiles
 from typing import Any
 
-from mpvit.errors import UsageError
-
 OUT_OF_MEMORY = "out of memory"
-"""How the ``error`` of a case that needed more memory than there is starts."""
+"""Beginning of the ``error`` of a case for which there was too little memory."""
 
 INTERRUPTED = "interrupted"
 BUDGET = "the time budget was used up"
 
 WARNINGS = {
-    "outliers": "many samples lie far from the others: close other programs, or measure longer (--min-time)",
-    "few_samples": "too few samples for an interval to mean much: measure longer (--min-time, --budget)",
-    "slow_start": "the first samples are slower than the rest: the warm-up was too short, measure longer (--min-time)",
-    "short_samples": "samples are near the clock's resolution: give each call more to do (a larger batch or size)",
+    "outliers": "many samples lie far from the others: close other programs, or raise the minimum time",
+    "few_samples": "too few samples for a meaningful interval: raise the minimum time or the budget",
+    "slow_start": "the first samples are slower than the rest, the warm-up was too short: raise the minimum time",
+    "short_samples": "samples are near the resolution of the clock: give each call more to do (a larger batch or size)",
 }
-"""Everything that a measurement warns of, with its remedy."""
-
-DTYPES = ("float32", "bfloat16", "float16")
-"""What networks and attention are measured in."""
-
-MOST_THREADS = 1024
-"""More CPU threads than any machine has are a slip of the hand."""
+"""Warnings about a measurement, each with its remedy."""
 
 CONFIDENCE = 0.95
-"""Of the intervals."""
+"""Confidence level of the intervals."""
 
-FEW_SAMPLES = 5
-SHORTEST_SAMPLE_S = 1e-4
-"""A thousand times what reading the clock costs."""
+MIN_SAMPLES = 5
+"""Number of samples below which an interval means little."""
+
+MIN_SAMPLE_S = 1e-4
+"""Shortest sample that does not cause a warning, in seconds: a thousand times the cost of reading the clock."""
 
 _OUTLIER_SCORE = 3.5
-"""Of the modified z-score: Iglewicz and Hoaglin, "How to Detect and Handle Outliers" (1993), section 3.3."""
+"""Modified z-score of an outlier: Iglewicz and Hoaglin, "How to Detect and Handle Outliers" (1993), section 3.3."""
 
 _OUTLIER_SHARE = 0.1
+"""Share of outliers above which there is a warning."""
+
 _NORMAL_QUARTILE = 0.6745
 """Median absolute deviation of the standard normal distribution."""
 
 _SLOW_START = 1.1
-
-
-def require_threads(threads: int | None) -> None:
-    """Raise ``UsageError`` for a number of CPU threads that there is not; None is torch's own choice."""
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise UsageError(f"threads = {threads}: must be from 1 to {MOST_THREADS}")
-
-
-def require_seconds(field: str, seconds: float) -> None:
-    """Raise ``UsageError`` for a time, named ``field``, that nothing can take."""
-    if not (seconds > 0 and isfinite(seconds)):
-        raise UsageError(f"{field} = {seconds}: must be a number of seconds above 0")
+"""Ratio of the first samples to the others above which the start is slow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and its confidence interval, as a share of repetitions of the measurement that ``confidence`` names."""
+    """An estimate with its confidence interval, whose level is ``confidence``."""
 
     estimate: float
     low: float
@@ -67,21 +51,27 @@ class Interval:
     confidence: float = CONFIDENCE
 
 
+def interval_row(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return an interval as three columns of a flat row: ``name``, ``name_low`` and ``name_high``."""
+    ends = (interval.estimate, interval.low, interval.high) if interval else (None, None, None)
+    return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """One case of a run of the harness (``mpvit.measurement.timing``).
+    """The samples of one case that ``mpvit.measurement.timing.run`` has timed.
 
     Attributes:
-        name: the case's.
-        samples_s: seconds per call; the i-th of every case of a run was taken in its i-th round.
-        warmup_runs: calls before the first sample.
-        repetitions: calls in a sample.
-        device: torch's name of it.
-        dtype: as the caller says, such as float32.
+        name: name of the case.
+        samples_s: seconds per call; the i-th samples of all cases of a run were taken in the same round.
+        warmup_runs: number of calls before the first sample.
+        repetitions: number of calls in one sample.
+        device: torch's name of the device.
+        dtype: data type, such as float32; empty if there is none.
         threads: CPU threads of one operation.
-        peak_bytes: the most that torch's allocator held at once during one call, above what it held before; None if unknown.
-        error: why the case failed; empty where it did not.
-        stopped: why there are fewer samples than were asked for (``BUDGET``, ``INTERRUPTED``); empty where there are not.
+        peak_bytes: peak memory of torch's allocator during one call, above what was allocated before; None if unknown.
+        error: reason why the case failed; empty if it did not.
+        stopped: reason why there are fewer samples than requested (``BUDGET``, ``INTERRUPTED``); empty if there are not.
     """
 
     name: str
@@ -112,34 +102,34 @@ class Measurement:
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether the case failed for lack of memory."""
+        """Whether the case failed because memory ran out."""
         return self.error.startswith(OUT_OF_MEMORY)
 
     @property
     def failed(self) -> bool:
-        """Whether the case failed for another reason than lack of memory."""
+        """Whether the case failed for any other reason."""
         return bool(self.error) and not self.out_of_memory
 
     @property
     def interrupted(self) -> bool:
-        """Whether a person stopped the run before this case was done."""
+        """Whether the user stopped the run before this case was done."""
         return self.stopped == INTERRUPTED
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Names of the ``WARNINGS`` that hold of the samples."""
+        """Names of the ``WARNINGS`` that apply to the samples."""
         if not self.samples_s:
             return ()
-        holds = {
+        applies = {
             "outliers": outlier_share(self.samples_s) > _OUTLIER_SHARE,
-            "few_samples": len(self.samples_s) < FEW_SAMPLES,
-            "slow_start": starts_slow(self.samples_s),
-            "short_samples": median(self.samples_s) * self.repetitions < SHORTEST_SAMPLE_S,
+            "few_samples": len(self.samples_s) < MIN_SAMPLES,
+            "slow_start": has_slow_start(self.samples_s),
+            "short_samples": median(self.samples_s) * self.repetitions < MIN_SAMPLE_S,
         }
-        return tuple(name for name in WARNINGS if holds[name])
+        return tuple(name for name in WARNINGS if applies[name])
 
     def as_row(self) -> dict[str, Any]:
-        """Return the measurement as the part of a flat row that it fills."""
+        """Return the measurement as columns of a flat row."""
         lower, upper = self.quartiles_s or (None, None)
         return {
             "device": self.device,
@@ -159,15 +149,18 @@ class Measurement:
 
 
 def outlier_share(samples: Sequence[float]) -> float:
-    """Return the share, in [0, 1], of samples whose modified z-score is beyond 3.5; 0 where more than half are equal."""
+    """Return the share of samples with a modified z-score above 3.5, in [0, 1]; 0 if more than half of them are equal."""
     middle = median(samples)
     deviations = [abs(sample - middle) for sample in samples]
     spread = median(deviations)
     return sum(_NORMAL_QUARTILE * deviation > _OUTLIER_SCORE * spread for deviation in deviations if spread) / len(samples)
 
 
-def starts_slow(samples: Sequence[float]) -> bool:
-    """Tell whether the first fifth of ten or more samples is slower, by a tenth and beyond the upper quartile of the rest."""
+def has_slow_start(samples: Sequence[float]) -> bool:
+    """Return whether the median of the first fifth of at least ten samples is high.
+
+    High means a tenth above the median of the other samples, and above their upper quartile.
+    """
     first, rest = samples[: len(samples) // 5], samples[len(samples) // 5 :]
     enough = 10
     return len(samples) >= enough and median(first) > max(_SLOW_START * median(rest), quantiles(rest)[2])

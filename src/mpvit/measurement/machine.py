@@ -1,4 +1,4 @@
-"""The machine that a result comes from: what is installed on it, and how much memory there is to use."""
+"""The machine that a result comes from: installed versions and free memory."""
 
 import os
 import platform
@@ -16,8 +16,8 @@ _KIBI = 1024
 
 
 def environment(device: str | None = None, threads: int | None = None, dtype: str | None = None) -> dict[str, Any]:
-    """Return the versions of what is installed; a closed-form answer has no device, threads or dtype."""
-    packages = {name: found for name in _PACKAGES if (found := _version(name))}
+    """Return the installed versions and the arguments; a closed-form result has no device, threads or dtype."""
+    packages = {name: installed for name in _PACKAGES if (installed := _version(name))}
     return {
         "mpvit": __version__,
         "python": platform.python_version(),
@@ -38,10 +38,10 @@ def _version(package: str) -> str | None:
 
 
 def free_bytes(device: str = "cpu") -> int:
-    """Return the memory, in bytes, that can be had on ``device``.
+    """Return the free memory of ``device``, in bytes.
 
-    On a CUDA device what torch keeps for itself is given back first. Anywhere else it is the main memory that can be had
-    without swapping: what Linux calls available, else what is free.
+    On a CUDA device, torch first gives back the memory that it caches. On any other device it is the main memory that is
+    available without swapping: "MemAvailable" on Linux, elsewhere the free pages.
     """
     if device.startswith("cuda"):
         import torch
@@ -56,6 +56,6 @@ def free_bytes(device: str = "cpu") -> int:
 
 
 def shortage(needed: int, device: str = "cpu") -> str:
-    """Return in words that ``needed`` bytes or more are more than ``device`` has; empty where they are not."""
+    """Return an error text if ``device`` has less than ``needed`` bytes of free memory, else an empty string."""
     free = free_bytes(device)
     return f"{OUT_OF_MEMORY}: needs {needed / 1e9:.1f} GB or more, {free / 1e9:.1f} GB are free" if needed > free else ""

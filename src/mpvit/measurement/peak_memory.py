@@ -1,7 +1,7 @@
-"""The most memory that torch's allocator holds at once during a call.
+"""Peak memory of torch's allocator during a call.
 
-Libraries below torch that allocate for themselves (oneDNN's scratch on the CPU, for one) are not seen; nor is the memory
-that a CUDA graph keeps from its recording, of which a replay takes only the output's copy.
+It does not include the memory that libraries below torch allocate themselves, such as the scratch memory of oneDNN on the
+CPU, nor the memory that a CUDA graph keeps from its recording.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 _ALLOCATION = "[memory]"
-"""The name of an allocation, or with negative bytes its release, in the trace that torch's profiler exports."""
+"""Name of an allocation or release event in the trace that torch's profiler exports; the bytes of a release are negative."""
 
-_NO_PROFILER_MESSAGES = ("KINETO_LOG_LEVEL", "6")
-"""The library below the profiler writes lines of its own to stderr below this level."""
+_LOG_LEVEL = ("KINETO_LOG_LEVEL", "6")
+"""Environment variable, and the value at which the library below the profiler writes nothing to stderr."""
 
 
 def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
-    """Return the peak above what was allocated before, what ``call`` returns included; None where nothing can tell."""
+    """Return the peak above what was allocated before, including the result of ``call``; None if the device has no record."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         before = torch.cuda.memory_allocated(device)
@@ -31,17 +31,17 @@ def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
         call()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    return highest(_allocations(call)) if device.type == "cpu" else None
+    return highest_sum(_allocations(call)) if device.type == "cpu" else None
 
 
-def highest(allocations: Iterable[int]) -> int:
+def highest_sum(allocations: Iterable[int]) -> int:
     """Return the peak of the running sum of allocated (positive) and released (negative) bytes, at least 0."""
     return max(accumulate(allocations, initial=0))
 
 
 def _allocations(call: Callable[[], object]) -> list[int]:
-    """Return the bytes that each allocation on the CPU took, or gave back, during ``call``, in order."""
-    with tempfile.TemporaryDirectory() as folder, _silenced():
+    """Return the bytes of each allocation (positive) and release (negative) on the CPU during ``call``, in order."""
+    with tempfile.TemporaryDirectory() as folder, _quiet_profiler():
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             result = call()
         del result
@@ -53,12 +53,13 @@ def _allocations(call: Callable[[], object]) -> list[int]:
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    name, value = _NO_PROFILER_MESSAGES
-    known = os.environ.get(name)
-    os.environ[name] = known or value
+def _quiet_profiler() -> Iterator[None]:
+    name, level = _LOG_LEVEL
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = level
     try:
         yield
     finally:
-        if known is None:
-            del os.environ[name]
+        del os.environ[name]

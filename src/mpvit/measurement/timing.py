@@ -1,7 +1,7 @@
-"""The one timing harness: every latency of this project is measured here.
+"""The timing harness with which every latency of this project is measured.
 
-All cases of a run are warmed up, then timed in rounds that take one sample of each, so that whatever else the machine
-does falls on all of them alike, and samples of the same round can be compared in pairs.
+All cases of a run are first warmed up. Then they are timed in rounds, each of which takes one sample of each case. A
+disturbance of the machine thus affects all cases alike, and the samples of one round can be compared in pairs.
 """
 
 import gc
@@ -9,37 +9,40 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from math import ceil
 
 import torch
 
-from mpvit.errors import UsageError, first_line
-from mpvit.measurement import BUDGET, FEW_SAMPLES, INTERRUPTED, OUT_OF_MEMORY, Measurement
+from mpvit.errors import first_line
+from mpvit.measurement import BUDGET, INTERRUPTED, MIN_SAMPLES, OUT_OF_MEMORY, Measurement
+from mpvit.measurement.options import TF32, TimingOptions, require_seconds
 from mpvit.measurement.peak_memory import peak_bytes
 
 Case = Callable[[], object]
 
 WARMUP_RUNS = 2
-"""At least; the first call also allocates, picks algorithms and compiles."""
+"""Minimum number of warm-up calls; the first call also allocates memory, selects algorithms and compiles."""
 
 _WARMUP_SHARE = 0.1
-"""Of the minimum time, that each case is warmed up for."""
+"""Duration of the warm-up of each case, as a share of the minimum time."""
 
 _SAMPLE_SHARE = 0.02
-_LONGEST_REPEATED_S = 0.02
-_SHORTEST_REPEATED_S = 1e-3
-"""A sample repeats its call until it takes between these two, hundreds of times what reading the clock costs."""
+"""Duration of one sample, as a share of the minimum time, within the two limits below."""
+
+_MAX_SAMPLE_S = 0.02
+_MIN_SAMPLE_S = 1e-3
+"""Limits of the duration of a sample of repeated calls, in seconds: hundreds of times the cost of reading the clock."""
 
 _ALLOCATION_FAILURES = ("can't allocate memory", "bad_alloc", "out of memory", "not enough memory")
-"""What torch and the libraries below it say in a plain ``RuntimeError``."""
+"""Parts of the text of a plain ``RuntimeError`` of torch, or of a library below it, that memory ran out."""
 
 
 @dataclass(slots=True)
-class _Progress:
-    """What is known of a case so far."""
+class _Case:
+    """A case and its results so far."""
 
     call: Case
+    device: torch.device
     warmup_runs: int = 0
     call_s: float = 0.0
     repetitions: int = 1
@@ -48,9 +51,9 @@ class _Progress:
     error: str = ""
     stopped: str = ""
 
-    def done(self, min_time_s: float, min_samples: int) -> bool:
-        taken_s = sum(self.samples_s) * self.repetitions
-        return bool(self.error or self.stopped) or (taken_s >= min_time_s and len(self.samples_s) >= min_samples)
+    def finished(self, min_time_s: float, min_samples: int) -> bool:
+        total_s = sum(self.samples_s) * self.repetitions
+        return bool(self.error or self.stopped) or (total_s >= min_time_s and len(self.samples_s) >= min_samples)
 
 
 def run(
@@ -60,49 +63,70 @@ def run(
     dtype: str = "",
     min_time_s: float = 2.0,
     budget_s: float | None = None,
-    min_samples: int = FEW_SAMPLES,
+    min_samples: int = MIN_SAMPLES,
     memory: bool = True,
 ) -> tuple[Measurement, ...]:
-    """Time ``cases`` by name, interleaved, each for ``min_time_s`` seconds and ``min_samples`` samples.
+    """Time ``cases`` by name, interleaved, each for at least ``min_time_s`` seconds and ``min_samples`` samples.
 
-    Every case is first warmed up; with ``memory`` one further call measures its peak. ``budget_s`` bounds the run as a
-    whole: no call is started that would not fit by what it took before. Calls of one sample follow each other without
-    waiting for the device; the clock is read when it has finished.
-    Returns one ``Measurement`` a case, in order, whatever happens: a case that runs out of memory has an ``error`` and
-    the others go on; one that the budget or Ctrl-C (which is not raised again: see ``interrupted``) cut short says so in
-    ``stopped``. Raises ``UsageError`` for a time that is not above 0, and whatever else a case raises.
+    Every case is first warmed up; with ``memory``, one more call measures its peak memory. ``budget_s`` limits the whole
+    run: a call that would exceed it, judging by earlier calls, is not started. The calls of one sample do not wait for the
+    device; the clock is read when the device has finished them all.
+
+    Returns one ``Measurement`` for each case, in order. A case that runs out of memory has an ``error``, and the other cases
+    continue. A case that the budget or Ctrl-C ended early has the reason in ``stopped``; ``KeyboardInterrupt`` is not raised
+    again. Raises ``UsageError`` unless the times are above 0, and every other exception of a case.
     """
-    for name, seconds in (("min_time_s", min_time_s), ("budget_s", budget_s)):
-        if seconds is not None and not seconds > 0:
-            raise UsageError(f"{name} = {seconds}: must be above 0 seconds")
-    place = torch.device(device)
+    require_seconds("min_time_s", min_time_s)
+    if budget_s is not None:
+        require_seconds("budget_s", budget_s)
     deadline = time.perf_counter() + (float("inf") if budget_s is None else budget_s)
-    progress = {name: _Progress(call) for name, call in cases.items()}
+    started = {name: _Case(call, torch.device(device)) for name, call in cases.items()}
     try:
-        for case in progress.values():
-            _guarded(case, partial(_warm_up, case, place, min_time_s, deadline, memory=memory))
-        _sample_in_rounds(list(progress.values()), place, min_time_s, min_samples, deadline)
+        for case in started.values():
+            with _memory_errors(case):
+                _warm_up(case, min_time_s, deadline, memory=memory)
+        _sample_in_rounds(list(started.values()), min_time_s, min_samples, deadline)
     except KeyboardInterrupt:
-        for case in progress.values():
-            if not case.done(min_time_s, min_samples):
+        for case in started.values():
+            if not case.finished(min_time_s, min_samples):
                 case.stopped = INTERRUPTED
-    return tuple(_measurement(name, case, place, dtype) for name, case in progress.items())
+    return tuple(
+        Measurement(
+            name=name,
+            samples_s=tuple(case.samples_s),
+            warmup_runs=case.warmup_runs,
+            repetitions=case.repetitions,
+            device=str(case.device),
+            dtype=dtype,
+            threads=torch.get_num_threads(),
+            peak_bytes=case.peak_bytes,
+            error=case.error,
+            stopped=case.stopped,
+        )
+        for name, case in started.items()
+    )
 
 
 @contextmanager
-def cpu_threads(wanted: int | None) -> Iterator[None]:
-    """Give torch's operations ``wanted`` CPU threads while this lasts; None leaves torch its choice."""
-    before = torch.get_num_threads()
-    try:
-        if wanted is not None:
-            torch.set_num_threads(wanted)
-        yield
-    finally:
-        torch.set_num_threads(before)
+def configured(options: TimingOptions) -> Iterator[None]:
+    """Configure torch for a run with ``options``; afterwards restore its settings and its random state."""
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    tf32, device = options.dtype == TF32, torch.device(options.device)
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=tf32),
+    ):
+        try:
+            torch.set_num_threads(options.threads or threads)
+            torch.set_float32_matmul_precision("high" if tf32 else "highest")
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(precision)
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until ``device`` has done what it was given; the CPU has."""
+    """Wait until ``device`` has finished its work; on the CPU every call has finished when it returns."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -110,119 +134,101 @@ def synchronize(device: torch.device) -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Tell whether ``error`` says that there was not enough memory, on any device."""
+    """Return whether ``error`` means that memory ran out, on any device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _ALLOCATION_FAILURES)
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _ALLOCATION_FAILURES)
 
 
-def memory_error_text(error: BaseException) -> str:
-    """Return what a result says of an ``out_of_memory`` error: one line."""
+def error_text(error: BaseException) -> str:
+    """Return the reason why a case failed as one line, which begins with ``OUT_OF_MEMORY`` if memory ran out."""
+    if not out_of_memory(error):
+        return first_line(error)
     return f"{OUT_OF_MEMORY}: {first_line(error)}" if str(error).strip() else OUT_OF_MEMORY
 
 
-def in_turn(cases: int, round_number: int) -> list[int]:
-    """Return the order of a round: each pair of rounds runs there and back, and starts one case later than the last.
+def round_order(cases: int, round_number: int) -> list[int]:
+    """Return the order of the cases in one round.
 
-    So every case comes equally often before and behind every other.
+    Every second round has the reverse order of the round before it, and each such pair starts one case later than the pair
+    before it. Every case thus comes equally often before and after every other case.
     """
     first = round_number // 2 % cases
     order = [(first + step) % cases for step in range(cases)]
     return order[::-1] if round_number % 2 else order
 
 
-def _sample_in_rounds(
-    cases: list[_Progress], device: torch.device, min_time_s: float, min_samples: int, deadline: float
-) -> None:
-    cases = [case for case in cases if not case.done(min_time_s, min_samples)]
+def _sample_in_rounds(cases: list[_Case], min_time_s: float, min_samples: int, deadline: float) -> None:
+    cases = [case for case in cases if not case.finished(min_time_s, min_samples)]
     for case in cases:
         case.repetitions = _repetitions(case.call_s, min_time_s)
     round_number = 0
     while cases:
-        for index in in_turn(len(cases), round_number):
+        for index in round_order(len(cases), round_number):
             case = cases[index]
             if time.perf_counter() + case.call_s * case.repetitions > deadline:
                 case.stopped = BUDGET
-            else:
-                _guarded(case, partial(_add_sample, case, device))
-        cases = [case for case in cases if not case.done(min_time_s, min_samples)]
+                continue
+            with _memory_errors(case):
+                case.samples_s.append(_sample(case))
+        cases = [case for case in cases if not case.finished(min_time_s, min_samples)]
         round_number += 1
 
 
 def _repetitions(call_s: float, min_time_s: float) -> int:
-    wanted_s = min(max(_SAMPLE_SHARE * min_time_s, _SHORTEST_REPEATED_S), _LONGEST_REPEATED_S)
-    return max(1, ceil(wanted_s / call_s)) if call_s else 1
+    sample_s = min(max(_SAMPLE_SHARE * min_time_s, _MIN_SAMPLE_S), _MAX_SAMPLE_S)
+    return max(1, ceil(sample_s / call_s)) if call_s else 1
 
 
-def _add_sample(case: _Progress, device: torch.device) -> None:
-    case.samples_s.append(_sample(case, device))
-
-
-def _sample(case: _Progress, device: torch.device) -> float:
-    """Return the seconds per call of one sample, with Python's garbage collector off."""
+def _sample(case: _Case) -> float:
+    """Return the seconds per call of one sample, taken without Python's garbage collector."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        synchronize(device)
+        synchronize(case.device)
         start = time.perf_counter()
         for _ in range(case.repetitions):
             case.call()
-        synchronize(device)
+        synchronize(case.device)
         return (time.perf_counter() - start) / case.repetitions
     finally:
         if collecting:
             gc.enable()
 
 
-def _warm_up(case: _Progress, device: torch.device, min_time_s: float, deadline: float, *, memory: bool) -> None:
-    """Call until the time is up and the number reached, keep what the fastest took; then measure the peak memory."""
+def _warm_up(case: _Case, min_time_s: float, deadline: float, *, memory: bool) -> None:
+    """Call the case until the warm-up is long enough, store the time of the fastest call, then measure the peak memory."""
     start = time.perf_counter()
     calls_s: list[float] = []
     while case.warmup_runs < WARMUP_RUNS or time.perf_counter() - start < _WARMUP_SHARE * min_time_s:
         if time.perf_counter() + min(calls_s, default=0.0) > deadline:
             case.stopped = BUDGET
             return
-        calls_s.append(_sample(case, device))
+        calls_s.append(_sample(case))
         case.warmup_runs += 1
     case.call_s = min(calls_s)
     if memory:
-        case.peak_bytes = _peak_or_unknown(case.call, device)
+        case.peak_bytes = _peak_or_unknown(case)
 
 
-def _peak_or_unknown(call: Case, device: torch.device) -> int | None:
-    """Return None where the record of the allocations itself finds no room: the call may still fit."""
+def _peak_or_unknown(case: _Case) -> int | None:
+    """Return None if there is too little memory, or disk space, to record the allocations: the call itself may still fit."""
     try:
-        return peak_bytes(call, device)
+        return peak_bytes(case.call, case.device)
     except (MemoryError, RuntimeError, OSError) as error:
         if not isinstance(error, OSError) and not out_of_memory(error):
             raise
         return None
 
 
-def _guarded(case: _Progress, step: Case) -> None:
-    """Do a step of ``case``; where it runs out of memory, that becomes the case's error and its memory is given back."""
-    if case.error or case.stopped:
-        return
+@contextmanager
+def _memory_errors(case: _Case) -> Iterator[None]:
+    """Store an out-of-memory error in ``case`` instead of raising it, and release its memory."""
     try:
-        step()
+        yield
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        case.error = memory_error_text(error)
-    if case.error and torch.cuda.is_initialized():
+        case.error = error_text(error)
+    if case.error and torch.cuda.is_initialized():  # not in the except block: there the traceback holds the tensors
         torch.cuda.empty_cache()
-
-
-def _measurement(name: str, case: _Progress, device: torch.device, dtype: str) -> Measurement:
-    return Measurement(
-        name=name,
-        samples_s=tuple(case.samples_s),
-        warmup_runs=case.warmup_runs,
-        repetitions=case.repetitions,
-        device=str(device),
-        dtype=dtype,
-        threads=torch.get_num_threads(),
-        peak_bytes=case.peak_bytes,
-        error=case.error,
-        stopped=case.stopped,
-    )

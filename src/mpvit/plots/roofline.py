@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mpvit.benchmark.results import LayerTime, NetworkTime, Result
-from mpvit.benchmark.roofline import Ceilings, Timed
+from mpvit.benchmark.roofline import Ceilings, RooflinePoint
 from mpvit.plots import LEGEND, SMALL, color, marker, plain_log_ticks, style_axes
 
 _LABELLED = 8
@@ -90,7 +90,7 @@ def _draw_layers(axes: Axes, layers: Sequence[LayerTime]) -> list[_Named]:
     ]
 
 
-def _point(timed: Timed) -> _Point:
+def _point(timed: RooflinePoint) -> _Point:
     return timed.work.intensity, (timed.macs_per_s or 0) / _GIGA
 
 
@@ -107,7 +107,7 @@ def _marks(
     axes.scatter(x, y, s=areas, label=label or None, **style)
 
 
-def _set_limits(axes: Axes, shown: Sequence[Timed], ceilings: Ceilings) -> None:
+def _set_limits(axes: Axes, shown: Sequence[RooflinePoint], ceilings: Ceilings) -> None:
     """Leave room for every point, for the ridge where both ceilings meet, and for names."""
     across, up = [list(each) for each in zip(*map(_point, shown), strict=True)] or [[], []]
     if ceilings.macs_per_s and ceilings.bytes_per_s:

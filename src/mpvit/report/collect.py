@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mpvit.benchmark.results import NetworkTime
-    from mpvit.benchmark.study import Study
+    from mpvit.benchmark.study import BenchmarkStudy
     from mpvit.counting.results import Count
 
 LAYOUT = "published"
@@ -115,13 +115,14 @@ def _cut(tree: LayerTree) -> LayerTree:
 # ── measured, and of a trained network ──────────────────────────────────────────────────────────────────────────────
 
 
-def benchmark(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> "Study":
+def benchmark(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> "BenchmarkStudy":
     """Return the benchmark of a report's networks on the CPU."""
-    from mpvit.benchmark.study import Study
+    from mpvit.benchmark.study import BenchmarkStudy
+    from mpvit.measurement.options import TimingOptions
 
-    return Study(
-        models=models, size=size, batches=(BATCH,), modes=MODES, threads=THREADS, min_time_s=MIN_TIME_S, budget_s=BUDGET_S
-    )
+    networks = tuple(NamedNetwork(name, config, size) for name, config in models.items())
+    timing = TimingOptions(threads=THREADS, min_time_s=MIN_TIME_S, budget_s=BUDGET_S)
+    return BenchmarkStudy(networks=networks, batches=(BATCH,), modes=MODES, timing=timing)
 
 
 def with_times(report: Report, times: "Sequence[NetworkTime]") -> Report:

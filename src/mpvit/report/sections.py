@@ -8,6 +8,7 @@ from mpvit.compare_attention.costs import CROSSING
 from mpvit.config import FIRST_STAGE
 from mpvit.counting.published import Findings
 from mpvit.dense.published import CONVENTION
+from mpvit.network import NamedNetwork
 from mpvit.plots.ablation import ablation_figure
 from mpvit.plots.accuracy import cost_accuracy_figure
 from mpvit.plots.attention import attention_figure
@@ -239,18 +240,17 @@ def _layers(report: Report) -> Section:
 
 
 def _times(report: Report) -> Section:
-    from mpvit.benchmark.study import Study
+    from mpvit.benchmark.study import BenchmarkStudy
+    from mpvit.measurement.options import TimingOptions
     from mpvit.plots.roofline import roofline_figure
     from mpvit.tables.benchmark import benchmark_document
 
-    study = Study(
-        models=report.configs,
-        size=report.size,
+    dtype = report.times[0].timed.measurement.dtype
+    study = BenchmarkStudy(
+        networks=tuple(NamedNetwork(name, config, report.size) for name, config in report.configs.items()),
         batches=(BATCH,),
-        dtype=report.times[0].timed.measurement.dtype,
         modes=tuple(dict.fromkeys(time.mode for time in report.times)),
-        min_time_s=MIN_TIME_S,
-        budget_s=BUDGET_S,
+        timing=TimingOptions(dtype=dtype, min_time_s=MIN_TIME_S, budget_s=BUDGET_S),
     )
     options = {"batch": BATCH, "mode": ",".join(MODES), "threads": THREADS}
     options |= {"min-time": f"{MIN_TIME_S:g}", "budget": f"{BUDGET_S:g}"}

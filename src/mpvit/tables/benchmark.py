@@ -7,7 +7,7 @@ from mpvit.benchmark.baseline import Baseline
 from mpvit.benchmark.modes import ENGINES
 from mpvit.benchmark.results import LayerTime, NetworkTime, Result, ceiling_rows
 from mpvit.benchmark.roofline import Ceilings
-from mpvit.benchmark.study import Study
+from mpvit.benchmark.study import BenchmarkStudy
 from mpvit.measurement import Measurement
 from mpvit.measurement.estimates import paired_ratio
 from mpvit.measurement.machine import environment
@@ -51,7 +51,7 @@ _LAYER: tuple[Field[LayerTime], ...] = (
 )
 
 
-def benchmark_document(study: Study, results: Sequence[Result], baseline: Baseline | None = None) -> Document:
+def benchmark_document(study: BenchmarkStudy, results: Sequence[Result], baseline: Baseline | None = None) -> Document:
     """Return the time of each network and, where layers were timed, the slowest layers of each; with notes on the run."""
     networks = [result for result in results if isinstance(result, NetworkTime)]
     layers: dict[tuple[object, ...], list[LayerTime]] = {}
@@ -75,11 +75,12 @@ def benchmark_document(study: Study, results: Sequence[Result], baseline: Baseli
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _network_table(study: Study, networks: Sequence[NetworkTime]) -> Table:
+def _network_table(study: BenchmarkStudy, networks: Sequence[NetworkTime]) -> Table:
     measured = networks[0].timed.measurement
     threads = "1 thread" if measured.threads == 1 else f"{measured.threads} threads"
-    task = f"{study.task.name}, " if study.task else ""
-    title = f"{task}{study.passes}, {times(study.size)} pixels, {measured.device}, {threads}, {measured.dtype}"
+    network = study.networks[0]
+    task = f"{network.task.name}, " if network.task else ""
+    title = f"{task}{study.passes}, {times(network.size)} pixels, {measured.device}, {threads}, {measured.dtype}"
     fields = [f for f in _NETWORK if f.header not in _HIDDEN_IF_EMPTY or any(f.read(result) for result in networks)]
     return build(title, fields, networks)
 
@@ -131,7 +132,7 @@ def _ceiling_note(ceilings: Ceilings) -> str:
     )
 
 
-def _mode_notes(study: Study, networks: Sequence[NetworkTime]) -> Iterator[str]:
+def _mode_notes(study: BenchmarkStudy, networks: Sequence[NetworkTime]) -> Iterator[str]:
     if engines := [name for name in ENGINES if name in study.modes]:
         fused = " (openvino-fused: the fused network)" if "openvino-fused" in engines else ""
         yield (
@@ -173,13 +174,13 @@ def _baseline_notes(baseline: Baseline, ceilings: Sequence[Mapping[str, Any]], m
         yield f"Different from the baseline: {'; '.join(changed)}."
 
 
-def _left_out(study: Study, networks: Sequence[NetworkTime]) -> Iterator[str]:
+def _left_out(study: BenchmarkStudy, networks: Sequence[NetworkTime]) -> Iterator[str]:
     """Yield what was not measured, or for less time than requested, and why."""
     for network in networks:
         if reason := trouble(network.timed.measurement):
             taken = len(network.timed.measurement.samples_s)
             samples = f", after {taken} samples" if taken else ""
             yield f"{network.model}, {network.mode}, batch {network.input_shape[0]}{samples}: {reason}"
-    begun = {(network.model, network.input_shape) for network in networks}
-    if missing := [f"{name} batch {shape[0]}" for name, shape in study.groups if (name, shape) not in begun]:
+    begun = {(network.model, network.input_shape[0]) for network in networks}
+    if missing := [f"{each.name} batch {batch}" for each, batch in study.groups if (each.name, batch) not in begun]:
         yield f"not measured: {', '.join(missing)}"
