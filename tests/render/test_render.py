@@ -62,7 +62,7 @@ def test_latex_escapes_what_it_would_obey() -> None:
     "words",
     [
         "ablate paths --match macs",
-        "search --max-macs 3G --top 2",
+        "search --max-macs 600M --paths 2 --layers 1,2 --size 64 --top 2",
         "compare-attn",
         "layers --variant tiny",
         "memory --variant tiny --budget 24GiB",

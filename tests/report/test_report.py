@@ -9,9 +9,10 @@ import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from commandline import call, run
+from commandline import Outcome, call, run
 from published import PUBLISHED, grouped
 
 from mpvit.benchmark import measure
@@ -23,7 +24,8 @@ from mpvit.variants import VARIANTS
 NUMBER = re.compile(r"\d{1,3}(?: \d{3})+")
 """A whole number of at least four digits, as people write it."""
 
-FILES = {"report.json", "report.html", "report.md", "paths.svg", "reconcile.svg", "attention.svg"}
+FIGURES = {"paths.svg", "reconcile.svg", "attention.svg"}
+FILES = {"report.json", "report.html", "report.md", *FIGURES}
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -56,15 +58,35 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reports") / "all"
-    assert call("report", "-o", str(folder)).code == 0
-    return folder
+def page(all_variants: Path) -> Page:
+    return Page(all_variants / "report.html")
+
+
+def own_network(path: Path) -> str:
+    """Write a small network; heads allow no other width for it but the double."""
+    path.write_text("num_classes = 5\n[[stages]]\npaths = 2\nlayers = 1\ndim = 16\nheads = 4\nmlp_ratio = 2\n")
+    return str(path)
+
+
+class Mixed(NamedTuple):
+    """A report about a variant and a network of one's own, made in a process that fails if it has imported torch."""
+
+    outcome: Outcome
+    folder: Path
 
 
 @pytest.fixture(scope="module")
-def page(folder: Path) -> Page:
-    return Page(folder / "report.html")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Mixed:
+    folder = tmp_path_factory.mktemp("mixed")
+    own_network(folder / "mine.toml")
+    words = ("--variant", "tiny", "--config", "mine.toml", "--size", "64x96", "-o", ".")
+    return Mixed(run("report", *words, command=(sys.executable, "-c", FAILS_WITH_TORCH), cwd=folder), folder)
+
+
+FAILS_WITH_TORCH = (
+    "import sys; from mpvit_cli.main import main; sys.argv[0] = 'mpvit'; code = main(); "
+    "sys.exit(code or ('torch' in sys.modules) * 9)"
+)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -74,9 +96,9 @@ def files(folder: Path) -> dict[str, bytes]:
 # ── the page ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_page_needs_nothing_else(folder: Path, page: Page) -> None:
-    text = (folder / "report.html").read_text(encoding="utf-8")
-    assert set(files(folder)) == FILES
+def test_the_page_needs_nothing_else(all_variants: Path, page: Page) -> None:
+    text = (all_variants / "report.html").read_text(encoding="utf-8")
+    assert set(files(all_variants)) == FILES
     assert not {"script", "iframe", "object", "embed", "img", "base"} & set(page.tags)
     assert page.values("src") == []
     assert all(value.startswith("#") or value == "data:," for value in page.values("href"))
@@ -85,33 +107,33 @@ def test_the_page_needs_nothing_else(folder: Path, page: Page) -> None:
     assert not re.search(r"@import|https?:", text)
 
 
-def test_each_name_in_the_page_is_given_once_and_every_reference_has_one(folder: Path, page: Page) -> None:
+def test_each_name_in_the_page_is_given_once_and_every_reference_has_one(all_variants: Path, page: Page) -> None:
     names = page.values("id")
-    inside = re.findall(r"url\(#([^)]+)\)", (folder / "report.html").read_text(encoding="utf-8"))
+    inside = re.findall(r"url\(#([^)]+)\)", (all_variants / "report.html").read_text(encoding="utf-8"))
     assert len(names) == len(set(names))
     assert {value[1:] for value in page.values("href") if value.startswith("#")} | set(inside) <= set(names)
 
 
 @pytest.mark.parametrize("variant", PUBLISHED)
-def test_the_published_integers_are_in_it(page: Page, folder: Path, variant: str) -> None:
+def test_the_published_integers_are_in_it(page: Page, all_variants: Path, variant: str) -> None:
     figures = {grouped(figure) for figure in PUBLISHED[variant]}
     assert figures <= set(NUMBER.findall("\n".join(page.words)))
-    assert figures <= set(NUMBER.findall((folder / "report.md").read_text(encoding="utf-8")))
+    assert figures <= set(NUMBER.findall((all_variants / "report.md").read_text(encoding="utf-8")))
 
 
-def test_every_number_of_the_markdown_is_in_the_page(page: Page, folder: Path) -> None:
+def test_every_number_of_the_markdown_is_in_the_page(page: Page, all_variants: Path) -> None:
     exact = page.values("title")  # the first screen's figures are rounded, their titles are not
     inside = set(NUMBER.findall("\n".join([*page.words, *exact])))
-    assert set(NUMBER.findall((folder / "report.md").read_text(encoding="utf-8"))) <= inside
+    assert set(NUMBER.findall((all_variants / "report.md").read_text(encoding="utf-8"))) <= inside
 
 
-def test_the_numbers_of_the_json_are_in_both(page: Page, folder: Path) -> None:
-    rows = json.loads((folder / "report.json").read_text(encoding="utf-8"))["results"]
+def test_the_numbers_of_the_json_are_in_both(page: Page, all_variants: Path) -> None:
+    rows = json.loads((all_variants / "report.json").read_text(encoding="utf-8"))["results"]
     figures = {grouped(row[name]) for row in rows if row["table"] == "counts" for name in ("params", "macs", "activations")}
     figures |= {grouped(row["macs"]) for row in rows if row["table"] == "attention"}
     assert len(figures) > 20
     assert figures <= set(NUMBER.findall("\n".join(page.words)))
-    assert figures <= set(NUMBER.findall((folder / "report.md").read_text(encoding="utf-8")))
+    assert figures <= set(NUMBER.findall((all_variants / "report.md").read_text(encoding="utf-8")))
 
 
 def test_the_papers_detectors_are_in_it_with_what_no_convention_explains(page: Page) -> None:
@@ -128,10 +150,10 @@ def test_the_papers_detectors_are_in_it_with_what_no_convention_explains(page: P
     ],
 )
 def test_the_path_sweeps_are_those_that_fvcore_counts(
-    folder: Path, page: Page, variant: str, params: tuple[int, ...], first_macs: float
+    all_variants: Path, page: Page, variant: str, params: tuple[int, ...], first_macs: float
 ) -> None:
     """Recorded from fvcore on networks with 1 to 4 paths in every stage."""
-    found = read_report(folder)
+    found = read_report(all_variants)
     ablation = found.paths[found.models.index(variant)]
     assert [row.cost.params for row in ablation.rows if row.cost] == list(params)
     assert ablation.rows[0].cost
@@ -139,36 +161,27 @@ def test_the_path_sweeps_are_those_that_fvcore_counts(
     assert {grouped(number) for number in params} <= set(NUMBER.findall("\n".join(page.words)))
 
 
-def test_the_first_screen_answers_what_a_variant_and_a_path_cost(folder: Path) -> None:
-    text = (folder / "report.html").read_text(encoding="utf-8")
+def test_the_first_screen_answers_what_a_variant_and_a_path_cost(all_variants: Path) -> None:
+    text = (all_variants / "report.html").read_text(encoding="utf-8")
     header = text[text.index("<header>") : text.index("</header>")]
     assert [word in header for word in ("10.6 M", "2.97 G", "22.0 M", "224×224", "3.32 M", "991 M", "33 %")] == [True] * 7
     for widths in ("104/200/304/408", "72/152/224/312", "64/128/176/240", "56/112/152/208"):
         assert f'title="{widths}"' in header
 
 
-def test_published_accuracies_stand_beside_the_variants_with_their_source(folder: Path, page: Page) -> None:
+def test_published_accuracies_stand_beside_the_variants_with_their_source(all_variants: Path, page: Page) -> None:
     """As the authors published them; at another size there are none."""
     top1, top5 = ("78.21 %", "80.896 %", "82.96 %", "84.292 %"), ("94.27 %", "95.352 %", "96.154 %", "96.82 %")
-    text = (folder / "report.md").read_text(encoding="utf-8")
+    text = (all_variants / "report.md").read_text(encoding="utf-8")
     assert f"| Top-1 (accuracy, published) | {' | '.join(top1)} |" in text
     assert f"| Top-5 (accuracy, published) | {' | '.join(top5)} |" in text
     assert {*top1, *top5} <= set(page.values("title"))
     assert "arXiv:2112.11010" in "".join(page.words)
 
 
-def own_network(path: Path) -> str:
-    """Write a small network, its width the only one that heads allow beside its double."""
-    path.write_text("num_classes = 5\n[[stages]]\npaths = 2\nlayers = 1\ndim = 16\nheads = 4\nmlp_ratio = 2\n")
-    return str(path)
-
-
-def test_it_says_what_patches_cover(folder: Path, tmp_path: Path) -> None:
-    text = (folder / "report.md").read_text(encoding="utf-8")
+def test_it_says_what_patches_cover(all_variants: Path) -> None:
+    text = (all_variants / "report.md").read_text(encoding="utf-8")
     assert "3×3 and 5×5 in stage 2; 3×3, 7×7 and 11×11 in stages 3, 4 and 5 (positions of the stage's input)" in text
-    mine = own_network(tmp_path / "mine.toml")
-    assert call("report", "--config", mine, "-o", str(tmp_path)).code == 0
-    assert "of its own scale, 3×3 and 5×5 in stage 2 (positions" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -181,23 +194,29 @@ def test_a_network_of_ones_own_has_no_published_accuracy_whatever_its_name(tmp_p
     assert "| Top-1 (accuracy, published) | 84.292 % | – |" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "networks",
-    [
-        pytest.param(["--variant", "tiny"], marks=pytest.mark.slow),
-        pytest.param(["--config", "mine.toml"], marks=pytest.mark.slow),
-        ["--variant", "tiny", "--config", "mine.toml"],
-    ],
-)
-def test_the_commands_in_it_make_its_tables_again(networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("networks", [["--variant", "tiny"], ["--config", "mine.toml"]], ids=" ".join)
+def test_the_commands_of_one_network_make_its_tables_again(
+    networks: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     own_network(tmp_path / "mine.toml")
     assert call("report", *networks, "--size", "64x96", "-o", str(tmp_path)).code == 0
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    sections = text.split("\n## ")[2:-1]
-    assert len(sections) == (7 if "tiny" in networks else 6)  # nothing is published of other networks' detectors
+    assert_commands_make_tables_again(tmp_path, sections=7 if "tiny" in networks else 6)
+
+
+def test_the_commands_in_it_make_its_tables_again(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(mixed.folder)
+    assert_commands_make_tables_again(mixed.folder, sections=7)
+
+
+def assert_commands_make_tables_again(folder: Path, sections: int) -> None:
+    """Without a published network there is a section less: nothing is published of other networks' detectors."""
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    found = text.split("\n## ")[2:-1]
+    assert len(found) == sections
     assert "accuracy, published" not in text
-    for section in sections:
+    for section in found:
         tables = "\n".join(line for line in section.splitlines() if line.startswith("|"))
         (commands,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
         again = [call(*shlex.split(command)[1:], "--format", "markdown") for command in commands.splitlines()]
@@ -209,8 +228,8 @@ def test_the_commands_in_it_make_its_tables_again(networks: list[str], tmp_path:
 # ── drawn from its JSON ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_report_is_what_its_json_says(folder: Path) -> None:
-    text = (folder / "report.json").read_text(encoding="utf-8")
+def test_a_report_is_what_its_json_says(all_variants: Path) -> None:
+    text = (all_variants / "report.json").read_text(encoding="utf-8")
     assert to_json(from_json(text)) == text
     assert from_json(text).counts[0].published == VARIANTS["tiny"].published
 
@@ -220,37 +239,39 @@ def test_the_recorded_report_is_read_back_to_the_byte() -> None:
     assert to_json(from_json(text)) == text
 
 
-def test_from_draws_the_same_bytes_and_counts_nothing(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_draws_the_same_bytes_and_counts_nothing(
+    with_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("counted again")
 
     for name in ("collect", "ablate", "count_network", "explain", "trace_network", "sweep"):
         monkeypatch.setattr(collect, name, refuse)
-    assert call("report", "--from", str(folder), "-o", str(tmp_path / "again")).code == 0
-    assert files(tmp_path / "again") == files(folder)
-    shutil.copy(folder / "report.json", tmp_path)
+    shutil.copy(with_study / "report.json", tmp_path)
     assert call("report", "--from", str(tmp_path)).code == 0
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == files(folder)
+    assert files(tmp_path) == files(with_study)
 
 
-def test_it_is_drawn_from_the_numbers_in_the_json(folder: Path, tmp_path: Path) -> None:
-    text = (folder / "report.json").read_text(encoding="utf-8")
+def test_it_is_drawn_from_the_numbers_in_the_json(all_variants: Path, tmp_path: Path) -> None:
+    before = "All figures are the published integers"
+    assert before in (all_variants / "report.md").read_text(encoding="utf-8")
+    text = (all_variants / "report.json").read_text(encoding="utf-8")
     (tmp_path / "report.json").write_text(text.replace("22892400", "22892401", 1), encoding="utf-8")
-    assert call("report", "--from", str(tmp_path)).code == 0
-    assert "22 892 401" in Page(tmp_path / "report.html").words
-    assert "Every figure is the published integer" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert call("report", "--from", str(tmp_path), "-o", str(tmp_path / "again")).code == 0
+    again = files(tmp_path / "again")
+    assert "22 892 401" in Page(tmp_path / "again" / "report.html").words
+    assert before not in again["report.md"].decode()
+    assert {name: again[name] for name in FIGURES} == {name: files(all_variants)[name] for name in FIGURES}
 
 
-@pytest.mark.parametrize(
-    "options", [["--variant", "tiny"], pytest.param(["--from", "."], marks=pytest.mark.slow)], ids=" ".join
-)
-def test_without_measuring_no_torch(folder: Path, tmp_path: Path, options: list[str]) -> None:
-    code = (
-        "import sys; from mpvit_cli.main import main; sys.argv[0] = 'mpvit'; code = main(); "
-        "sys.exit(code or ('torch' in sys.modules) * 9)"
-    )
-    outcome = run("report", *options, "-o", str(tmp_path), command=(sys.executable, "-c", code), cwd=folder)
-    assert outcome.code == 0
+def test_without_measuring_no_torch(mixed: Mixed) -> None:
+    assert mixed.outcome.code == 0, mixed.outcome.err
+
+
+@pytest.mark.slow
+def test_drawing_it_again_needs_no_torch(all_variants: Path, tmp_path: Path) -> None:
+    words = ("report", "--from", ".", "-o", str(tmp_path))
+    assert run(*words, command=(sys.executable, "-c", FAILS_WITH_TORCH), cwd=all_variants).code == 0
 
 
 # ── measured ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -277,8 +298,11 @@ def test_interrupted_it_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     monkeypatch.setattr(measure, "measure_networks", interrupted)
-    assert call("report", "--variant", "tiny", "--size", "64", "--measure", "-o", str(tmp_path)).code == 130
-    assert set(files(tmp_path)) == FILES
+    mine = own_network(tmp_path / "mine.toml")
+    assert call("report", "--config", mine, "--measure", "-o", str(tmp_path / "page")).code == 130
+    assert set(files(tmp_path / "page")) == FILES
+    text = (tmp_path / "page" / "report.md").read_text(encoding="utf-8")
+    assert "of its own scale, 3×3 and 5×5 in stage 2 (positions" in text
 
 
 # ── wrong input ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -289,7 +313,7 @@ def test_interrupted_it_keeps_what_there_is(tmp_path: Path, monkeypatch: pytest.
     [
         (["-o", "file"], 2, "is not a folder"),
         (["-o", "file/below"], 2, "is not a folder"),
-        (["-o", "/proc/nowhere/report"], 1, "cannot make the folder"),
+        (["--variant", "tiny", "--size", "64", "-o", "/proc/nowhere/report"], 1, "cannot make the folder"),
         (["--variant", "xsmal"], 2, "unknown variant 'xsmal'"),
         (["--size", "0"], 2, "--size '0'"),
         (["--from", "nowhere"], 2, "No such file"),
@@ -338,10 +362,10 @@ def test_wrong_options_are_refused_in_one_line(
         (lambda _: '{"schema_version": 1, "command": "report", "environment": {}, "results": []}', "no row of the table"),
     ],
 )
-def test_damaged_json_is_refused_with_its_place(folder: Path, change: object, said: str) -> None:
+def test_damaged_json_is_refused_with_its_place(all_variants: Path, change: object, said: str) -> None:
     assert callable(change)
     with pytest.raises(UsageError) as refused:
-        from_json(change((folder / "report.json").read_text(encoding="utf-8")))
+        from_json(change((all_variants / "report.json").read_text(encoding="utf-8")))
     assert said in str(refused.value)
 
 
@@ -370,8 +394,10 @@ parent.postMessage(JSON.stringify({
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize(("scheme", "dark"), [(1, False), (0, True)], ids=["light", "dark"])
-def test_in_a_browser_nothing_is_loaded_or_cut(folder: Path, tmp_path: Path, width: int, scheme: int, *, dark: bool) -> None:
-    page = (folder / "report.html").read_text(encoding="utf-8")
+def test_in_a_browser_nothing_is_loaded_or_cut(
+    all_variants: Path, tmp_path: Path, width: int, scheme: int, *, dark: bool
+) -> None:
+    page = (all_variants / "report.html").read_text(encoding="utf-8")
     (tmp_path / "page.html").write_text(page.replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
     frame = tmp_path / "frame.html"
     frame.write_text(FRAME.replace("WIDTH", str(width)), encoding="utf-8")

@@ -1,7 +1,6 @@
 """The sections of the page: the tables and figure of each study, a summary, and the commands that make them again."""
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from mpvit.ablation.saved import TrainedAblation
 from mpvit.compare_attention.costs import CROSSING
@@ -26,9 +25,6 @@ from mpvit.tables.layers import layer_document
 from mpvit.tables.number_text import ratio_text
 from mpvit.tables.reconcile import reconcile_document
 from mpvit.units import grouped
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +51,6 @@ class Section:
     figure_command: str = ""
     svg: str = ""
 
-    def with_figure(self, figure: "Figure", caption: str, command: str = "") -> "Section":
-        """Return the section with a figure."""
-        return replace(self, svg=draw_svg(figure, self.name), caption=caption, figure_command=command)
-
 
 def sections(report: Report) -> list[Section]:
     """Return the sections for which a report has results, in the order of the page."""
@@ -75,8 +67,9 @@ def sections(report: Report) -> list[Section]:
 def _study(number: int, study: TrainedAblation) -> Section:
     asked = study.ablation.study
     budget = "" if asked.match == "none" else f", at the same {QUANTITIES[asked.match]}"
-    section = Section(
-        name=f"worth-{number}",
+    name = f"worth-{number}"
+    return Section(
+        name=name,
         title=f"What {' and '.join(asked.axes)} are worth{budget}",
         summary=(
             "Every row was trained with the same recipe, the same seeds, and the same data in the same order. "
@@ -84,9 +77,9 @@ def _study(number: int, study: TrainedAblation) -> Section:
         ),
         command=study_command(study),
         document=ablation_document(study.ablation),
+        caption=f"{asked.model} on {study.data}: accuracy over multiply-adds; each dot is one seed.",
+        svg=draw_svg(cost_accuracy_figure(study.ablation, study.data), name),
     )
-    caption = f"{asked.model} on {study.data}: accuracy over multiply-adds; each dot is one seed."
-    return section.with_figure(cost_accuracy_figure(study.ablation, study.data), caption)
 
 
 _VIEWS = {
@@ -125,8 +118,8 @@ def _counts(report: Report) -> Section:
     checked = [count for count in report.counts if count.agrees is not None]
     summary = "Counted in closed form, without running a network, by the rules of fvcore, which the paper used."
     if checked and all(count.agrees for count in checked):
-        which = "Every figure is" if len(checked) == len(report.counts) else "Those of the published variants are"
-        summary += f" {which} the published integer{'' if which.startswith('Every') else 's'}."
+        which = "All figures" if len(checked) == len(report.counts) else "Those of the published variants"
+        summary += f" {which} are the published integers."
     return Section(
         name="counts",
         title="Counts",
@@ -141,7 +134,7 @@ def _paths(report: Report) -> Section:
     options = {"values": ",".join(PATHS)}
     tables = tuple(table for document in documents for table in document.tables)
     notes = tuple(dict.fromkeys(note for document in documents for note in document.notes))
-    section = Section(
+    return Section(
         name="paths",
         title="What a path costs",
         summary=(
@@ -150,10 +143,10 @@ def _paths(report: Report) -> Section:
         ),
         command="\n".join(command_line("ablate paths", report, options, models=[name]) for name in report.models),
         document=Document("ablate", (), tables, notes),
+        caption=f"{report.featured} with one to four paths in every stage.",
+        figure_command=command_line("ablate paths", report, {**options, "plot": "paths.svg"}, models=[report.featured]),
+        svg=draw_svg(ablation_figure(report.featured_paths), "paths"),
     )
-    command = command_line("ablate paths", report, {**options, "plot": "paths.svg"}, models=[report.featured])
-    caption = f"{report.featured} with one to four paths in every stage."
-    return section.with_figure(ablation_figure(report.featured_paths), caption, command)
 
 
 def _matched(report: Report) -> Section:
@@ -173,7 +166,8 @@ def _matched(report: Report) -> Section:
 def _reconcile(report: Report) -> Section:
     shown = [each for each in report.explanations if each.model == report.featured]
     least, most = min(shown, key=lambda e: e.tool_macs), max(shown, key=lambda e: e.tool_macs)
-    section = Section(
+    options = {"layout": LAYOUT}
+    return Section(
         name="reconcile",
         title="Why tools print different numbers",
         summary=(
@@ -181,12 +175,11 @@ def _reconcile(report: Report) -> Section:
             f"{_giga(most.tool_macs)}; the exact count is {_giga(shown[0].macs)}. The number of each tool is the exact count "
             "plus named terms, to the last integer."
         ),
-        command=command_line("reconcile", report, {"layout": LAYOUT}),
+        command=command_line("reconcile", report, options),
         document=reconcile_document(report.explanations, LAYOUT, live=False),
-    )
-    command = command_line("reconcile", report, {"layout": LAYOUT, "plot": "reconcile.svg"}, models=[report.featured])
-    return section.with_figure(
-        waterfall_figure(shown), f"From the exact count of {report.featured} to the number of each tool.", command
+        caption=f"From the exact count of {report.featured} to the number of each tool.",
+        figure_command=command_line("reconcile", report, {**options, "plot": "reconcile.svg"}, models=[report.featured]),
+        svg=draw_svg(waterfall_figure(shown), "reconcile"),
     )
 
 
@@ -213,7 +206,7 @@ def _attention(report: Report) -> Section:
     first = next(cost for cost in report.attention if cost.kind == CROSSING[0])
     options = {"size": None, "stage": FIRST_STAGE, "tokens": first.tokens}
     crossing = [cost for cost in report.sweep if cost.kind in CROSSING]
-    section = Section(
+    return Section(
         name="attention",
         title="Attention as N grows",
         summary=(
@@ -223,10 +216,10 @@ def _attention(report: Report) -> Section:
         ),
         command=command_line("compare-attn", report, options, models=[report.featured]),
         document=attention_document(report.attention, crossing, report.stage_tokens, report.featured),
+        caption="Multiply-adds of each kind of attention over the number of tokens.",
+        figure_command=command_line("compare-attn", report, {**options, "plot": "attention.svg"}, models=[report.featured]),
+        svg=draw_svg(attention_figure(report.sweep), "attention"),
     )
-    command = command_line("compare-attn", report, {**options, "plot": "attention.svg"}, models=[report.featured])
-    caption = "Multiply-adds of each kind of attention over the number of tokens."
-    return section.with_figure(attention_figure(report.sweep), caption, command)
 
 
 def _layers(report: Report) -> Section:
@@ -254,16 +247,15 @@ def _times(report: Report) -> Section:
     )
     options = {"batch": BATCH, "mode": ",".join(MODES), "threads": THREADS}
     options |= {"min-time": f"{MIN_TIME_S:g}", "budget": f"{BUDGET_S:g}"}
-    section = Section(
+    return Section(
         name="bench",
         title="Latency and roofline",
         summary="Measured on one machine, with interleaved modes: the ratios apply to other machines, the milliseconds do not.",
         command=command_line("bench", report, options),
         document=benchmark_document(study, report.times),
-    )
-    caption = "Speed over arithmetic intensity, under the two measured ceilings of this machine."
-    return section.with_figure(
-        roofline_figure(report.times), caption, command_line("bench", report, {**options, "plot": "bench.svg"})
+        caption="Speed over arithmetic intensity, under the two measured ceilings of this machine.",
+        figure_command=command_line("bench", report, {**options, "plot": "bench.svg"}),
+        svg=draw_svg(roofline_figure(report.times), "bench"),
     )
 
 

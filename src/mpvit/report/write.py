@@ -25,12 +25,12 @@ def check_folder(folder: Path) -> None:
 
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Draw the report and write its files, each whole or not at all; return their paths. Raises ``MpvitError``."""
-    files = {FILE: to_json(report), **draw(report)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         reason = file_reason(error)
         raise MpvitError(f"cannot make the folder {str(folder)!r}: {reason}", hint="nothing was written") from None
+    files = {FILE: to_json(report), **draw(report)}
     for name, text in files.items():
         write_atomically(folder / name, text.encode())
     return [folder / name for name in files]

@@ -1,73 +1,29 @@
-"""What a path is worth in the report: studies whose rows were trained, and what the paths of trained weights see."""
+"""Trained studies in the report, and views of the paths of trained weights."""
 
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commandline import call
 from scipy.stats import ttest_1samp, ttest_rel
+from trained_studies import BASELINE, SHARES, trained
 
-from mpvit.ablation.saved import FILE, TrainedAblation, keep, read_study
-from mpvit.ablation.study import Ablation, Study, ablate
+from mpvit.ablation.saved import FILE, keep, read_study
 from mpvit.plots.accuracy import cost_accuracy_figure
 from mpvit.tables.accuracy import conclusions
-from mpvit.training.comparison import compared
-from mpvit.training.recipe import changed, get_recipe
-from mpvit.variants import get_config
 
 WEIGHTS = Path("src/mpvit/data/digits-nano.safetensors")
-
-BASELINE = (0.50, 0.52, 0.51)
-SHARES = {"1": BASELINE, "2": (0.60, 0.61, 0.63), "3": (0.40, 0.55, 0.58), "4": (0.41, 0.42, 0.40)}
-"""By number of paths: what three seeds came to."""
-
-
-def trained(folder: Path, match: str = "none") -> TrainedAblation:
-    """Return a study of digits-nano's paths with these accuracies; its costs are counted."""
-    config = replace(get_config("digits-nano"), stages=tuple(replace(s, paths=1) for s in get_config("digits-nano").stages))
-    found = ablate(Study(model="one-path", config=config, axes={"paths": tuple(SHARES)}, size=(32, 32), match=match))
-    rows = tuple(
-        replace(row, accuracy=compared(SHARES[row.values["paths"]], BASELINE, 360, 60.0)) if row.config else row
-        for row in found.rows
-    )
-    baseline = replace(found.baseline, accuracy=compared(BASELINE, BASELINE, 360, 60.0))
-    return TrainedAblation(
-        where=str(folder),
-        data="digits",
-        classes=10,
-        pictures=1437,
-        recipe_name="small",
-        recipe=changed(get_recipe("small"), {"epochs": 5, "batch": 32}),
-        ablation=Ablation(found.study, baseline, rows),
-    )
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("study")
-    keep(trained(folder))
-    keep(trained(folder, "macs"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def report(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("report")
-    done = call("report", "--variant", "tiny", "--size", "64", "--study", str(study), "-o", str(folder))
-    assert done.code == 0, done.err
-    return folder
 
 
 def first_screen(report: Path) -> str:
     return (report / "report.md").read_text(encoding="utf-8").partition("\n## What paths are worth")[0]
 
 
-def test_the_first_screen_says_what_a_path_is_worth_as_t_tests_have_it(report: Path) -> None:
-    text = first_screen(report)
+def test_the_first_screen_says_what_a_path_is_worth_as_t_tests_have_it(with_study: Path) -> None:
+    text = first_screen(with_study)
     assert "one-path was trained with 3 seeds per row for 5 epochs of digits: 1 437 training images in 10 classes" in text
     assert "10 classes, 360 held-out images." in text
     said = {"better": "2", "worse": "4", "no difference seen": "3"}
@@ -81,8 +37,8 @@ def test_the_first_screen_says_what_a_path_is_worth_as_t_tests_have_it(report: P
     assert text.index("better") < text.index("worse") < text.index("no difference")
 
 
-def test_rows_as_they_are_and_matched_stand_in_one_table(report: Path, study: Path) -> None:
-    text = first_screen(report)
+def test_unmatched_and_matched_rows_share_a_table(with_study: Path, study: Path) -> None:
+    text = first_screen(with_study)
     assert text.count("one-path was trained with 3 seeds") == 1
     assert "| Same budget: top-1 (% ± 95 % interval) |" in text
     macs = [row.cost.macs if row.cost else None for row in read_study(study)[0].ablation.rows]
@@ -90,22 +46,16 @@ def test_rows_as_they_are_and_matched_stand_in_one_table(report: Path, study: Pa
     assert [int(cell.replace(" ", "")) for cell in line.split("|")[2:-1]] == macs
 
 
-def test_it_is_drawn_again_from_its_json(report: Path, tmp_path: Path) -> None:
-    assert call("report", "--from", str(report), "-o", str(tmp_path)).code == 0
-    for path in report.iterdir():
-        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
-
-
 @pytest.mark.slow
-def test_a_study_is_added_to_a_report_that_is_there(report: Path, study: Path, tmp_path: Path) -> None:
-    assert call("report", "--variant", "tiny", "--size", "64", "-o", str(tmp_path)).code == 0
-    assert (tmp_path / "report.md").read_bytes() != (report / "report.md").read_bytes()
-    assert call("report", "--from", str(tmp_path), "--study", str(study)).code == 0
-    assert (tmp_path / "report.md").read_bytes() == (report / "report.md").read_bytes()
+def test_adding_a_study_to_a_report_gives_the_report_made_with_it(with_study: Path, study: Path, tmp_path: Path) -> None:
+    assert call("report", "--study", str(study), "-o", str(tmp_path)).code == 0
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in with_study.iterdir()}
+    assert (tmp_path / "report.md").read_bytes() == (with_study / "report.md").read_bytes()
 
 
-def test_the_command_in_it_asks_for_that_study(report: Path) -> None:
-    text = (report / "report.md").read_text(encoding="utf-8")
+def test_the_command_in_it_trains_that_study(with_study: Path, all_variants: Path) -> None:
+    text = (with_study / "report.md").read_text(encoding="utf-8")
+    assert text != (all_variants / "report.md").read_text(encoding="utf-8")
     (plain, matched) = [shlex.split(line) for line in text.splitlines() if line.startswith("mpvit ablate paths=1,2,3,4 ")]
     assert " ".join(plain[3:-2]) == (
         "--config one-path.toml --train digits --recipe small --size 32 --seeds 3 --epochs 5 --set batch=32"
@@ -113,7 +63,7 @@ def test_the_command_in_it_asks_for_that_study(report: Path) -> None:
     assert matched[-6:-2] == ["--match", "macs", "--knob", "width"]
 
 
-def test_a_study_is_replaced_by_the_same_asked_again_alone(tmp_path: Path) -> None:
+def test_a_study_replaces_only_the_same_study(tmp_path: Path) -> None:
     for match in ("none", "macs", "none"):
         keep(trained(tmp_path, match))
     assert [each.ablation.study.match for each in read_study(tmp_path)] == ["macs", "none"]
@@ -141,7 +91,7 @@ def test_the_figure_has_each_network_once_with_its_interval(study: Path) -> None
         ("reports/scales_longer", 0, "123", "reports/scales_longer/rows.md"),
     ],
 )
-def test_a_recorded_study_says_what_its_accuracies_come_to(study: str, place: int, paths: str, shown: str) -> None:
+def test_the_conclusions_of_a_recorded_study_follow_from_its_accuracies(study: str, place: int, paths: str, shown: str) -> None:
     found = read_study(Path(study))[place]
     page = Path("docs/ablate.md").read_text(encoding="utf-8")
     (sentence,) = conclusions(found.ablation)
@@ -170,7 +120,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 @pytest.mark.slow
-def test_what_paths_see_is_what_mpvit_paths_says(tmp_path: Path) -> None:
+def test_the_views_of_paths_are_those_of_mpvit_paths(tmp_path: Path) -> None:
     done = call("report", "--variant", "tiny", "--weights", str(WEIGHTS), "-o", str(tmp_path))
     assert done.code == 0, done.err
     saved = {
