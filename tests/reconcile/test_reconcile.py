@@ -154,12 +154,15 @@ def test_tools_agree_on_variants(variant: str, size: tuple[int, int], layout: st
     assert_explained(live(VARIANTS[variant].config, size, layout))
 
 
-@pytest.mark.parametrize("tool", INSTALLED)
+def assert_all_explained(model: nn.Module, images: list[Tensor]) -> None:
+    trace = traced(model, images)
+    assert_explained([run_tool(explain(trace, "network", tool), model, images) for tool in INSTALLED])
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_tools_agree_on_any_model(name: str, tool: str) -> None:
+def test_tools_agree_on_any_model(name: str) -> None:
     make, shape = MODELS[name]
-    model, images = make().eval(), [torch.zeros(shape)]
-    assert_explained([run_tool(explain(traced(model, images), name, tool), model, images)])
+    assert_all_explained(make().eval(), [torch.zeros(shape)])
 
 
 class OnLevels(nn.Module):
@@ -175,9 +178,7 @@ class OnLevels(nn.Module):
 
 def test_tools_agree_on_a_module_that_runs_at_several_sizes() -> None:
     """Given as ``*args``, which ptflops takes by name alone."""
-    model, maps = OnLevels().eval(), [torch.zeros(1, 3, side, side + 1) for side in (5, 9, 12)]
-    trace = traced(model, maps)
-    assert_explained([run_tool(explain(trace, "levels", tool), model, maps) for tool in INSTALLED])
+    assert_all_explained(OnLevels().eval(), [torch.zeros(1, 3, side, side + 1) for side in (5, 9, 12)])
 
 
 @pytest.mark.slow
@@ -191,8 +192,8 @@ def test_tools_agree_on_detectors_and_segmenters(name: str, config: ModelConfig,
     assert_explained([run_tool(explain(trace, name, tool, task), model, given_to) for tool in INSTALLED])
 
 
-class Spelled(nn.Module):
-    """One product and one sum, spelled one way."""
+class Written(nn.Module):
+    """One product and one sum, written in one way."""
 
     def __init__(self, expression: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -202,7 +203,6 @@ class Spelled(nn.Module):
         return self.expression(self.linear(x))
 
 
-@pytest.mark.parametrize("tool", INSTALLED)
 @pytest.mark.parametrize(
     "expression",
     [
@@ -230,9 +230,8 @@ class Spelled(nn.Module):
         lambda x: nn.functional.silu(nn.functional.relu(x)) + nn.functional.elu(x),
     ],
 )
-def test_tools_go_by_the_spelling_and_so_do_their_rules(expression: Callable[[Tensor], Tensor], tool: str) -> None:
-    model, images = Spelled(expression).eval(), [torch.randn(3, 4, 4)]
-    assert_explained([run_tool(explain(traced(model, images), "spelled", tool), model, images)])
+def test_tools_depend_on_how_a_call_is_written_and_so_do_their_rules(expression: Callable[[Tensor], Tensor]) -> None:
+    assert_all_explained(Written(expression).eval(), [torch.randn(3, 4, 4)])
 
 
 class Linear(nn.Module):
@@ -280,9 +279,8 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize("tool", INSTALLED)
 @pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=[type(layer).__name__ for layer, _ in LAYERS])
-def test_each_layer_of_torch(layer: nn.Module, shape: tuple[int, ...], tool: str) -> None:
+def test_each_layer_of_torch(layer: nn.Module, shape: tuple[int, ...]) -> None:
     class Around(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -293,8 +291,7 @@ def test_each_layer_of_torch(layer: nn.Module, shape: tuple[int, ...], tool: str
                 return self.layer(x, x, x)[0] * self.scale
             return self.layer(x) * self.scale
 
-    model, images = Around().eval(), [torch.randn(shape)]
-    assert_explained([run_tool(explain(traced(model, images), "layer", tool), model, images)])
+    assert_all_explained(Around().eval(), [torch.randn(shape)])
 
 
 # ── the contract: a tool leaves no trace ────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from zoo.modules import MODULES
 
-from mpvit.reconcile.explain import explain, run_tool
+from mpvit.reconcile.explain import Explanation, explain, run_tool
 from mpvit.tools import TOOLS, get_tool, trace_options
 from mpvit.trace.user_model import trace_user_model
 from mpvit.user_model import UserModel
@@ -42,22 +42,32 @@ EMPTY = ("calflops", "StopIteration")
 """The tool that fails on every module without parameters, and what it says."""
 
 
+def check_terms(explained: Explanation) -> None:
+    """Every term has a name of its own, a reason and a whole number."""
+    for terms in (explained.terms, explained.param_terms or ()):
+        for term in terms:
+            assert type(term.amount) is int
+            assert term.name
+            assert len(term.reason.split()) > 2
+            assert term.reason == term.reason.strip()
+        assert len({term.name for term in terms}) == len(terms)
+
+
 @pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")  # people still write the old one
 @pytest.mark.parametrize("name", MODULES)
-def test_tools_agree_on_small_modules(name: str) -> None:
+def test_tools_agree_with_their_rules_on_small_modules(name: str) -> None:
     make, inputs = MODULES[name]
-    found = trace_user_model(
-        UserModel(name, lambda: make().eval(), tuple(map(parse_input, inputs.split()))), **trace_options(TOOLS)
-    )
-    trace = found.trace
-    for tool in INSTALLED:
-        ran = run_tool(explain(trace, name, tool), found.network, found.tensors)
-        empty = not trace.params and EMPTY[0] == tool
-        if words := EMPTY[1] if empty else FAILING.get((tool, name)):
-            assert words in ran.error
-        else:
-            assert (tool, ran.error, ran.residual, ran.params_residual or 0) == (tool, "", 0, 0)
-    for tool, figures in RECORDED.items():
-        if (tool, name) not in FAILING:
-            explained = explain(trace, name, tool)
-            assert (tool, explained.tool_macs, explained.tool_params) == (tool, *figures[name])
+    model = UserModel(name, lambda: make().eval(), tuple(map(parse_input, inputs.split())))
+    trace, network, tensors = trace_user_model(model, **trace_options(TOOLS))
+    for tool in TOOLS:
+        explained = explain(trace, name, tool)
+        check_terms(explained)
+        if tool in INSTALLED:
+            ran = run_tool(explained, network, tensors)
+            empty = not trace.params and EMPTY[0] == tool
+            if words := EMPTY[1] if empty else FAILING.get((tool, name)):
+                assert words in ran.error
+            else:
+                assert (tool, ran.error, ran.residual, ran.params_residual or 0) == (tool, "", 0, 0)
+        if tool in RECORDED and (tool, name) not in FAILING:
+            assert (tool, explained.tool_macs, explained.tool_params) == (tool, *RECORDED[tool][name])
