@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from chosen import chosen
-from commandline import Outcome, call, run, run_on_terminal, shown
+from commandline import Outcome, call, run_on_terminal, shown
 from hypothesis import given, settings
 from models import MODELS
 from published import PUBLISHED, grouped
@@ -281,9 +281,10 @@ def test_help_says_that_a_module_runs() -> None:
     assert "Importing it runs its code" in " ".join(re.sub(r"[│\s]+", " ", layers("--help").out).split())
 
 
-def test_what_a_module_prints_is_no_data(tmp_path: Path) -> None:
+def test_what_a_module_prints_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "talking.py").write_text("print('hello')\nimport torch\nNet = lambda: print('new') or torch.nn.Linear(2, 3)\n")
-    outcome = run("layers", "--model", "talking:Net", "--input", "5x2", "--format", "json", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    outcome = layers("--model", "talking:Net", "--input", "5x2", "--format", "json")
     assert rows_of(outcome)[0]["macs"] == 5 * 2 * 3
     assert "hello" in outcome.err
 
@@ -344,7 +345,7 @@ def test_in_ascii() -> None:
 
 
 def test_what_is_piped_is_never_cut_nor_drawn() -> None:
-    code, out, _ = run("layers", "--variant", "base", "--depth", "10")
+    code, out, _ = layers("--variant", "base", "--depth", "10")
     assert code == 0
     assert not set("│├└█\x1b") & set(out)
     assert len(out.splitlines()) == 3 + len(variant("base").as_rows())

@@ -1,4 +1,4 @@
-"""The tensors that a call is given, in the order of the function's parameters, however the code has written it."""
+"""The arguments and tensors of a call, in the order of the function's parameters, however the code writes the call."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _PARAMETERS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("baddbmm", "addbmm"), ("input", "batch1", "batch2")),
     "scaled_dot_product_attention": ("query", "key", "value", "attn_mask"),
 }
-"""Of the builtin functions that multiply, which have no signature that Python could read."""
+"""Parameters of the builtin functions that multiply: Python cannot read their signatures."""
 
 
 def in_order(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:  # noqa: ANN401
-    """Return the values of a call's arguments in the order of the parameters; an ``out`` is none of them."""
+    """Return the values of a call's arguments in the order of the parameters, without an ``out``."""
     given = {name: value for name, value in kwargs.items() if name != "out"}
     if not given:
         return list(args)
@@ -54,20 +54,20 @@ def _parameters(function: Any) -> Sequence[str]:  # noqa: ANN401
 
 
 def argument(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], place: int) -> Any:  # noqa: ANN401
-    """Return the value of the parameter at ``place``; None where it is not given."""
+    """Return the value of the parameter at position ``place``; None if it is not given."""
     if place < len(args):
         return args[place]
     names = _parameters(function)
     return kwargs.get(names[place]) if place < len(names) else None
 
 
-def tensors_in(values: Any, *, whole: bool = False) -> list[Tensor]:  # noqa: ANN401
+def tensors_in(values: Any, *, integers: bool = False) -> list[Tensor]:  # noqa: ANN401
     """Return the real and complex tensors among ``values``, however nested: indices and masks are no activations.
 
-    ``whole``: where there is none, those of whole numbers, of which products can be taken too.
+    With ``integers``, return the integer tensors if there are no others: products of these count too.
     """
     found = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
-    return [leaf for leaf in found if leaf.is_floating_point() or leaf.is_complex()] or (found if whole else [])
+    return [leaf for leaf in found if leaf.is_floating_point() or leaf.is_complex()] or (found if integers else [])
 
 
 def shapes_in(values: Any) -> tuple[Shape, ...]:  # noqa: ANN401
@@ -76,7 +76,7 @@ def shapes_in(values: Any) -> tuple[Shape, ...]:  # noqa: ANN401
 
 
 def results_in(output: Any) -> list[Tensor]:  # noqa: ANN401 - whatever a network returns
-    """Return the tensors in what a network returns: also in dataclasses and mappings that torch does not look into."""
+    """Return the tensors in the output of a network, also in dataclasses and mappings that torch does not look into."""
     found: list[Tensor] = []
     for leaf in tree_leaves(output):
         if isinstance(leaf, Tensor):
@@ -89,5 +89,5 @@ def results_in(output: Any) -> list[Tensor]:  # noqa: ANN401 - whatever a networ
 
 
 def shape_of(tensor: Tensor) -> Shape:
-    """Return its lengths."""
+    """Return the shape of ``tensor`` as a plain tuple."""
     return tuple(tensor.shape)

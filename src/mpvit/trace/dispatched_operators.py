@@ -59,7 +59,7 @@ class OperatorMode(TorchDispatchMode):
             if name in PRODUCTS or name == ELEMENTWISE_PRODUCT:
                 self._of_call.append(_operator(name, args, out))
         elif outermost and not func.is_view and name not in _COPIES:
-            given, results = (tensors_in(each, whole=name in PRODUCTS) for each in (args, out))
+            given, results = (tensors_in(each, integers=name in PRODUCTS) for each in (args, out))
             dispatched = (_operator(name, args, out),) if name in PRODUCTS else ()
             self._log.add(name, "dispatched", given, results, dispatched, macs=sum(each.macs for each in dispatched))
         return out

@@ -1,4 +1,4 @@
-"""What a call of a torch function is: its name, how the code has written it, whether it computes."""
+"""Properties of a call of a torch function: its operator, how the code writes it, and whether it computes."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _LAYOUT = frozenset({
     "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda", "repeat", "permute", "transpose", "movedim", "squeeze",
     "unsqueeze", "expand", "expand_as", "unbind", "split", "chunk", "narrow", "roll", "flip",
 })  # fmt: skip
-"""Operators that at most copy: what they move depends on the memory format, so a trace leaves them out."""
+"""Operators that copy at most. A trace leaves them out: what they move depends on the memory format."""
 
 _FACTORIES = ("empty", "zeros", "ones", "full", "new_", "rand", "arange")
-"""How the names of operators begin that only take a tensor's shape."""
+"""Beginnings of the names of operators that use only the shape of a tensor."""
 
 SUMLESS_PRODUCTS = frozenset({"einsum", "outer", "ger", "linalg_vecdot"})
-"""The operators that torch dispatches as elementwise products where they sum over nothing, or over one axis of vectors."""
+"""Products that torch dispatches as elementwise ones if they sum over no axis, or over the axis of vectors."""
 
 _SIGNS = {"iadd": "add", "radd": "add", "isub": "sub", "imul": "mul", "rmul": "mul", "itruediv": "div", "truediv": "div"}
-"""Operators of methods behind a sign, by the method's name without its underscores."""
+"""Operator of each method behind an infix operator, by the method's name without underscores."""
 
 
 def operator_of(func: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> str:  # noqa: ANN401
-    """Return the name of the operator that a call of ``func`` is, its mode of upsampling included."""
+    """Return the name of the operator that a call of ``func`` is, with the mode of upsampling."""
     name = str(getattr(func, "__name__", func)).strip("_")
     if name == "interpolate":
         return f"interpolate {(kwargs or {}).get('mode', args[3] if len(args) > 3 else 'nearest')}"  # noqa: PLR2004
@@ -44,7 +44,7 @@ def operator_of(func: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] |
 
 
 def call_style(func: Any, caller: FrameType | None) -> str:  # noqa: ANN401
-    """Return how the code of ``caller`` has written a call of ``func``; torch takes a sign for the method behind it."""
+    """Return the ``call_style`` of a call of ``func`` in the code of ``caller``; for @ torch reports the method behind it."""
     name = getattr(func, "__name__", "")
     if _named(functional, name) is func:
         return "functional"
@@ -55,7 +55,7 @@ def call_style(func: Any, caller: FrameType | None) -> str:  # noqa: ANN401
 
 
 def computes(func: Any, kwargs: Mapping[str, Any], given: list[Tensor], results: list[Tensor]) -> bool:  # noqa: ANN401
-    """Tell whether a call makes new numbers: neither a view, nor a copy, nor its own input handed back."""
+    """Tell whether a call computes: its result is neither a view, nor a copy, nor its own input."""
     operator = operator_of(func)
     if operator in _LAYOUT or operator.startswith(_FACTORIES) or operator == "get":
         return False
@@ -66,7 +66,7 @@ def computes(func: Any, kwargs: Mapping[str, Any], given: list[Tensor], results:
         or "out" in kwargs
     ):
         return True  # in place: add_, __iadd__
-    storages = {tensor.untyped_storage()._cdata for tensor in given}  # noqa: SLF001 - its identity; meta tensors have no address
+    storages = {tensor.untyped_storage()._cdata for tensor in given}  # noqa: SLF001 - a storage's identity; meta tensors have no address
     return any(tensor.untyped_storage()._cdata not in storages for tensor in results)  # noqa: SLF001
 
 
@@ -76,18 +76,18 @@ def _named(home: Any, name: str) -> Any:  # noqa: ANN401
 
 
 def fused_on_the_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Tell whether the CPU has one kernel for this call of ``scaled_dot_product_attention``, or takes it apart as others do."""
+    """Tell whether the CPU runs this call of ``scaled_dot_product_attention`` as one operator, not as its products."""
     args, kwargs = tree_map_only(Tensor, _on_the_cpu, (tuple(args), dict(kwargs)))
     return bool(torch._fused_sdp_choice(*args, **kwargs) != SDPBackend.MATH.value)  # noqa: SLF001 - no public name
 
 
 def _on_the_cpu(tensor: Tensor) -> Tensor:
-    """Return a tensor of the same layout, whose memory nobody touches."""
+    """Return a tensor of the same layout, with memory that is never touched."""
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
 
 
 def opened(function: Any) -> FunctionType:  # noqa: ANN401
-    """Return a copy of a Python function of torch that does not ask for a mode first: the calls inside it do."""
+    """Return a copy of a Python function of torch that hides itself from function modes, but not the calls inside it."""
     return FunctionType(
         function.__code__,
         {**function.__globals__, "has_torch_function": lambda _: False},

@@ -78,7 +78,7 @@ class _ScopeMode(TorchFunctionMode):
         finally:
             if entered:
                 state.pop_scope()
-        if tensors_in(out, whole=multiplies(operator)):
+        if tensors_in(out, integers=multiplies(operator)):
             self.calls[path, operator] += 1
         return out
 

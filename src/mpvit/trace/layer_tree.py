@@ -1,8 +1,8 @@
-"""A trace as a tree of layers: each node's figures are exactly the sums over its children.
+"""A trace as a tree of layers: the figures of each node are exactly the sums over its children.
 
-The tree follows the paths of calls. A shared module's work stands under the block that calls it and its parameters once,
-where it is registered. A module with layers below it owns nothing itself: its bare functions and its own parameters are
-leaves beside them.
+The tree follows the paths of calls. The work of a shared module counts under each block that calls it, and its parameters
+once, where it is registered. The functions that a module with layers calls itself, and its own parameters, are leaves next to
+these layers.
 """
 
 from collections.abc import Iterator
@@ -15,23 +15,23 @@ from mpvit.operations import Cost
 from mpvit.trace import Call, Module, Trace
 
 ORDERS = ("order", "macs", "params", "activations", "bytes")
-"""What siblings are sorted by: ``order`` is the order of execution, with what is never called behind it."""
+"""The keys to sort siblings by; ``order`` is the order of execution, with modules that are never called last."""
 
 Kind = Literal["module", "function", "parameters"]
 
 OWN_PARAMETERS = "(parameters)"
-"""The name of the leaf that holds a module's own parameters beside the layers below it."""
+"""Name of the leaf with a module's own parameters, if there are layers below the module."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerCost(Cost):
-    """What a part of a forward pass costs; MACs are those of convolutions, linear layers and matrix products.
+    """The cost of a part of a forward pass; MACs are those of convolutions, linear layers and matrix products.
 
     Attributes:
         bytes_read: bytes of activations and weights read.
         bytes_written: bytes of activations written.
-        calls: how often a function is called that computes.
-        backward_macs: multiply-adds of the backward pass; 0 where that was not asked for.
+        calls: number of calls of functions that compute.
+        backward_macs: multiply-adds of the backward pass; 0 if it was not asked for.
     """
 
     bytes_read: int = 0
@@ -50,13 +50,13 @@ class LayerNode:
     """A node of the tree.
 
     Attributes:
-        name: its name below its parent; of a function its operator.
-        path: where its calls happen, from the model down; of a function it ends in ``()``. Each node has its own.
-        kind: a module, a bare function, or the parameters that a module owns beside its layers.
-        type: of a module the name of its class; empty where it only groups others.
-        operator: of a leaf with calls, the function that it calls.
-        figures: the sums over all below it.
-        children: the layers below it; none of a leaf.
+        name: name below the parent; the operator if it is a function.
+        path: path of its calls from the network on, unique in the tree; that of a function ends in ``()``.
+        kind: a module, a function, or the parameters that a module with layers owns itself.
+        type: name of the module's class; empty for a node that only groups others.
+        operator: the function that a leaf calls; empty for other nodes.
+        figures: sums over all nodes below it.
+        children: nodes directly below it.
     """
 
     name: str
@@ -68,7 +68,7 @@ class LayerNode:
     children: tuple["LayerNode", ...] = ()
 
     def sorted_by(self, order: str) -> "LayerNode":
-        """Return the tree with siblings in one of ``ORDERS``, the largest first and equals in the order of execution."""
+        """Return the tree with siblings sorted by one of ``ORDERS``, the largest first, equals in the order of execution."""
         if order == "order":
             return self
         figure = attrgetter(f"figures.{order}")
@@ -83,24 +83,24 @@ class LayerNode:
 
     @property
     def below(self) -> int:
-        """The number of nodes below it."""
+        """Number of nodes below it."""
         return sum(1 + child.below for child in self.children)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerTree:
-    """What each layer of a network costs in one forward pass.
+    """The cost of each layer of a network in one forward pass.
 
     Attributes:
-        model: the network's name.
-        task: the detector or segmenter that it is under; None for the network alone.
-        input_shapes: of the forward pass's arguments.
+        model: name of the network.
+        task: the detector or segmenter on the network; None for the network alone.
+        input_shapes: shapes of the inputs.
         root: the network itself.
         backward: whether the figures include the backward pass.
-        shared: the modules whose calls stand elsewhere than their parameters.
-        tied: the modules with parameters that an earlier module owns too.
-        never_called: the modules with parameters whose forward nothing calls.
-        not_counted: the number of calls of each operator that has no multiply-adds.
+        shared: names of the modules with parameters that are called elsewhere than where they are registered.
+        tied: names of the modules with parameters that an earlier module shares.
+        never_called: names of the modules with parameters whose forward is never called.
+        not_counted: number of calls of each operator without multiply-adds.
     """
 
     model: str
@@ -115,29 +115,24 @@ class LayerTree:
 
     @property
     def label(self) -> str:
-        """What it is of, in few words."""
+        """The name of the network, together with that of the task if there is one."""
         return label(self.model, self.task)
 
     def sorted_by(self, order: str) -> "LayerTree":
-        """Return the tree with siblings in one of ``ORDERS``."""
+        """Return the tree with siblings sorted by one of ``ORDERS``."""
         return replace(self, root=self.root.sorted_by(order))
 
     def as_rows(self) -> list[dict[str, Any]]:
         """Return the whole tree as flat rows for JSON and CSV, parents before their children."""
-        return [self._row(*place) for place in self.root.walk()]
-
-    def _input_shape(self) -> list[Any]:
-        shapes = [list(shape) for shape in self.input_shapes]
-        return shapes[0] if len(shapes) == 1 else shapes
+        return [self._row(*node) for node in self.root.walk()]
 
     def _row(self, layer: LayerNode, parent: LayerNode | None, depth: int) -> dict[str, Any]:
-        figures = {
-            name: getattr(layer.figures, name) for name in LayerCost.figures() if self.backward or name != "backward_macs"
-        }
+        figures = [name for name in LayerCost.figures() if self.backward or name != "backward_macs"]
+        shapes = [list(shape) for shape in self.input_shapes]
         return {
             "model": self.model,
             **(self.task.as_row() if self.task else {}),
-            "input_shape": self._input_shape(),
+            "input_shape": shapes[0] if len(shapes) == 1 else shapes,
             "path": layer.path,
             "parent": None if parent is None else parent.path,
             "depth": depth,
@@ -145,29 +140,29 @@ class LayerTree:
             "kind": layer.kind,
             "type": layer.type or None,
             "operator": layer.operator or None,
-            **figures,
+            **{name: getattr(layer.figures, name) for name in figures},
         }
 
 
 def layer_tree(trace: Trace, model: str, *, backward: bool = False, task: Task | None = None) -> LayerTree:
-    """Return the tree of a trace; with ``backward`` its figures include the multiply-adds of the backward pass, which ran."""
+    """Return the tree of a trace; with ``backward`` its figures include those of the backward pass, if it ran."""
     root = _NodeBuilder(label(model, task), "", "module")
     for call in trace.calls:
-        place = root.at(call.path)
-        place.type = trace.modules[call.module].type
+        node = root.at(call.path)
+        node.type = trace.modules[call.module].type
         work = LayerCost(0, call.macs, call.activations, call.bytes_read, call.bytes_written, 1)
-        place.child("function", call.operator, f"{call.operator}()").figures += work
+        node.child("function", call.operator, f"{call.operator}()").figures += work
     for (path, operator), macs in (trace.backward or {}).items() if backward else ():
         root.at(path).child("function", operator, f"{operator}()").figures += LayerCost(backward_macs=macs)
     for name, module in trace.modules.items():
-        place = root.at(name)
-        place.type = module.type
+        node = root.at(name)
+        node.type = module.type
         if module.parameters:
-            place.child("parameters", OWN_PARAMETERS, OWN_PARAMETERS).figures += LayerCost(module.params)
+            node.child("parameters", OWN_PARAMETERS, OWN_PARAMETERS).figures += LayerCost(module.params)
     return LayerTree(
         model=model,
         input_shapes=trace.input_shapes,
-        root=root.layer(),
+        root=root.finished(),
         backward=backward,
         shared=_owning(trace.modules, {call.module for call in trace.calls if call.path != call.module}),
         tied=tuple(name for name, module in trace.modules.items() if module.tied),
@@ -183,14 +178,14 @@ def _owning(modules: dict[str, Module], names: set[str]) -> tuple[str, ...]:
 
 
 def _running(calls: tuple[Call, ...]) -> set[str]:
-    """Return the names of the modules in whose forward something is called, directly or further in."""
+    """Return the names of the modules in whose forward pass a function is called, directly or below."""
     words = {tuple(name.split(".")) for call in calls for name in (call.path, call.module)}
     return {"", *(".".join(each[:length]) for each in words for length in range(1, len(each) + 1))}
 
 
 @dataclass(slots=True)
 class _NodeBuilder:
-    """A node while the tree is made; its children come in the order of execution."""
+    """A node while the tree grows; its children are in the order of execution."""
 
     name: str
     path: str
@@ -200,21 +195,21 @@ class _NodeBuilder:
     children: "dict[str, _NodeBuilder]" = field(default_factory=dict)
 
     def at(self, path: str) -> "_NodeBuilder":
-        """Return the module's place at ``path`` below this one."""
-        place = self
+        """Return the node of the module at ``path`` below this one."""
+        node = self
         for name in path.split(".") if path else ():
-            place = place.child("module", name, name)
-        return place
+            node = node.child("module", name, name)
+        return node
 
     def child(self, kind: Kind, name: str, word: str) -> "_NodeBuilder":
-        """Return the child ``word``, a new one where there is none."""
+        """Return the child ``word``, a new one if there is none."""
         if word not in self.children:
             self.children[word] = _NodeBuilder(name, f"{self.path}.{word}".lstrip("."), kind)
         return self.children[word]
 
-    def layer(self) -> LayerNode:
-        """Return the finished node: a module that only calls one function, perhaps with parameters, is a leaf."""
-        children = tuple(child.layer() for child in self.children.values())
+    def finished(self) -> LayerNode:
+        """Return the finished node: a module that calls only one function, with or without parameters, is a leaf."""
+        children = tuple(child.finished() for child in self.children.values())
         figures = sum((child.figures for child in children), self.figures)
         functions = [child.operator for child in children if child.kind == "function"]
         if all(child.kind != "module" for child in children) and len(functions) <= 1:

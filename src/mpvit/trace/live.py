@@ -141,7 +141,7 @@ class _FunctionMode(TorchFunctionMode):
         with self.operators.of_one_call() as dispatched:
             out = func(*args, **kwargs)
         integers = any(each.name in PRODUCTS for each in dispatched)
-        given, results = (tensors_in(each, whole=integers) for each in (in_order(func, args, kwargs), out))
+        given, results = (tensors_in(each, integers=integers) for each in (in_order(func, args, kwargs), out))
         if self.log.stack.innermost and given and results and computes(func, kwargs, given, results):
             operator = operator_of(func, args, kwargs)
             equation = renamed(args[0]) if operator == "einsum" and isinstance(args[0], str) else ""

@@ -1,4 +1,4 @@
-"""The modules of a network as a trace has them: their names, parameters and the settings by which tools count."""
+"""The modules of a network for its trace: their names, their parameters, and the settings by which tools count."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 _SETTINGS = ("dim", "mode", "num_heads", "batch_first")
-"""The attributes of modules by which tools count; of averages others."""
+"""The attributes of modules by which tools count."""
 
 _AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-_OF_AVERAGES = ("kernel_size", "stride", "padding", "count_include_pad")
+_SETTINGS_OF_AVERAGES = ("kernel_size", "stride", "padding", "count_include_pad")
 
 _SHAPED = ("MultiheadAttention",)
-"""Classes of modules of modules by whose shapes tools count."""
+"""Classes with modules below them whose shapes tools read."""
 
 
 def names_of(network: nn.Module) -> dict[nn.Module, list[str]]:
-    """Return every name of each module of ``network``, in the order in which torch walks it."""
+    """Return every name of each module of ``network``, in the order in which torch walks over them."""
     names: dict[nn.Module, list[str]] = {}
     _name(network, "", names)
     return names
@@ -36,7 +36,7 @@ def _name(module: nn.Module, name: str, names: dict[nn.Module, list[str]]) -> No
 
 
 def modules_of(names: Mapping[nn.Module, Sequence[str]], calling: Collection[str]) -> dict[str, Module]:
-    """Return the modules that own parameters or are ``calling``: called with any below them, or functions themselves."""
+    """Return, by their first name, the modules that own parameters or whose name is in ``calling``."""
     seen: dict[int, str] = {}
     modules: dict[str, Module] = {}
     for module, own_names in names.items():
@@ -69,11 +69,11 @@ def _base(module: nn.Module) -> str:
 
 
 def _settings(module: nn.Module) -> tuple[tuple[str, int | str | tuple[int, ...]], ...]:
-    names = _OF_AVERAGES if isinstance(module, _AVERAGES) else _SETTINGS
+    names = _SETTINGS_OF_AVERAGES if isinstance(module, _AVERAGES) else _SETTINGS
     found = ((name, getattr(module, name, None)) for name in names)
     return tuple((name, value) for name, value in found if isinstance(value, int | str | tuple))
 
 
 def has_shapes(module: nn.Module) -> bool:
-    """Tell whether tools count by the shapes of its tensors."""
+    """Tell whether a tool counts by the shapes of the module's tensors."""
     return type(module).__name__ in _SHAPED or not any(True for _ in module.children())
