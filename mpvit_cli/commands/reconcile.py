@@ -1,11 +1,10 @@
 """``mpvit reconcile``: why other counters print other numbers."""
 
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mpvit.errors import UsageError, unknown_name
-from mpvit.network import NamedNetwork
 from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool
 from mpvit.tables.reconcile import reconcile_document
 from mpvit.tools import TOOLS, get_tool, trace_options
@@ -16,9 +15,7 @@ from mpvit_cli.output import Terminal, check_format
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import Tensor, nn
-
-    from mpvit.dense import Task
+    from mpvit.network import NamedNetwork
     from mpvit.trace import Trace
     from mpvit.user_model import UserModel
 
@@ -85,25 +82,18 @@ def reconcile(
     tools = options.parse_names(tool, TOOLS, [options.ALL])
     for name in tools:
         get_tool(name)
-    if layout not in LAYOUTS:
-        raise unknown_name("layout", layout, LAYOUTS)
+    _check_layout(layout, model, task)
     user_model.check_model_options(ctx, model)
-    if model and layout != LAYOUTS[0]:
-        raise UsageError(f"--layout {layout} with --model: a model has its own names")
-    if task and layout != LAYOUTS[0]:
-        raise UsageError(f"--layout {layout} with --task: must be {LAYOUTS[0]}", hint="the checkpoints are of classifiers")
     if model:
-        networks = _user_network(user_model.load(model, argument, inputs, terminal), tools)
+        explained, traces, run = _explain_model(user_model.load(model, argument, inputs, terminal), tools)
     else:
         numbers = {"classes": classes, "proposals": proposals, "detections": detections}
-        subjects = tasks.parse_networks(ctx, options.parse_models(variant, config, attention), size, task, numbers)
-        networks = {each.label: _network(each, batch, layout) for each in subjects}
-    explained = [explain(each.trace, each.name, tool, each.task) for each in networks.values() for tool in tools]
+        networks = tasks.parse_networks(ctx, options.parse_models(variant, config, attention), size, task, numbers)
+        explained, traces, run = _explain_networks(networks, tools, batch, layout)
     interrupted = False
     if live:
         ran: list[Explanation] = []
-        runs = (run_tool(each, *networks[each.label].make()) for each in explained)
-        interrupted = terminal.collect(runs, "Counting", len(explained), into=ran)
+        interrupted = terminal.collect(map(run, explained), "Counting", len(explained), into=ran)
         explained = ran + explained[len(ran) :]
     terminal.show(reconcile_document(explained, layout, live=live), form, output)
     if plot:
@@ -112,40 +102,35 @@ def reconcile(
         terminal.save(waterfall_figure(explained), plot)
     if interrupted:
         raise typer.Exit(130)
-    require_explained(explained, {name: network.trace for name, network in networks.items()})
+    require_explained(explained, traces)
     named = options.parse_names(tool, [], [])
     if any(each.failed and each.tool in named for each in explained):
         raise typer.Exit(1)
 
 
-class _Network(NamedTuple):
-    """A network's name and trace, how to make it and its inputs for the tools themselves, and the task that it is under."""
-
-    name: str
-    trace: "Trace"
-    make: "Callable[[], tuple[nn.Module, Sequence[Tensor]]]"
-    task: "Task | None" = None
-
-
-def _network(network: NamedNetwork, batch: int, layout: str) -> _Network:
-    config, task = network.config, network.task
-
-    def make() -> "tuple[nn.Module, Sequence[Tensor]]":
-        import torch
-
-        from mpvit.dense.torch_network import empty_network
-        from mpvit.model.published_layout import PublishedLayout
-
-        inputs = [torch.empty(shape, device="meta") for shape in network.input_shapes(batch)]
-        if layout == "published":
-            return PublishedLayout(empty_network(config, "meta")), inputs
-        return empty_network(config, "meta", task), inputs
-
-    return _Network(network.name, trace_network(network, batch, layout=layout), make, task)
+def _check_layout(layout: str, model: str | None, task: "Sequence[str] | None") -> None:
+    if layout not in LAYOUTS:
+        raise unknown_name("layout", layout, LAYOUTS)
+    if model and layout != LAYOUTS[0]:
+        raise UsageError(f"--layout {layout} with --model: a model has its own names")
+    if task and layout != LAYOUTS[0]:
+        raise UsageError(f"--layout {layout} with --task: must be {LAYOUTS[0]}", hint="the checkpoints are of classifiers")
 
 
-def _user_network(model: "UserModel", tools: "Sequence[str]") -> dict[str, _Network]:
+_Study = tuple[list[Explanation], "dict[str, Trace]", "Callable[[Explanation], Explanation]"]
+"""Explanations by the rules, the traces by label, and a function that adds the count of the tool itself."""
+
+
+def _explain_networks(networks: "Sequence[NamedNetwork]", tools: "Sequence[str]", batch: int, layout: str) -> _Study:
+    named = {network.label: network for network in networks}
+    traces = {label: trace_network(network, batch, layout=layout) for label, network in named.items()}
+    explained = [explain(traces[label], each.name, tool, each.task) for label, each in named.items() for tool in tools]
+    return explained, traces, lambda each: run_tool(each, *named[each.label].on_meta(batch, layout))
+
+
+def _explain_model(model: "UserModel", tools: "Sequence[str]") -> _Study:
     from mpvit.trace.user_model import trace_user_model
 
     found = trace_user_model(model, **trace_options(tools))
-    return {model.name: _Network(model.name, found.trace, lambda: (found.network, found.tensors))}
+    explained = [explain(found.trace, model.name, tool) for tool in tools]
+    return explained, {model.name: found.trace}, lambda each: run_tool(each, found.network, found.tensors)

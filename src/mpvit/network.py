@@ -1,6 +1,7 @@
 """A network by its name: the subject of a study, of a table row or of a command."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mpvit import closed_form, dense
 from mpvit.config import TRAINED_SIZE, ModelConfig
@@ -8,6 +9,9 @@ from mpvit.dense import Task
 from mpvit.operations import Block, Shape
 from mpvit.operations.tape import Tape
 from mpvit.operations.tensor_spec import TensorSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +50,18 @@ class NamedNetwork:
         if self.task:
             return dense.record_network(tape, self.config, self.task, batch, *self.size)
         return [closed_form.record_network(tape, self.config, batch, *self.size)]
+
+    def on_meta(self, batch: int = 1, layout: str = "project") -> "tuple[nn.Module, list[Tensor]]":
+        """Return the network in torch, in evaluation mode, and its inputs, all on the meta device.
+
+        With the ``layout`` "published" a classifier has the module names of the authors' checkpoints.
+        """
+        import torch
+
+        from mpvit.dense.torch_network import empty_network
+        from mpvit.model.published_layout import PublishedLayout
+
+        inputs = [torch.empty(shape, device="meta") for shape in self.input_shapes(batch)]
+        if layout == "published":
+            return PublishedLayout(empty_network(self.config, "meta")), inputs
+        return empty_network(self.config, "meta", self.task), inputs

@@ -3,7 +3,6 @@
 from collections import Counter
 from dataclasses import replace
 from math import prod
-from typing import Any
 
 from mpvit.closed_form import require_lengths
 from mpvit.config import ModelConfig
@@ -80,29 +79,25 @@ def try_count(network: NamedNetwork, batch: int = 1, *, counter: str, convention
         raise
     except MpvitError as error:
         rule = check_convention(counter, convention, network)
-        return _count(network, batch, counter, rule, params=None, macs=None, activations=None, error=str(error))
+        return Count.of(network, batch, counter, rule, params=None, macs=None, activations=None, error=str(error))
 
 
 def _count_by_tool(network: NamedNetwork, batch: int, tool: Tool, convention: str) -> Count:
     if not is_installed(tool.name):
         raise MpvitError(f"{tool.name} is not installed", hint=f"pip install {tool.distribution}")
     operations = [operation for _, _, operation in walk(network.tree(batch))]
-    shapes = network.input_shapes(batch)
     if tool.keeps_outputs:
         elements = sum(operation.calls * prod(operation.output_shape) for operation in operations)
         needed, free = ITEM_BYTES["float32"] * elements, free_bytes()
         if needed > free:
-            room = f"its trace of {shapes[0]} holds about {needed / 1e9:.0f} GB, {free / 1e9:.0f} GB are free"
+            room = (
+                f"its trace of {network.input_shapes(batch)[0]} holds about {needed / 1e9:.0f} GB, {free / 1e9:.0f} GB are free"
+            )
             raise MpvitError(f"{tool.name} failed: {room}", hint="the analytic counter needs no memory and no other tool")
-    import torch
-
-    from mpvit.dense.torch_network import empty_network
-
-    model = empty_network(network.config, "meta", network.task)
-    inputs = [torch.empty(shape, device="meta") for shape in shapes]
+    model, inputs = network.on_meta(batch)
     found = tool.count(model, inputs, activations=True)
     functions = Counter(operation.kind for operation in operations if tool.modules_only and not operation.module)
-    return _count(
+    return Count.of(
         network,
         batch,
         tool.name,
@@ -113,11 +108,6 @@ def _count_by_tool(network: NamedNetwork, batch: int, tool: Tool, convention: st
         by_kind=dict(found.by_kind),
         not_counted=dict(found.not_counted) | functions,
     )
-
-
-def _count(network: NamedNetwork, batch: int, counter: str, convention: str, **figures: Any) -> Count:  # noqa: ANN401
-    shape = network.input_shapes(batch)[0]
-    return Count(model=network.name, task=network.task, input_shape=shape, counter=counter, convention=convention, **figures)
 
 
 def is_installed(counter: str) -> bool:

@@ -44,11 +44,11 @@ def _gathered(tree: Block, by: str) -> dict[str, Node]:
 
 def _count(network: NamedNetwork, batch: int, convention: str, node: Node, part: str = TOTAL, by: str = "") -> Count:
     counted = tally(node, convention)
-    return Count(
-        model=network.name,
-        input_shape=network.input_shapes(batch)[0],
-        counter="analytic",
-        convention=convention,
+    return Count.of(
+        network,
+        batch,
+        "analytic",
+        convention,
         part=part,
         params=counted.cost.params,
         macs=counted.cost.macs,
@@ -56,7 +56,6 @@ def _count(network: NamedNetwork, batch: int, convention: str, node: Node, part:
         by_kind=counted.by_kind,
         not_counted=counted.not_counted,
         layer=_layer(node) if by == "layer" else None,
-        task=network.task,
     )
 
 

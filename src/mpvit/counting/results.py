@@ -5,6 +5,7 @@ from typing import Any
 
 from mpvit.dense import Task, label
 from mpvit.dense.published import PublishedTask
+from mpvit.network import NamedNetwork
 from mpvit.operations import Cost, Shape
 from mpvit.units import FLOPS_PER_MAC
 
@@ -61,6 +62,12 @@ class Count:
     error: str = ""
     task: Task | None = None
     printed: PublishedTask | None = None
+
+    @classmethod
+    def of(cls, network: NamedNetwork, batch: int, counter: str, convention: str, **figures: Any) -> "Count":  # noqa: ANN401
+        """Return a count of ``network``; ``figures`` are the other fields."""
+        shape = network.input_shapes(batch)[0]
+        return cls(model=network.name, task=network.task, input_shape=shape, counter=counter, convention=convention, **figures)
 
     @property
     def label(self) -> str:

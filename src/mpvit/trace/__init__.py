@@ -120,11 +120,6 @@ class Call:
         return tuple(shape for index, shape in enumerate(self.operands) if index not in self.learned)
 
     @property
-    def weights(self) -> tuple[Shape, ...]:
-        """Shapes of the parameters and buffers that it reads."""
-        return tuple(self.operands[index] for index in self.learned)
-
-    @property
     def elements(self) -> int:
         """Output elements."""
         return prod(self.output)
