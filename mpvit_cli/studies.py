@@ -14,8 +14,8 @@ from mpvit_cli import options
 from mpvit_cli.output import Terminal
 
 if TYPE_CHECKING:
-    from mpvit.training.data import Data
-    from mpvit.training.study import Training
+    from mpvit.training.data.splits import Data
+    from mpvit.training.study import StudyConfig
 
 Of = TypeVar("Of")
 
@@ -72,7 +72,7 @@ def parse_training(
     *,
     size: str | None = None,
     part: int = 1,
-) -> "Training":
+) -> "StudyConfig":
     """Return how the networks are trained: where nothing says for how long, for a ``part``-th of the recipe's epochs.
 
     ``size`` is the side of the images where it is not the recipe's.
@@ -80,8 +80,8 @@ def parse_training(
     require("accelerate", "kornia", "torchmetrics")
     options.parse_training_device(device)
     from mpvit.training.data import recipe_for
-    from mpvit.training.recipe import changed
-    from mpvit.training.study import Training, square
+    from mpvit.training.recipe import override
+    from mpvit.training.study import StudyConfig, square
 
     name, usual = recipe_for(data, recipe)
     usual = replace(usual, epochs=max(usual.epochs // part, 1))
@@ -89,8 +89,8 @@ def parse_training(
     if size is not None:
         changes["size"] = square(options.parse_size(size))
     folder = output or Path(FOLDER)
-    how = changed(usual, changes)
-    return Training(folder=folder, recipe_name=name, recipe=how, seeds=seeds, jobs=jobs, device=device)
+    how = override(usual, changes)
+    return StudyConfig(folder=folder, recipe_name=name, recipe=how, seeds=seeds, jobs=jobs, device=device)
 
 
 def open_study(terminal: Terminal, data: str, threads: int | None) -> "Data":
@@ -98,17 +98,17 @@ def open_study(terminal: Terminal, data: str, threads: int | None) -> "Data":
     import torch
 
     from mpvit.training.data import open_data
-    from mpvit.training.data.unreadable import damaged
+    from mpvit.training.data.damaged import find_damaged
 
     if threads:
         torch.set_num_threads(threads)
     found = open_data(data)
-    found = found.without(damaged(found, 0, terminal.track))
-    found.require_trainable()
+    found = found.without(find_damaged(found, 0, terminal.track))
+    found.require_held_out()
     return found
 
 
-def learned(terminal: Terminal, training: "Training", learn: Callable[[Callable[[str, float], None]], Of]) -> Of:
+def learned(terminal: Terminal, training: "StudyConfig", learn: Callable[[Callable[[str, float], None]], Of]) -> Of:
     """Return what ``learn`` comes to, shown as it goes; where somebody ends it, say how the study goes on."""
     try:
         with terminal.bar() as show:
@@ -118,7 +118,7 @@ def learned(terminal: Terminal, training: "Training", learn: Callable[[Callable[
         raise typer.Exit(130) from None
 
 
-def keep(terminal: Terminal, document: Document, training: "Training", suffix: str = "") -> None:
+def keep(terminal: Terminal, document: Document, training: "StudyConfig", suffix: str = "") -> None:
     """Write what a study came to into its folder, for people and for machines."""
     for kind in ("json", "md"):
         terminal.show(document, None, training.folder / f"rows{suffix}.{kind}")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mpvit.ablation.saved import TrainedAblation
 from mpvit.ablation.study import Ablation, Study, ablate
-from mpvit.training.comparison import compared
-from mpvit.training.recipe import changed, get_recipe
+from mpvit.training.comparison import compare
+from mpvit.training.recipe import get_recipe, override
 from mpvit.variants import get_config
 
 BASELINE = (0.50, 0.52, 0.51)
@@ -19,16 +19,16 @@ def trained(folder: Path, match: str = "none") -> TrainedAblation:
     config = replace(get_config("digits-nano"), stages=tuple(replace(s, paths=1) for s in get_config("digits-nano").stages))
     found = ablate(Study(model="one-path", config=config, axes={"paths": tuple(SHARES)}, size=(32, 32), match=match))
     rows = tuple(
-        replace(row, accuracy=compared(SHARES[row.values["paths"]], BASELINE, 360, 60.0)) if row.config else row
+        replace(row, accuracy=compare(SHARES[row.values["paths"]], BASELINE, 360, 60.0)) if row.config else row
         for row in found.rows
     )
-    baseline = replace(found.baseline, accuracy=compared(BASELINE, BASELINE, 360, 60.0))
+    baseline = replace(found.baseline, accuracy=compare(BASELINE, BASELINE, 360, 60.0))
     return TrainedAblation(
         where=str(folder),
         data="digits",
         classes=10,
         pictures=1437,
         recipe_name="small",
-        recipe=changed(get_recipe("small"), {"epochs": 5, "batch": 32}),
+        recipe=override(get_recipe("small"), {"epochs": 5, "batch": 32}),
         ablation=Ablation(found.study, baseline, rows),
     )

@@ -21,7 +21,7 @@ from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
     from mpvit.ablation.results import Row
-    from mpvit.training.study import Training
+    from mpvit.training.study import StudyConfig
 
 
 def _axes_help() -> str:
@@ -184,7 +184,13 @@ def _require_together(
 
 
 def _train(
-    terminal: Terminal, study: Study, data: str, training: "Training", plot: Path | None, form: str | None, threads: int | None
+    terminal: Terminal,
+    study: Study,
+    data: str,
+    training: "StudyConfig",
+    plot: Path | None,
+    form: str | None,
+    threads: int | None,
 ) -> None:
     """Train every row and show the study; its tables and figure are kept in its folder too."""
     from mpvit.ablation.saved import TrainedAblation, keep
@@ -204,7 +210,7 @@ def _train(
             where=str(training.folder),
             data=opened.name,
             classes=len(opened.classes),
-            pictures=opened.train.pictures,
+            pictures=len(opened.train),
             recipe_name=training.recipe_name,
             recipe=training.recipe,
             ablation=ablation,

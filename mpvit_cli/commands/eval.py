@@ -1,7 +1,7 @@
 """``mpvit eval``: how well a network does on pictures."""
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -66,40 +66,38 @@ def evaluate(
     check_format(form)
     options.check_plot(plot)
     require("accelerate", "kornia", "torchmetrics")
-    from mpvit.training.judge import check_asked, judge
+    from mpvit.training.evaluation import evaluate as evaluate_network
+    from mpvit.training.evaluation import require_known
 
-    check_asked(part, mode)
+    require_known(part, mode)
     options.parse_training_device(device)
     readers = options.parse_workers(workers)
 
     import torch
 
     from mpvit.plots.training import confusion_figure
-    from mpvit.prediction.exported import ExportedClassifier, open_network
-    from mpvit.prediction.inference import InferenceConfig, Network
+    from mpvit.prediction.inference import InferenceConfig
+    from mpvit.prediction.loading import Predictor, load_segmenter, open_network
     from mpvit.prediction.pretrained import find_weights
-    from mpvit.prediction.segmentation import Segmenter, load_segmenter
-    from mpvit.tables.segmentation import segmenter_document
-    from mpvit.tables.training import evaluation_document
-    from mpvit.training.processes import accelerator_of
-    from mpvit.training.results import Evaluation
+    from mpvit.tables.evaluation import evaluation_document
+    from mpvit.training.distributed import make_accelerator
 
     options.set_threads(threads, readers)
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
-    accelerator = accelerator_of(device)
-    network: Network | ExportedClassifier | Segmenter
+    accelerator = make_accelerator(device)
+    network: Predictor[Any]
     if weights and options.check_segmenter(weights, variant if options.given(ctx, "variant") else None, crop):
         network = load_segmenter(weights, classes)
     else:
         network = open_network(weights or find_weights(variant, cache, terminal.track), variant, classes)
     how = InferenceConfig.of(network.preprocessing, size=size, crop=crop, batch=batch)
-    found = judge(network, data, accelerator, how=how, part=part, mode=mode, workers=readers, watch=terminal.track)
+    found = evaluate_network(
+        network, data, accelerator, config=how, part=part, mode=mode, workers=readers, track=terminal.track
+    )
     if not accelerator.is_main_process:
         return
     for name, reason in found.damaged:
         terminal.note(f"left out: {name}: {reason}")
-    where = (str(accelerator.device), torch.get_num_threads(), mode)
-    document = evaluation_document(found, *where) if isinstance(found, Evaluation) else segmenter_document(found, *where)
-    terminal.show(document, form, output)
+    terminal.show(evaluation_document(found, str(accelerator.device), torch.get_num_threads(), mode), form, output)
     if plot:
         terminal.save(confusion_figure(found), plot)

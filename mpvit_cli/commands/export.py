@@ -101,7 +101,7 @@ def export(
         )
 
     from mpvit.export.convert import export_network, write_files
-    from mpvit.prediction.inference import load_network, random_network
+    from mpvit.prediction.loading import load_network, random_network
     from mpvit.prediction.pretrained import find_weights
     from mpvit.tables.export import export_document
 
@@ -114,12 +114,12 @@ def export(
     asked = replace(asked, size=sides or (network.preprocessing.size,) * 2)
     pictures, shown = None, None
     if data:
-        from mpvit.training.exported import Pictures
+        from mpvit.training.export_data import ExportData
 
-        shown = Pictures(network, data, asked.size, options.parse_workers(None), terminal.track)
+        shown = ExportData(network, data, asked.size, options.parse_workers(None), terminal.track)
         pictures = shown.calibration(calibration) if dtype == "int8" else None
     made = export_network(label, network.model, network.metadata, asked, pictures)
-    accuracies = shown.accuracies(made) if shown else ()
+    accuracies = shown.evaluations(made) if shown else ()
     files = write_files(made, path)
     terminal.show(export_document(made, accuracies, str(path)), form)
     for file in files:

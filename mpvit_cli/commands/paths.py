@@ -16,7 +16,8 @@ from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
-    from mpvit.prediction.inference import Network
+    from mpvit.model.network import MPViT
+    from mpvit.prediction.loading import Predictor
 
 GEOMETRY = "geometry"
 VIEWS = (*IMAGES, GEOMETRY)
@@ -191,15 +192,15 @@ def _pixel(text: str | None) -> tuple[int, int] | None:
 
 def _network(
     terminal: Terminal, weights: Path | None, variant: str | None, cache: Path | None, device: str, *, random_init: bool
-) -> "Network":
+) -> "Predictor[MPViT]":
     """Return the network asked for, or the one that comes along."""
     from mpvit.devices import parse_device
-    from mpvit.prediction import inference
+    from mpvit.prediction import loading
     from mpvit.prediction.pretrained import find_weights
 
     place = parse_device(device)
     if random_init:
         terminal.note(UNTRAINED)
-        return inference.random_network(variant or DEFAULT, None, place)
+        return loading.random_network(variant or DEFAULT, None, place)
     file = weights or find_weights(variant or DEFAULT, cache, terminal.track)
-    return inference.load_network(file, variant, None, place)
+    return loading.load_network(file, variant, None, place)

@@ -14,9 +14,10 @@ from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
+    from mpvit.dense.torch_network import DenseNetwork
     from mpvit.prediction.inference import InferenceConfig
+    from mpvit.prediction.loading import Predictor
     from mpvit.prediction.results import Segmentation
-    from mpvit.prediction.segmentation import Segmenter
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMG", help="Image files, and folders of them.")]
 Variant = Annotated[str | None, options.variant(f"what the weights say, else {DEFAULT_VARIANT}")]
@@ -65,8 +66,7 @@ def predict(
     """
     from mpvit.devices import parse_device
     from mpvit.images import PUBLISHED_PREPROCESSING, list_images
-    from mpvit.prediction import inference
-    from mpvit.prediction.exported import ExportedClassifier, open_network
+    from mpvit.prediction import inference, loading
     from mpvit.prediction.pretrained import find_weights
 
     terminal: Terminal = ctx.obj
@@ -90,18 +90,16 @@ def predict(
     paths = list_images(images)
     inference.require_readable(paths)
     if segmenting and weights:
-        from mpvit.prediction.segmentation import load_segmenter
-
-        segmenter = load_segmenter(weights, classes, place)
+        segmenter = loading.load_segmenter(weights, classes, place)
         how = inference.InferenceConfig.of(segmenter.preprocessing, size=size, top=top)
         _fail(terminal, _segment(terminal, segmenter, paths, how, (plot, masks), form, output))
         return
     if random_init:
         terminal.note(UNTRAINED)
-        network: inference.Network | ExportedClassifier = inference.random_network(variant, classes, place)
+        network: loading.Predictor[Any] = loading.random_network(variant, classes, place)
     else:
         file = weights or find_weights(variant, cache, terminal.track)
-        network = open_network(file, variant, classes, place)
+        network = loading.open_network(file, variant, classes, place)
     config = inference.InferenceConfig.of(network.preprocessing, **settings)
     answers = inference.predict(network.model, network.classes, paths, config)
     predictions = list(terminal.track(answers, "Looking", len(paths)))
@@ -111,7 +109,7 @@ def predict(
 
 def _segment(
     terminal: Terminal,
-    segmenter: "Segmenter",
+    segmenter: "Predictor[DenseNetwork]",
     paths: Sequence[Path],
     how: "InferenceConfig",
     files: tuple[Path | None, Path | None],
@@ -122,11 +120,11 @@ def _segment(
     from dataclasses import replace
 
     from mpvit.plots.segmentation import MOST
-    from mpvit.prediction.segmentation import mask_names, save_mask, segment
+    from mpvit.prediction.segmentation import mask_paths, save_mask, segment
     from mpvit.tables.segmentation import segmentation_document
 
     plot, masks = files
-    names = mask_names(masks, paths) if masks else []
+    names = mask_paths(masks, paths) if masks else []
     found: list[Segmentation] = []
     for place, each in enumerate(terminal.track(segment(segmenter, paths, how), "Looking", len(paths))):
         if masks and each.indices is not None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from mpvit.benchmark.results import Result
     from mpvit.measurement import Measurement
     from mpvit.measurement.options import TimingOptions
-    from mpvit.training.data import Data
-    from mpvit.training.study import Training
+    from mpvit.training.data.splits import Data
+    from mpvit.training.study import StudyConfig
 
 _SHOWN_NETWORKS = 2_000_000
 """From which on a search takes long enough for a progress bar."""
@@ -188,7 +188,7 @@ def _check_pick(pick: int | None, save: Path | None, top: int) -> None:
         raise UsageError(f"--pick {pick}: must be from 1 to --top {top}")
 
 
-def _trained(terminal: Terminal, outcome: Outcome, training: "Training", data: "Data") -> Outcome:
+def _trained(terminal: Terminal, outcome: Outcome, training: "StudyConfig", data: "Data") -> Outcome:
     """Return the outcome with what its candidates come to."""
     from mpvit.search.trained import trial
 

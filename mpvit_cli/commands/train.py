@@ -2,27 +2,29 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpvit.config import ModelConfig
 from mpvit.dense import SEGMENTERS, get_segmenter
+from mpvit.dense import Task as Segmenter
 from mpvit.errors import UsageError
 from mpvit.extras import require
+from mpvit.network import NamedNetwork
 from mpvit.training.data import default_network, recipe_for
-from mpvit.training.recipe import BATCH_OF_RATE, DTYPES, Recipe, changed
+from mpvit.training.recipe import BATCH_OF_RATE, DTYPES, Recipe, override
 from mpvit_cli import options
 from mpvit_cli.output import Terminal, check_format
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from mpvit.training.data import Data
-    from mpvit.training.loop import Machine
+    from mpvit.training.data.splits import Data
     from mpvit.training.results import Epoch, Step
     from mpvit.training.run import Run
+    from mpvit.training.trainer import RunOptions
 
 DataArgument = Annotated[
     str | None,
@@ -118,28 +120,27 @@ def train(
     if save_every < 0:
         raise UsageError(f"--save-every {save_every}: must be at least 0")
     options.parse_training_device(device)
-    if task is not None:
-        get_segmenter(task, 1)
-    chosen = None if resume else _chosen(ctx, str(data), variant, config, recipe, named, setting, masked=task is not None)
+    segmenter = get_segmenter(task, 1) if task is not None else None
+    chosen = None if resume else _chosen(ctx, str(data), variant, config, recipe, named, setting, segmenter)
 
-    from mpvit.training import start
-    from mpvit.training.loop import Machine
-    from mpvit.training.processes import accelerator_for
-    from mpvit.training.run import Run
+    from mpvit.training.distributed import training_accelerator
+    from mpvit.training.run import Run, start_run
+    from mpvit.training.trainer import RunOptions
 
     options.set_threads(threads, readers)
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
     if chosen is None:
         run = Run.open(Path(str(resume)))
-        accelerator = accelerator_for(run.settings.recipe, device)
-        found = start.resume(run)
+        accelerator = training_accelerator(run.config.recipe, device)
+        found = run.open_data()
     else:
-        network, how = chosen
-        accelerator = accelerator_for(how[1], device)
-        folder = output or DEFAULT_RUN
-        run, found = start.begin(folder, str(data), network, how, accelerator, task=task, workers=readers, watch=terminal.track)
+        network, recipe_name, how = chosen
+        accelerator = training_accelerator(how, device)
+        run, found = start_run(
+            output or DEFAULT_RUN, str(data), network, recipe_name, how, accelerator, workers=readers, track=terminal.track
+        )
     _name_damaged(terminal, found)
-    history = _learn(terminal, run, found, accelerator, Machine(readers, compiled, save_every), tensorboard=tensorboard)
+    history = _learn(terminal, run, found, accelerator, RunOptions(readers, compiled, save_every), tensorboard=tensorboard)
     if accelerator.is_main_process:
         _show(terminal, run, found, history, device, form)
 
@@ -152,16 +153,17 @@ def _check_resumed(run: Path, asked: dict[str, object]) -> None:
 
 
 def _learn(
-    terminal: Terminal, run: "Run", data: "Data", accelerator: "Accelerator", machine: "Machine", *, tensorboard: bool
+    terminal: Terminal, run: "Run", data: "Data", accelerator: "Accelerator", run_options: "RunOptions", *, tensorboard: bool
 ) -> "list[Epoch]":
     """Train to the end, and return the epochs; end the command where somebody interrupts that."""
-    from mpvit.training.board import board
-    from mpvit.training.loop import Interrupted, train
+    from mpvit.training.tensorboard import tensorboard_log
+    from mpvit.training.trainer import Interrupted, train
 
     wanted = tensorboard and accelerator.is_main_process
+    logging = tensorboard_log(run.folder / "tensorboard") if wanted else nullcontext(lambda _: None)
     try:
-        with terminal.bar() as show, board(run.folder / "tensorboard", wanted=wanted) as log:
-            return train(run, data, accelerator, machine, _watch(terminal, run, show, log))
+        with terminal.bar() as show, logging as log:
+            return train(run, data, accelerator, run_options, _watch(terminal, run, show, log))
     except Interrupted:
         terminal.note(f"interrupted between two steps; mpvit train --resume {run.folder} goes on from there")
         raise typer.Exit(130) from None
@@ -175,14 +177,14 @@ def _show(terminal: Terminal, run: "Run", found: "Data", history: "Sequence[Epoc
     from mpvit.tables.training import training_document
     from mpvit.training.run import CURVES
 
-    settings = run.settings
+    settings = run.config
     what = f"{settings.task} on {settings.model}, " if settings.task else f"{settings.model} on "
     terminal.save(curves_figure(history, f"{what}{found.name}, recipe {settings.recipe_name}"), run.folder / CURVES)
     row = {
         "model": settings.model,
         **({"task": settings.task} if settings.task else {}),
         "data": found.name,
-        "train_images": found.train.pictures,
+        "train_images": len(found.train),
         "damaged": len(found.damaged),
         "recipe": settings.recipe_name,
         "seed": settings.recipe.seed,
@@ -201,19 +203,18 @@ def _chosen(
     recipe: str | None,
     named: dict[str, str | None],
     setting: Sequence[str] | None,
-    *,
-    masked: bool,
-) -> tuple[tuple[str, ModelConfig], tuple[str, Recipe]]:
-    """Return the network and the recipe that are asked for, each with its name."""
-    network = options.parse_model(ctx, variant or default_network(data, "tiny"), config)
-    recipe_name, usual = recipe_for(data, recipe, masked=masked)
+    task: Segmenter | None,
+) -> tuple[NamedNetwork, str, Recipe]:
+    """Return the network, and the recipe with its name."""
+    name, network = options.parse_model(ctx, variant or default_network(data, "tiny"), config)
+    recipe_name, usual = recipe_for(data, recipe, masked=task is not None)
     changes = options.parse_settings(setting)
     rate = named.pop("lr")
-    how = changed(usual, changes | {key: value for key, value in named.items() if value is not None})
+    how = override(usual, changes | {key: value for key, value in named.items() if value is not None})
     if rate is not None:
         found = options.number(rate)
-        how = changed(how, {"rate": found * BATCH_OF_RATE / how.batch})
-    return network, (recipe_name, how)
+        how = override(how, {"rate": found * BATCH_OF_RATE / how.batch})
+    return NamedNetwork(name, network, task=task), recipe_name, how
 
 
 def _name_damaged(terminal: Terminal, data: "Data") -> None:
@@ -230,7 +231,7 @@ def _watch(
     from mpvit.tables.training import epoch_text
     from mpvit.training.results import Epoch
 
-    epochs = run.settings.recipe.epochs
+    epochs = run.config.recipe.epochs
 
     def watch(seen: "Step | Epoch") -> None:
         if isinstance(seen, Epoch):

@@ -9,10 +9,10 @@ import pytest
 from commandline import COMMAND, call, environment, rows
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import SMALL_NETWORK, paint
+from image_folders import SMALL_NETWORK, paint
 from scipy.stats import ttest_1samp
 
-from mpvit.training.comparison import compared
+from mpvit.training.comparison import compare
 from mpvit_cli.studies import parse_training
 
 SHARES = st.lists(st.integers(0, 100).map(lambda number: number / 100), min_size=2, max_size=6)
@@ -23,7 +23,7 @@ SHARES = st.lists(st.integers(0, 100).map(lambda number: number / 100), min_size
 )
 def test_intervals_are_students_paired_by_seed(pair: tuple[list[float], list[float]]) -> None:
     own, baseline = pair
-    found = compared(own, baseline, 100)
+    found = compare(own, baseline, 100)
     differences = [one - other for one, other in zip(own, baseline, strict=True)]
     if len(set(differences)) == 1:
         assert found.delta_half == pytest.approx(0, abs=1e-12)
@@ -44,7 +44,7 @@ def test_intervals_are_students_paired_by_seed(pair: tuple[list[float], list[flo
     ],
 )
 def test_the_words_follow_from_the_interval(own: tuple[float, ...], baseline: tuple[float, ...], verdict: str) -> None:
-    assert compared(own, baseline, 1000).verdict == verdict
+    assert compare(own, baseline, 1000).verdict == verdict
 
 
 WORDS = ("ablate", "paths=1,2,3", "--config", "net.toml", "--train", "fruit", "--recipe", "small", "--epochs", "1")
@@ -71,7 +71,7 @@ def test_a_study_trains_every_row_from_every_seed_and_keeps_it(here: Path) -> No
         assert len((here / "study" / run / "log.jsonl").read_text().splitlines()) == 1
     last = json.loads((here / "study" / "paths=3" / "seed-1" / "log.jsonl").read_text().splitlines()[-1])
     assert found[3]["accuracies"][1] == last["held_out_correct"] / 8
-    assert {"rows.json", "rows.md", "study.json", "cost_accuracy.svg"} <= {path.name for path in (here / "study").iterdir()}
+    assert {"rows.json", "rows.md", "ablations.json", "cost_accuracy.svg"} <= {path.name for path in (here / "study").iterdir()}
     before = {path: path.stat().st_mtime_ns for path in (here / "study").rglob("last.ckpt")}
     assert rows(call(*WORDS, *MORE, "-o", "study", "--format", "json")) == found
     assert {path: path.stat().st_mtime_ns for path in (here / "study").rglob("last.ckpt")} == before
@@ -113,7 +113,7 @@ def test_one_study_holds_rows_as_they_are_and_matched(here: Path) -> None:
 
 
 BAD = {
-    "--train nowhere": "is no folder",
+    "--train nowhere": "is not a folder",
     "--train fruit --seeds 0": "seeds = 0",
     "--train fruit --jobs 0": "jobs = 0",
     "--train fruit --epochs 0": "epochs = 0",
@@ -121,7 +121,7 @@ BAD = {
     "--train fruit --device tpu": "--device 'tpu'",
     "--train fruit --dtype bfloat16": "--set dtype=bfloat16",
     "--train fruit --match latency": "--match latency with --train",
-    "--train fruit --size 32x64": "only squares are trained on",
+    "--train fruit --size 32x64": "only square images can be trained on",
     "--train fruit --set mixup": "NAME=VALUE",
     "--train fruit -o net.toml": "cannot make the folder",
 }

@@ -72,12 +72,12 @@ UGLY = {
     "-o a.onnx --random-init --weights b.pth": ("--random-init with --weights b.pth", ""),
     "-o a.onnx --config mine.toml": ("--config mine.toml: needs --random-init", ""),
     "-o a.onnx --random-init --variant tinny": ("unknown variant 'tinny'", "'tiny'"),
-    "-o a.onnx --variant digits-nano --data digits --size 32x64": ("size = 32×64 with pictures: must be a square", ""),
+    "-o a.onnx --variant digits-nano --data digits --size 32x64": ("size = 32×64 with data: must be square", ""),
     "-o a.onnx --variant digits-nano --data digits --dtype int8 --calibration 0": (
         "calibration = 0: must be at least 1",
         "256",
     ),
-    "-o a.onnx --variant digits-nano --data nowhere --dtype int8": ("data 'nowhere': is no folder", ""),
+    "-o a.onnx --variant digits-nano --data nowhere --dtype int8": ("data 'nowhere': is not a folder", ""),
 }
 
 
@@ -221,7 +221,7 @@ DAMAGED: dict[str, tuple[str, Callable[[Path, Path], None], str]] = {
     "xml of nothing": ("a.xml", holding("a.xml", "a.bin", data=b"<a/>"), "OpenVINO cannot open it"),
     "truncated xml": ("small.xml", truncated("small.xml", 0.5), "OpenVINO cannot open it"),
     "truncated bin": ("small.xml", truncated("small.bin", 0.5), "'small.xml': "),
-    "bin instead of xml": ("small.bin", only("small.xml", "small.bin"), "'small.bin' holds the numbers of an exported network"),
+    "bin instead of xml": ("small.bin", only("small.xml", "small.bin"), "'small.bin' holds only the numbers of an exported"),
     "another bin": ("small.xml", another_bin, "its .bin is another one"),
     "truncated pt2": ("small.pt2", truncated("small.pt2", 0.7), "torch cannot open it"),
     "any archive": ("a.pt2", holding("a.pt2", data=archive()), "torch cannot open it"),
@@ -259,7 +259,7 @@ def test_what_contradicts_the_file_is_refused(options: str, said: str, exported:
 def test_who_looks_inside_a_network_is_told_to_name_its_weights(exported: Path) -> None:
     done = call("paths", "--weights", str(exported / "small.onnx"), "--view", "similarity")
     assert done.code == 1
-    assert "is an exported network, which its engine runs whole: must be weights here" in done.err
+    assert "is an exported network, which only its engine can run: must be weights here" in done.err
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

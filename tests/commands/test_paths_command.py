@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from commandline import call, rows
-from pictures import damage, photograph
+from image_folders import damage, photograph
 from PIL import Image
 
 from mpvit import build_model, save_weights
@@ -105,7 +105,7 @@ def test_own_pictures_in_classes_and_those_that_cannot_be_read(here: Path) -> No
     save_weights(build_model(config), here / "own.safetensors", classes=("china", "flower"))
     own = ("--weights", "own.safetensors", "--size", "32", "--format", "json")
     done = call("paths", "--view", "contribution", "--data", "photos", *own)
-    assert {row["images"] for row in rows(done)} == {held_out.pictures - 1}
+    assert {row["images"] for row in rows(done)} == {len(held_out) - 1}
     assert f"left out: {held_out.name(0)}: " in done.err
     done = call("paths", "--view", "attention", "--data", "photos", *own)
     assert (done.code, done.err.splitlines()[-2]) == (
@@ -158,7 +158,7 @@ def test_own_pictures_in_classes_and_those_that_cannot_be_read(here: Path) -> No
         ("--pictures 0", 2, "--pictures 0: must be at least 1"),
         ("--size 8", 2, "size = 8: the last stage would have one token"),
         ("--plot x.gif", 2, "--plot 'x.gif': must end in .svg, .png, .pdf"),
-        ("--data nowhere", 2, "data 'nowhere': is no folder"),
+        ("--data nowhere", 2, "data 'nowhere': is not a folder"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(arguments: str, code: int, message: str) -> None:

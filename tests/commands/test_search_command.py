@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from commandline import call, run_on_terminal, shown
-from pictures import paint
+from image_folders import paint
 
 from mpvit.benchmark import measure as benchmark
 from mpvit.config import load_config

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commandline import Outcome, call, rows
-from masked import SQUARES, draw_squares
+from mask_folders import SQUARES, draw_squares
 from PIL import Image
 
 from mpvit import build_model, create_backbone, load_weights
@@ -55,7 +55,7 @@ def error_of(done: Outcome) -> str:
 
 def test_training_says_the_mean_iou(trained: Path) -> None:
     said = (trained / "said.err").read_text()
-    assert "left out: images/train/003.jpg: it is no image" in said
+    assert "left out: images/train/003.jpg: it is not an image" in said
     assert said.count("mIoU") >= 2
     (row,) = json.loads((trained / "said.json").read_text())["results"]
     assert (row["task"], row["train_images"], row["images"], row["damaged"]) == ("segformer", 8, 6, 1)
@@ -172,13 +172,13 @@ BAD = {
     "train --task semantic-fnp squares": (2, "unknown task of training 'semantic-fnp'"),
     "train --task retinanet squares": (2, "must be one of semantic-fpn, segformer, upernet"),
     "train --task segformer digits": (2, "data 'digits': has no masks"),
-    "train digits-on-textures": (2, "has masks, which a segmenter alone learns"),
-    "train squares": (2, "has images/ and masks/, which a segmenter alone learns"),
+    "train digits-on-textures": (2, "has masks, which only a segmenter is trained on"),
+    "train squares": (2, "has images/ and masks/, which only a segmenter is trained on"),
     "train --task segformer squares --variant digits-nano": (2, "segformer on a network of 2 stages"),
     "train --task segformer squares --recipe deit": (2, "mixup = 0.8: must be 0 for a segmenter"),
     "train --task segformer squares --set erasing=0.1": (2, "erasing = 0.1: must be 0 for a segmenter"),
     "train --task segformer squares/images": (2, "has no folder images/"),
-    "train --task segformer nowhere": (2, "is no folder"),
+    "train --task segformer nowhere": (2, "is not a folder"),
     "train --resume run --task segformer": (2, "--task with --resume run"),
     "eval digits --weights run/weights.safetensors": (2, "data 'digits': has no masks"),
     "eval squares --weights run/weights.safetensors --crop 0.5": (2, "sees whole images"),
@@ -188,7 +188,7 @@ BAD = {
     "predict squares --weights run/weights.safetensors --crop 1": (2, "sees whole images"),
     "predict squares --weights run/weights.safetensors --plot seen.txt": (2, "must end in .svg, .png, .pdf"),
     "predict squares --weights run/weights.safetensors --masks masks": (2, "would both be 'masks/000.png'"),
-    "predict squares/masks/val --weights run/weights.safetensors --masks squares/masks/val": (2, "would take its place"),
+    "predict squares/masks/val --weights run/weights.safetensors --masks squares/masks/val": (2, "would replace the image"),
     "predict squares/images/val --variant digits-nano --plot seen.png": (2, "must go with a segmenter's --weights"),
     "predict squares/images/val --variant digits-nano --masks masks": (2, "must go with a segmenter's --weights"),
     "paths --weights run/weights.safetensors": (1, "holds a segmenter, segformer: must be a classifier"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from commandline import COMMAND, Outcome, call, environment, rows, run_on_terminal, shown
-from pictures import SMALL, SMALL_NETWORK, damage, photograph
+from image_folders import SMALL, SMALL_NETWORK, damage, photograph
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -131,7 +131,7 @@ def test_without_weights_and_network_the_first_word_is_what_helps(tmp_path: Path
     assert (done.code, done.out) == (1, "")
     error, hint = done.err.splitlines()
     assert error.startswith("Error: no weights of 'xsmall'")
-    assert hint.startswith("Hint: --variant digits-nano")
+    assert hint.startswith("Hint: digits-nano, for handwritten digits")
     assert "--random-init" in hint
 
 
@@ -211,7 +211,7 @@ def test_csv_has_the_row() -> None:
 
 BAD = {
     "train": (2, "no data is named"),
-    "train nowhere": (2, "'nowhere': is no folder"),
+    "train nowhere": (2, "'nowhere': is not a folder"),
     "train photos -o run": (2, "holds a run already"),
     "train photos --epochs 0": (2, "epochs = 0"),
     "train photos --epochs many": (2, "'many'"),
@@ -230,7 +230,7 @@ BAD = {
     "train --resume run --epochs 5": (2, "--epochs with --resume"),
     "train photos --resume run": (2, "DATA with --resume"),
     "train photos -o net.toml": (2, "cannot make the folder"),
-    "eval nowhere --weights run/weights.safetensors": (2, "is no folder"),
+    "eval nowhere --weights run/weights.safetensors": (2, "is not a folder"),
     "eval photos --weights net.toml": (1, "net.toml"),
     "eval photos --weights run/weights.safetensors --mode fast": (2, "unknown mode 'fast'"),
     "eval photos --weights run/weights.safetensors --part some": (2, "unknown part 'some'"),

@@ -15,7 +15,7 @@ from mpvit.export import SUFFIXES, ExportOptions
 from mpvit.export.convert import export_network, write_files
 from mpvit.export.exported_network import open_exported
 from mpvit.model.metadata import NO_METADATA
-from mpvit.prediction.inference import random_network
+from mpvit.prediction.loading import random_network
 
 CASES = [(batch, size) for batch in (1, 3, 8) for size in ((224, 224), (192, 320), (256, 256))]
 

@@ -15,14 +15,8 @@ from mpvit import VARIANTS, ModelConfig, StageConfig, build_model, load_weights,
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.model.network import MPViT
 from mpvit.prediction.classes import imagenet_classes, read_classes
-from mpvit.prediction.inference import (
-    InferenceConfig,
-    Network,
-    _probabilities,
-    load_network,
-    predict,
-    random_network,
-)
+from mpvit.prediction.inference import InferenceConfig, _probabilities, predict
+from mpvit.prediction.loading import Predictor, load_network, random_network
 
 PHOTO = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
 SMALL = ModelConfig((StageConfig(2, 1, 8, 2, 2),), num_classes=3)
@@ -37,7 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def network(checkpoint: Path) -> Network:
+def network(checkpoint: Path) -> Predictor[MPViT]:
     return load_network(checkpoint, "tiny")
 
 
@@ -52,7 +46,7 @@ def small(folder: Path, config: ModelConfig = SMALL, classes: list[str] | None =
 
 
 @pytest.mark.parametrize("case", [0, 1])
-def test_probabilities_are_the_softmax_of_the_published_logits(case: int, network: Network) -> None:
+def test_probabilities_are_the_softmax_of_the_published_logits(case: int, network: Predictor[MPViT]) -> None:
     reference = golden("tiny")["cases"][case]
     found = _probabilities(network.model, list(golden_input(reference).numpy()))
     np.testing.assert_allclose(found[0].numpy(), softmax(np.array(reference["logits"])), rtol=2e-4)
@@ -70,7 +64,7 @@ def prepared(path: Path, size: int, short: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("size", "crop", "short"), [(224, 0.875, 256), (64, 0.5, 128)])
 def test_a_photograph_gets_the_networks_probabilities(
-    size: int, crop: float, short: int, network: Network, checkpoint: Path
+    size: int, crop: float, short: int, network: Predictor[MPViT], checkpoint: Path
 ) -> None:
     model = build_model("tiny").eval()
     load_weights(model, checkpoint)
@@ -101,7 +95,9 @@ def mixed(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 8])
-def test_a_bad_image_stops_no_other_and_the_batch_changes_nothing(batch: int, mixed: list[Path], network: Network) -> None:
+def test_a_bad_image_stops_no_other_and_the_batch_changes_nothing(
+    batch: int, mixed: list[Path], network: Predictor[MPViT]
+) -> None:
     found = list(predict(network.model, network.classes, mixed, replace(QUICK, batch=batch)))
     assert [prediction.image for prediction in found] == [str(path) for path in mixed]
     reasons = {i: prediction.error for i, prediction in enumerate(found) if prediction.error}
@@ -113,21 +109,21 @@ def test_a_bad_image_stops_no_other_and_the_batch_changes_nothing(batch: int, mi
             assert one.probability == pytest.approx(other.probability, rel=1e-5)
 
 
-def test_a_batch_is_answered_before_the_next_is_read(mixed: list[Path], network: Network) -> None:
+def test_a_batch_is_answered_before_the_next_is_read(mixed: list[Path], network: Predictor[MPViT]) -> None:
     answers = predict(network.model, network.classes, mixed, replace(QUICK, batch=1))
     assert not next(answers).error
     Image.new("RGB", (9, 9)).save(mixed[1])
     assert not next(answers).error
 
 
-def test_no_gradient_mode_leaks_while_answers_are_read(mixed: list[Path], network: Network) -> None:
+def test_no_gradient_mode_leaks_while_answers_are_read(mixed: list[Path], network: Predictor[MPViT]) -> None:
     answers = predict(network.model, network.classes, mixed, QUICK)
     next(answers)
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
 
 
-def test_a_name_that_is_not_utf8_can_be_printed(network: Network) -> None:
+def test_a_name_that_is_not_utf8_can_be_printed(network: Predictor[MPViT]) -> None:
     (found,) = predict(network.model, network.classes, [Path("caf\udce9.jpg")])  # as Python reads the byte E9 in a name
     assert found.image == r"caf\xe9.jpg"
 
@@ -143,7 +139,7 @@ def test_damaged_weights_give_an_error_and_no_number(tmp_path: Path) -> None:
     torch.nn.init.constant_(next(network.model.parameters()), torch.nan)
     (found,) = predict(network.model, network.classes, [PHOTO], QUICK)
     assert found.classes == ()
-    assert "not a number" in found.error
+    assert "not a finite number" in found.error
 
 
 @pytest.mark.parametrize(
@@ -189,7 +185,7 @@ def test_a_setting_that_breaks_its_rule_is_named(field: str, value: Any, rule: s
     assert "the default is" in caught.value.hint
 
 
-def test_an_untrained_network_is_the_same_each_time_and_touches_no_random_state(network: Network) -> None:
+def test_an_untrained_network_is_the_same_each_time_and_touches_no_random_state(network: Predictor[MPViT]) -> None:
     before = torch.get_rng_state()
     one = random_network("tiny")
     assert torch.equal(torch.get_rng_state(), before)
@@ -206,7 +202,7 @@ def test_an_untrained_network_is_the_same_each_time_and_touches_no_random_state(
     assert one.classes == imagenet_classes()
 
 
-def test_a_network_knows_what_it_is(network: Network, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_network_knows_what_it_is(network: Predictor[MPViT], checkpoint: Path, tmp_path: Path) -> None:
     assert not network.model.training
     about = network.about
     assert (about.model, about.weights, about.device, about.dtype) == ("tiny", str(checkpoint), "cpu", "float32")
@@ -251,7 +247,7 @@ def test_names_in_the_weights_must_be_as_many_as_classes(tmp_path: Path) -> None
 def test_a_checkpoint_of_another_variant_asks_for_its_name(checkpoint: Path) -> None:
     with pytest.raises(WeightsError, match="does not fit the network") as caught:
         load_network(checkpoint)  # taken for xsmall
-    assert "xsmall: name it with --variant" in caught.value.hint
+    assert "xsmall was assumed: name the variant" in caught.value.hint
     with pytest.raises(WeightsError, match="does not fit the network") as caught:
         load_network(checkpoint, "small")
     assert "another variant" in caught.value.hint

@@ -146,7 +146,7 @@ def test_the_views_of_paths_are_those_of_mpvit_paths(tmp_path: Path) -> None:
         (("--data", "digits"), 2, "--data digits: must go with --weights"),
         (("--weights", "nowhere.safetensors"), 1, "nowhere.safetensors"),
         (("--weights", "text.safetensors"), 1, "text.safetensors"),
-        (("--weights", str(WEIGHTS.resolve()), "--data", "nowhere"), 2, "data 'nowhere': is no folder"),
+        (("--weights", str(WEIGHTS.resolve()), "--data", "nowhere"), 2, "data 'nowhere': is not a folder"),
         (("--study", "cut", "--from", "report"), 2, "'cut/ablations.json' is damaged"),
         (("--from", "report"), 2, "cannot read 'report/report.json'"),
     ],

@@ -2,27 +2,28 @@
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pytest
-from pictures import damage, paint
+from image_folders import damage, paint
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from mpvit.errors import ImageError, MpvitError, UsageError
-from mpvit.training.data import Data, Part, default_network, open_data, recipe_for
-from mpvit.training.data.unreadable import damaged
+from mpvit.progress import untracked
+from mpvit.training.data import default_network, digits_on_textures, open_data, recipe_for
+from mpvit.training.data.damaged import find_damaged
+from mpvit.training.data.splits import Data, Split
 
 
-def names(part: Part) -> list[str]:
-    return [part.name(index) for index in range(part.pictures)]
+def names(split: Split) -> list[str]:
+    return [split.name(index) for index in range(len(split))]
 
 
-def unreadable(data: Data) -> list[tuple[str, str]]:
-    return damaged(data, 0, lambda items, _what, _total: items)
+def damaged(data: Data) -> list[tuple[str, str]]:
+    return find_damaged(data, 0, untracked)
 
 
 def test_a_fifth_of_each_class_is_held_out_whatever_comes_in_later(tmp_path: Path) -> None:
@@ -45,18 +46,20 @@ def test_a_folder_may_bring_its_own_part(part: str, tmp_path: Path) -> None:
     paint(tmp_path / "train", {"ant": 3, "bee": 4})
     paint(tmp_path / part, {"ant": 2, "bee": 1})
     data = open_data(str(tmp_path))
-    assert (data.train.pictures, data.held_out.pictures, data.share) == (7, 3, 0)
+    assert (len(data.train), len(data.held_out), data.share) == (7, 3, 0)
     assert names(data.held_out) == [f"{part}/ant/000.png", f"{part}/ant/001.png", f"{part}/bee/000.png"]
-    assert data.all.pictures == 10
+    assert len(data.all) == 10
 
 
 def test_digits_are_those_of_scikit_learn() -> None:
     data = open_data("digits")
-    assert (data.train.pictures, data.held_out.pictures, len(data.classes)) == (1437, 360, 10)
-    assert set(data.train.places).isdisjoint(data.held_out.places)
+    assert (len(data.train), len(data.held_out), len(data.classes)) == (1437, 360, 10)
+    assert set(data.train.indices).isdisjoint(data.held_out.indices)
+    from sklearn.datasets import load_digits
+
     known = load_digits()
     for index in (0, 100, 359):
-        place = data.held_out.places[index]
+        place = data.held_out.indices[index]
         picture = np.asarray(data.held_out.read(index))
         assert data.classes[data.held_out.targets[index]] == str(known.target[place])
         np.testing.assert_allclose(picture[..., 0] / 255 * 16, known.images[place], atol=0.04)
@@ -70,13 +73,13 @@ def test_what_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> None:
     (folder / "pear" / "000.png").write_bytes(b"")
     (folder / "pear" / "note.txt").write_text("no picture")
     data = open_data(str(folder))
-    found = unreadable(data)
+    found = damaged(data)
     assert sorted(name for name, _ in found) == ["apple/003.png", "pear/000.png"]
     assert dict(found)["pear/000.png"] == "the file is empty"
     left = data.without(found)
-    assert left.train.pictures + left.held_out.pictures == 18
+    assert len(left.train) + len(left.held_out) == 18
     assert left.fingerprint != data.fingerprint
-    assert unreadable(left) == []
+    assert damaged(left) == []
 
 
 def test_a_class_of_which_nothing_can_be_read_ends_it(tmp_path: Path) -> None:
@@ -84,11 +87,13 @@ def test_a_class_of_which_nothing_can_be_read_ends_it(tmp_path: Path) -> None:
     for path in (folder / "pear").iterdir():
         damage(path)
     data = open_data(str(folder))
-    with pytest.raises(MpvitError, match=r"class 'pear' of fruit: none of its 2 pictures can be read"):
-        data.without(unreadable(data))
+    with pytest.raises(MpvitError, match=r"class 'pear' of fruit: none of its 2 training images can be read"):
+        data.without(damaged(data))
 
 
 def test_a_data_set_of_hugging_face_on_disk(tmp_path: Path) -> None:
+    import datasets
+
     rng = np.random.default_rng(0)
     features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["no", "yes"])})
     rows: dict[str, Any] = {
@@ -98,19 +103,21 @@ def test_a_data_set_of_hugging_face_on_disk(tmp_path: Path) -> None:
     stored = datasets.Dataset.from_dict(rows, features=features)
     stored.save_to_disk(str(tmp_path / "one"))
     data = open_data(f"hf:{tmp_path / 'one'}")
-    assert (data.name, data.classes, data.train.pictures, data.held_out.pictures) == ("one", ("no", "yes"), 16, 4)
-    for index, place in enumerate(data.train.places):
+    assert (data.name, data.classes, len(data.train), len(data.held_out)) == ("one", ("no", "yes"), 16, 4)
+    for index, place in enumerate(data.train.indices):
         assert data.train.targets[index] == place % 2
         np.testing.assert_array_equal(np.asarray(data.train.read(index)), np.asarray(rows["picture"][place]))
     parts = datasets.DatasetDict({"train": stored.select(range(12)), "test": stored.select(range(12, 20))})
     parts.save_to_disk(str(tmp_path / "two"))
     two = open_data(f"hf:{tmp_path / 'two'}")
-    assert (two.train.pictures, two.held_out.pictures, two.share) == (12, 8, 0)
+    assert (len(two.train), len(two.held_out), two.share) == (12, 8, 0)
     np.testing.assert_array_equal(np.asarray(two.held_out.read(0)), np.asarray(rows["picture"][12]))
     assert two.held_out.name(3) == "test[3]"
 
 
-def test_a_picture_of_hugging_face_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_image_of_hugging_face_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    import datasets
+
     features = datasets.Features({"image": datasets.Image(decode=False), "label": datasets.ClassLabel(names=["no", "yes"])})
     rows = {"image": [{"bytes": b"nothing", "path": None}] * 2, "label": [0, 1]}
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(tmp_path / "bad"))
@@ -120,9 +127,9 @@ def test_a_picture_of_hugging_face_that_cannot_be_read_is_named(tmp_path: Path) 
 
 
 ODD = {
-    "no folder": (lambda _: None, "is no folder"),
-    "no class folder": (lambda folder: folder.mkdir(), "holds no class folder"),
-    "one class": (lambda folder: paint(folder, {"cat": 3}), "holds one class, 'cat'"),
+    "no folder": (lambda _: None, "is not a folder"),
+    "no class folder": (lambda folder: folder.mkdir(), "has no class folder"),
+    "one class": (lambda folder: paint(folder, {"cat": 3}), "has one class, 'cat'"),
     "an empty class": (lambda folder: (paint(folder, {"cat": 3, "dog": 3}) / "emu").mkdir(), "class 'emu'"),
     "blind to case": (lambda folder: paint(folder, {"Cat": 3, "cat": 3, "dog": 3}), "'Cat' and 'cat' are one"),
     "a class that is not held out": (
@@ -143,7 +150,7 @@ def test_an_odd_folder_is_one_clear_error(name: str, tmp_path: Path) -> None:
 def test_too_few_to_hold_any_out(tmp_path: Path) -> None:
     data = open_data(str(paint(tmp_path / "data", {"a": 1, "b": 2})))
     with pytest.raises(UsageError, match="2 in the largest class, 'b'"):
-        data.require_trainable()
+        data.require_held_out()
 
 
 @pytest.mark.parametrize("text", ["", "hf:", "hf:/nowhere", "digit", "a\0b", "x" * 5000])
@@ -167,9 +174,9 @@ def test_small_pictures_have_a_small_network_and_recipe(data: str, network: str,
     assert (default_network(data, "tiny"), name, found.size) == (network, recipe, size)
 
 
-def test_scales_are_drawn_from_their_number_alone() -> None:
+def test_scales_depend_only_on_their_index() -> None:
     first, second = open_data("scales"), open_data("scales")
-    assert (first.train.pictures, first.held_out.pictures, len(first.classes)) == (16_000, 2_000, 16)
+    assert (len(first.train), len(first.held_out), len(first.classes)) == (16_000, 2_000, 16)
     assert Counter(first.train.targets) == dict.fromkeys(range(16), 1000)
     for index in (0, 17, 999):
         one, other = (np.asarray(data.held_out.read(index)) for data in (first, second))
@@ -177,3 +184,46 @@ def test_scales_are_drawn_from_their_number_alone() -> None:
         np.testing.assert_array_equal(one, other)
     assert not np.array_equal(np.asarray(first.train.read(0)), np.asarray(first.train.read(16)))
     assert first.classes[first.train.targets[5]] == "square, checks"
+
+
+class Forbidden:
+    """Digits that must not be read."""
+
+    def read(self, _: int) -> Image.Image:
+        raise AssertionError("this digit is of the other split")
+
+
+def _with(digits: Data, name: str, split: Split) -> Data:
+    return replace(digits, train=split) if name == "train" else replace(digits, held_out=split)
+
+
+def test_held_out_digits_are_in_no_training_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits, generate = open_data("digits"), digits_on_textures.generate.__wrapped__
+    assert set(digits.train.indices).isdisjoint(digits.held_out.indices)
+    forbidden = Split.of(Forbidden(), (0,))  # type: ignore[arg-type]
+    for allowed, places in (("train", (0, 1999)), ("held_out", (2000, 2399))):
+        other = "held_out" if allowed == "train" else "train"
+        monkeypatch.setattr(digits_on_textures, "_digits", lambda other=other: _with(digits, other, forbidden))
+        for place in places:
+            generate(place)
+
+
+def test_digits_on_textures_depend_only_on_their_index() -> None:
+    data = open_data("digits-on-textures", masked=True)
+    assert (len(data.train), len(data.held_out), len(data.classes), data.share) == (2000, 400, 11, 0)
+    generate = digits_on_textures.generate.__wrapped__
+    for index in (0, 7, 399):
+        picture, mask = data.held_out.read(index), data.held_out.mask(index)
+        again = generate(2000 + index)
+        assert (picture.size, picture.mode, mask.size, mask.mode) == ((64, 64), "RGB", (64, 64), "L")
+        assert np.array_equal(np.asarray(again.mask), np.asarray(mask))
+        assert np.array_equal(np.asarray(again.image), np.asarray(picture)[..., 0])
+    masks = np.stack([np.asarray(data.train.mask(index)) for index in range(150)])
+    assert set(np.unique(masks)) == set(range(11))
+    assert 0.8 < (masks == 0).mean() < 0.95
+    assert all(1 <= len(np.unique(mask)) - 1 <= 3 for mask in masks)
+    inked = [
+        abs(np.median(np.asarray(data.train.read(i))[masks[i] > 0].astype(float)) - np.median(np.asarray(data.train.read(i))))
+        for i in range(20)
+    ]
+    assert min(inked) > 30  # a digit can be told from its ground

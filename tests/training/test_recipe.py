@@ -7,7 +7,7 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from mpvit.errors import UsageError
-from mpvit.training.recipe import RECIPES, Recipe, changed, get_recipe
+from mpvit.training.recipe import RECIPES, Recipe, get_recipe, override
 
 
 def test_the_default_is_deits_recipe() -> None:
@@ -65,9 +65,9 @@ def test_the_average_forgets_where_it_began() -> None:
 def test_settings_are_words(changes: dict[str, Any], found: dict[str, Any] | None) -> None:
     if found is None:
         with pytest.raises(UsageError, match="unknown setting 'lr_'"):
-            changed(Recipe(), changes)
+            override(Recipe(), changes)
     else:
-        assert changed(Recipe(), changes) == Recipe(**found)
+        assert override(Recipe(), changes) == Recipe(**found)
 
 
 @pytest.mark.parametrize(
@@ -87,5 +87,5 @@ def test_settings_are_words(changes: dict[str, Any], found: dict[str, Any] | Non
 )
 def test_what_no_recipe_has_is_refused(changes: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError) as caught:
-        changed(Recipe(), changes)
+        override(Recipe(), changes)
     assert all(word in str(caught.value) for word in words)

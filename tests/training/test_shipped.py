@@ -8,7 +8,7 @@ from commandline import COMMAND, call, run
 
 from mpvit.model.weights import read_weights
 from mpvit.prediction.pretrained import shipped_weights
-from mpvit.training.results import wilson
+from mpvit.training.metrics import wilson
 from mpvit.variants import SHIPPED
 
 LARGEST = {"digits-nano": (150_000, 700_000)}

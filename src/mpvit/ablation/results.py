@@ -7,7 +7,7 @@ from typing import Any
 from mpvit.config import ModelConfig
 from mpvit.measurement import Interval, Measurement
 from mpvit.operations import Cost
-from mpvit.training.comparison import Accuracy
+from mpvit.training.comparison import AccuracyComparison
 from mpvit.units import FLOPS_PER_MAC
 
 PARTS = ("stem", "paths", "local", "fusion", "head")
@@ -73,7 +73,7 @@ class Row:
     matched: Matched | None = None
     time: Measurement | None = None
     latency_ratio: Interval | None = None
-    accuracy: Accuracy | None = None
+    accuracy: AccuracyComparison | None = None
     error: str = ""
 
     @property

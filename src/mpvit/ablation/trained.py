@@ -6,33 +6,35 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mpvit.training.comparison import compared
-from mpvit.training.study import Entry, Training, learn_all
+from mpvit.network import NamedNetwork
+from mpvit.training.comparison import compare
+from mpvit.training.study import StudyConfig, train_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mpvit.ablation.results import Row
-    from mpvit.training.data import Data
+    from mpvit.training.data.splits import Data
 
 
 def trained_rows(
-    rows: Sequence[Row], model: str, data: Data, training: Training, show: Callable[[str, float], None]
+    rows: Sequence[Row], model: str, data: Data, training: StudyConfig, show: Callable[[str, float], None]
 ) -> list[Row]:
     """Return the rows, the baseline first, each with what it came to on the pictures held out of ``data``.
 
     Rows of the same network are one; a row that a constraint refuses stays as it is. ``show`` and errors are those of
-    ``learn_all``.
+    ``train_all``.
     """
     places = [_place(row, rows) if row.config else "" for row in rows]
-    entries = {
-        place: Entry(row.config, f"{model}, {place}", row.size) for place, row in zip(places, rows, strict=True) if row.config
+    networks = {
+        place: NamedNetwork(f"{model}, {place}", row.config, row.size)
+        for place, row in zip(places, rows, strict=True)
+        if row.config
     }
-    found = learn_all(entries, data, training, show)
-    baseline = found[places[0]].shares
-    images = data.held_out.pictures
+    trained = train_all(networks, data, training, show)
+    baseline, images = trained[places[0]].accuracies, len(data.held_out)
     return [
-        replace(row, accuracy=compared(found[place].shares, baseline, images, found[place].seconds)) if place else row
+        replace(row, accuracy=compare(trained[place].accuracies, baseline, images, trained[place].seconds)) if place else row
         for place, row in zip(places, rows, strict=True)
     ]
 

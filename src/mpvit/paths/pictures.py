@@ -11,29 +11,21 @@ from mpvit.errors import ImageError, MpvitError, UsageError
 from mpvit.extras import require
 from mpvit.images import list_images, preprocess, read_image
 from mpvit.prediction.inference import require_rgb
-from mpvit.training.data import DIGITS, Part, open_data
+from mpvit.training.data import DIGITS, open_data
+from mpvit.training.data.class_folders import ImageFiles
+from mpvit.training.data.splits import Split, with_classes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from PIL import Image
     from torch import Tensor
 
     from mpvit.model.metadata import Preprocessing
-    from mpvit.prediction.inference import Network
-    from mpvit.training.data import Data
-
-
-class _Files(NamedTuple):
-    paths: tuple[Path, ...]
-
-    def read(self, place: int) -> Image.Image:
-        return read_image(self.paths[place])
-
-    def name(self, place: int) -> str:
-        return str(self.paths[place])
+    from mpvit.model.network import MPViT
+    from mpvit.prediction.loading import Predictor
+    from mpvit.training.data.splits import Data
 
 
 class Pictures(NamedTuple):
@@ -43,14 +35,14 @@ class Pictures(NamedTuple):
     """
 
     name: str
-    part: Part
+    part: Split
     how: Preprocessing
     data: Data | None = None
     unreadable: tuple[tuple[str, str], ...] = ()
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Yield them all, at most ``size`` at a time and as many each time as can be: (b, 3, side, side)."""
-        for places in np.array_split(np.arange(self.part.pictures), -(-self.part.pictures // size)):
+        for places in np.array_split(np.arange(len(self.part)), -(-len(self.part) // size)):
             yield torch.from_numpy(np.stack([preprocess(self.part.read(int(place)), self.how) for place in places]))
 
     def shown(self, place: int) -> NDArray[np.float64]:
@@ -58,17 +50,15 @@ class Pictures(NamedTuple):
         values = preprocess(self.part.read(place), self.how).transpose(1, 2, 0).astype(np.float64)
         return (values * self.how.std + self.how.mean).clip(0, 1)
 
-    def targets(self, network: Network) -> tuple[int, ...]:
+    def targets(self, network: Predictor[MPViT]) -> tuple[int, ...]:
         """Return the network's index of each picture's class; raise ``UsageError`` for classes that it does not know."""
-        from mpvit.training.judge import by_name  # what mpvit eval goes by
-
         if self.data is None:
             raise UsageError(f"{self.name}: pictures without classes")
-        return by_name(self.part, self.data, network).targets
+        return with_classes_of(self.part, self.data, network.classes).targets
 
 
 def find_pictures(
-    network: Network, how: Preprocessing, files: Sequence[Path] | None, data: str | None, most: int | None
+    network: Predictor[MPViT], how: Preprocessing, files: Sequence[Path] | None, data: str | None, most: int | None
 ) -> Pictures:
     """Return at most ``most`` pictures for ``network``: of ``files``, else of those that ``data`` holds out.
 
@@ -88,11 +78,11 @@ def find_pictures(
 
 def named_pictures(paths: Sequence[Path], how: Preprocessing) -> Pictures:
     """Return the pictures in files; raise ``ImageError`` for the first that cannot be read."""
-    source = _Files(tuple(paths))
-    for place in range(len(paths)):
-        source.read(place)
+    for path in paths:
+        read_image(path)
+    source = ImageFiles(None, tuple(paths))
     name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} pictures"
-    return Pictures(name, Part(source, tuple(range(len(paths))), (0,) * len(paths)), how)
+    return Pictures(name, Split.of(source, (0,) * len(paths)), how)
 
 
 def held_out_pictures(text: str, most: int | None, how: Preprocessing) -> Pictures:
@@ -101,19 +91,18 @@ def held_out_pictures(text: str, most: int | None, how: Preprocessing) -> Pictur
     Those that cannot be read are left out and named. Raises ``UsageError`` where nothing is held out.
     """
     data = open_data(text)
-    if not data.held_out.pictures:
-        data.require_trainable()
-    every = data.held_out.pictures
-    some = data.held_out.only(index * every // min(most or every, every) for index in range(min(most or every, every)))
-    reasons = {index: reason for index in range(some.pictures) if (reason := _reason(some, index))}
-    if len(reasons) == some.pictures:
+    data.require_held_out()
+    every = len(data.held_out)
+    some = data.held_out.subset(index * every // min(most or every, every) for index in range(min(most or every, every)))
+    reasons = {index: reason for index in range(len(some)) if (reason := _reason(some, index))}
+    if len(reasons) == len(some):
         raise MpvitError(f"no picture of {data.name} can be read: {reasons[0]}")
-    part = some.only(index for index in range(some.pictures) if index not in reasons)
+    part = some.subset(index for index in range(len(some)) if index not in reasons)
     left_out = tuple((some.name(index), reason) for index, reason in reasons.items())
     return Pictures(f"{data.name}, held out", part, how, data, left_out)
 
 
-def _reason(part: Part, index: int) -> str:
+def _reason(part: Split, index: int) -> str:
     """Return why a picture cannot be read; empty where it can."""
     try:
         part.read(index)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import comb
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpvit.training.results import Interval, wilson
+from mpvit.training.metrics import Interval, wilson
 
 if TYPE_CHECKING:
     import numpy as np

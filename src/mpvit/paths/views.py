@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from mpvit.model.network import MPViT
     from mpvit.paths.pictures import Pictures
     from mpvit.paths.results import Attended, HeadMap
-    from mpvit.prediction.inference import InferenceConfig, Network
-    from mpvit.prediction.results import Classifier
+    from mpvit.prediction.inference import InferenceConfig
+    from mpvit.prediction.loading import Predictor
+    from mpvit.prediction.results import NetworkInfo
 
     Track = Callable[[Iterable[Tensor], str, int], Iterable[Tensor]]
 
@@ -45,7 +47,7 @@ class MapChoice(NamedTuple):
 class ViewSource(NamedTuple):
     """The network and the images that a view is about: their name and number, and the side of the input in pixels."""
 
-    network: Classifier
+    network: NetworkInfo
     images: str
     number: int
     size: int
@@ -78,13 +80,13 @@ class View(NamedTuple):
 
 
 def path_view(
-    name: str, network: Network, images: Pictures, how: InferenceConfig, track: Track, choice: MapChoice | None = None
+    name: str, network: Predictor[MPViT], images: Pictures, how: InferenceConfig, track: Track, choice: MapChoice | None = None
 ) -> View:
     """Return the view ``name`` of ``network`` on ``images``; ``track`` shows the progress over batches.
 
     Raises ``UsageError`` for images without classes where they are needed, and for a ``choice`` that the network lacks.
     """
-    model, total = network.model, -(-images.part.pictures // how.batch)
+    model, total = network.model, -(-len(images.part) // how.batch)
 
     def batches() -> Iterator[Tensor]:
         yield from track(images.batches(how.batch), "Images", total)
@@ -110,5 +112,5 @@ def path_view(
         stage, path, head, point = choice or MapChoice()
         shown = attended(model, next(images.batches(1)), point, stage=stage, path=path, head=head)
         results = AttentionMaps(*head_maps(model, batches()), shown)
-    source = ViewSource(network.about, images.name, images.part.pictures, how.size)
+    source = ViewSource(network.about, images.name, len(images.part), how.size)
     return View(name, source, results, images.shown(0), images.part.name(0))

@@ -9,7 +9,7 @@ from mpvit.ablation.study import Ablation
 from mpvit.plots import LEGEND, MEDIUM, SMALL, color, marker, style_axes
 from mpvit.tables.ablation import matched_text
 from mpvit.tables.accuracy import is_baseline
-from mpvit.training.comparison import Accuracy
+from mpvit.training.comparison import AccuracyComparison
 from mpvit.units import times
 
 _MEGA = 1e6
@@ -44,7 +44,7 @@ def cost_accuracy_figure(found: Ablation, data: str) -> Figure:
     return figure
 
 
-def _draw_point(axes: Axes, number: int, x: float, accuracy: Accuracy, name: str) -> None:
+def _draw_point(axes: Axes, number: int, x: float, accuracy: AccuracyComparison, name: str) -> None:
     shares = [_PERCENT * share for share in accuracy.shares]
     axes.plot([x] * len(shares), shares, ".", color=color(number), alpha=0.35, markersize=4)
     half = None if accuracy.half is None else _PERCENT * accuracy.half

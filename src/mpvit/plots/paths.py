@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from mpvit.plots import DASHED, LEGEND, MEDIUM, SMALL, color, style_bars
 from mpvit.tables.paths import short_name
-from mpvit.training.results import wilson
+from mpvit.training.metrics import wilson
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from mpvit.plots import COLORS, LEGEND, MEDIUM, SMALL, style_axes
-from mpvit.training.results import Epoch, Evaluation, Interval, wilson
-from mpvit.training.segmented import SegmenterEvaluation
+from mpvit.training.metrics import Interval, wilson
+from mpvit.training.results import Epoch, Evaluation
 
 _NAMED = 30
 """Largest number of classes whose names and numbers fit a figure."""
@@ -50,7 +50,7 @@ def _held_out(epoch: Epoch) -> tuple[float, Interval]:
     return epoch.held_out_accuracy, wilson(epoch.held_out_correct, epoch.held_out_images)
 
 
-def confusion_figure(found: Evaluation | SegmenterEvaluation) -> Figure:
+def confusion_figure(found: Evaluation) -> Figure:
     """Return the confusion matrix as shares of each row; with names and numbers if there are few classes.
 
     The numbers of a classifier are images, those of a segmenter percent of the pixels of a class.
@@ -58,12 +58,12 @@ def confusion_figure(found: Evaluation | SegmenterEvaluation) -> Figure:
     side = max(3.2, min(0.42 * len(found.classes) + 1.2, 9.0))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
-    shares = [[number / max(sum(row), 1) for number in row] for row in found.confusion]
+    shares = [[number / max(sum(row), 1) for number in row] for row in found.metrics.confusion]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    segmenter = isinstance(found, SegmenterEvaluation)
+    segmenter, confusion = bool(found.task), found.metrics.confusion
     if len(found.classes) <= _NAMED:
         percent = [[f"{100 * share:.1f}" for share in row] for row in shares]
-        _write_numbers(axes, found.classes, shares, percent if segmenter else [list(map(str, row)) for row in found.confusion])
+        _write_numbers(axes, found.classes, shares, percent if segmenter else [list(map(str, row)) for row in confusion])
     axes.tick_params(labelsize=SMALL, length=0)
     axes.set_xlabel("predicted class", fontsize=MEDIUM)
     axes.set_ylabel("class, % of its pixels" if segmenter else "class", fontsize=MEDIUM)
@@ -84,8 +84,9 @@ def _write_numbers(
                 axes.text(across, down, text, ha="center", va="center", fontsize=SMALL - 1, color=ink)
 
 
-def _confusion_title(found: Evaluation | SegmenterEvaluation) -> str:
-    if isinstance(found, Evaluation):
-        return f"{found.model} on {found.data}: {found.correct} of {found.images} correct"
-    accuracy, miou = (f"{100 * share:.2f} %" for share in (found.pixel_accuracy, found.overlap.miou))
+def _confusion_title(found: Evaluation) -> str:
+    metrics = found.metrics
+    if metrics.overlap is None:
+        return f"{found.model} on {found.data}: {metrics.correct} of {found.images} correct"
+    accuracy, miou = (f"{100 * share:.2f} %" for share in (metrics.accuracy, metrics.overlap.miou))
     return f"{found.task} on {found.model}, {found.data}:\npixel accuracy {accuracy}, mIoU {miou}"

@@ -1,1 +1,1 @@
-"""Pictures in, classes out."""
+"""Predictions of a network for image files, and the networks and weights for them."""

@@ -1,4 +1,4 @@
-"""The names of a network's classes: of a text file, of the weights' metadata, or those of ImageNet."""
+"""Names of a network's classes: from a text file, from the metadata of the weights, or those of ImageNet."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -10,35 +10,30 @@ IMAGENET_CLASSES = 1000
 
 
 def imagenet_classes() -> tuple[str, ...]:
-    """Return the names of the 1000 ImageNet-1K classes in index order; a few stand for two classes."""
+    """Return the names of the 1000 ImageNet-1K classes by index; a few names occur twice."""
     text = (files("mpvit") / "data" / "imagenet1k_classes.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())
 
 
-def read_classes(path: Path, expected: int) -> tuple[str, ...]:
-    """Return the class names of a text file, one a line in index order; raise ``UsageError`` if not ``expected`` many."""
+def read_classes(path: Path, number: int) -> tuple[str, ...]:
+    """Return the ``number`` class names in a text file, one a line by index; raise ``UsageError`` if there are not so many."""
+    hint = "one name a line, in index order"
     try:
         text = path.read_text(encoding="utf-8-sig").rstrip()
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8
-        reason = file_reason(error)
-        raise UsageError(f"cannot read class names {str(path)!r}: {reason}", hint="one name a line, in index order") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read class names {str(path)!r}: {file_reason(error)}", hint=hint) from None
     names = tuple(line.strip() for line in text.split("\n")) if text else ()
-    if len(names) != expected:
-        raise UsageError(
-            f"class names {str(path)!r}: {len(names)} lines, the network has {expected} classes",
-            hint="one name a line, in index order",
-        )
+    if len(names) != number:
+        raise UsageError(f"class names {str(path)!r}: {len(names)} lines, the network has {number} classes", hint=hint)
     return names
 
 
-def class_names(number: int, metadata: Metadata, given: Path | None, path: Path | None = None) -> tuple[str, ...]:
-    """Return the classes' names: of the file ``given``, else of the ``metadata`` in ``path``, else what their number says."""
-    if given:
-        return read_classes(given, number)
+def class_names(number: int, metadata: Metadata, path: Path | None, weights: Path | None = None) -> tuple[str, ...]:
+    """Return the names in the text file ``path``, else in the metadata of ``weights``, else the default names."""
+    if path:
+        return read_classes(path, number)
     if metadata.classes is not None:
         if len(metadata.classes) != number:
-            raise WeightsError(f"{path} names {len(metadata.classes)} classes, its network has {number}")
+            raise WeightsError(f"{weights} names {len(metadata.classes)} classes, its network has {number}")
         return metadata.classes
-    if number == IMAGENET_CLASSES:
-        return imagenet_classes()
-    return tuple(f"class {index}" for index in range(number))
+    return imagenet_classes() if number == IMAGENET_CLASSES else tuple(f"class {index}" for index in range(number))

@@ -1,8 +1,8 @@
-"""What a weights file is, and whether it fits what it says, or what it is taken for."""
+"""Inspecting and converting weights files: what a file holds, and whether it fits its network."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
@@ -15,31 +15,27 @@ from mpvit.export.exported_network import open_exported
 from mpvit.model.metadata import TrainingRecord
 from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, load_into, read_weights, save_weights, with_classes_of
-from mpvit.prediction.inference import name_of
-from mpvit.prediction.segmentation import filled_segmenter
+from mpvit.prediction.loading import filled_segmenter, name_of
 from mpvit.published import is_published
 from mpvit.variants import NETWORKS, get_config
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 LAYOUTS = ("project", "published")
 
 
 @dataclass(frozen=True, slots=True)
-class Inspected:
-    """What a weights file is.
+class Inspection:
+    """The content of a weights file.
 
     Attributes:
-        path: of the file.
-        layout: whose names its tensors have, one of ``LAYOUTS``; of an exported network its target.
-        nbytes: of the file; of OpenVINO's with the one beside it.
-        tensors: how many it holds; 0 of an exported network, which has them in a form of its engine's.
-        params: numbers in those that are learned, as far as the network is known; else in all.
-        dtypes: of the tensors.
-        model: the network that it fits, by name; ``custom`` for one of its own configuration, None where none fits.
-        content: the file's own words.
-        misfit: why it does not fit the network that it was held against; empty where it does.
+        path: the file.
+        layout: layout of the tensor names, one of ``LAYOUTS``; the target of an exported network.
+        nbytes: size of the file in bytes; for OpenVINO together with the file next to it.
+        tensors: number of tensors; 0 for an exported network, whose engine has its own form.
+        params: learned parameters, if the network is known; otherwise elements of all tensors.
+        dtypes: dtypes of the tensors.
+        model: name of the network that the file fits; ``custom`` for a configuration of its own, None if it fits none.
+        content: the file itself.
+        misfit: why the file does not fit the network it was compared to; empty if it fits.
     """
 
     path: Path
@@ -53,7 +49,7 @@ class Inspected:
     misfit: str = ""
 
     def as_row(self) -> dict[str, Any]:
-        """Return it as one flat row for JSON and CSV."""
+        """Return one flat row for JSON and CSV."""
         metadata = self.content.metadata
         return {
             "weights": str(self.path),
@@ -72,33 +68,23 @@ class Inspected:
         }
 
 
-def inspect(path: Path, variant: str | None = None) -> Inspected:
-    """Return what a file is, held against the network of ``variant``, its own configuration or any published one.
+def inspect(path: Path, variant: str | None = None) -> Inspection:
+    """Return the content of a file, compared to the network of ``variant``, its own configuration, or any known network.
 
-    Raises ``WeightsError`` where it is damaged.
+    Raises ``WeightsError`` if it is damaged.
     """
     if path.suffix.lower() in SUFFIXES:
-        return _exported(path, variant)
+        return _inspect_exported(path, variant)
     content = read_weights(path)
-    tensors: Mapping[str, Tensor] = {name: each for name, each in content.tensors.items() if isinstance(each, Tensor)}
-    candidates = {variant: get_config(variant)} if variant and not content.metadata.task else _candidates(content)
-    model, misfit, params = None, "", sum(each.numel() for each in tensors.values())
-    for name, config in candidates.items():
-        wanted = with_classes_of(content, config) if content.config is None else config
-        try:
-            network = filled(content, wanted)
-        except WeightsError as error:
-            misfit = misfit or str(error)
-        else:
-            model, misfit = name, ""
-            params = sum(each.numel() for each in network.parameters())
-            break
-    return Inspected(
+    tensors = {name: each for name, each in content.tensors.items() if isinstance(each, Tensor)}
+    model, misfit, network = _fitting(content, variant)
+    params = network.parameters() if network else tensors.values()
+    return Inspection(
         path=path,
         layout="published" if any(map(is_published, tensors)) else "project",
         nbytes=path.stat().st_size,
         tensors=len(tensors),
-        params=params,
+        params=sum(each.numel() for each in params),
         dtypes=tuple(sorted({str(each.dtype).removeprefix("torch.") for each in tensors.values()})),
         model=model,
         content=content,
@@ -106,19 +92,34 @@ def inspect(path: Path, variant: str | None = None) -> Inspected:
     )
 
 
-def convert(path: Path, layout: str, target: Path, variant: str | None = None) -> Inspected:
+def _fitting(content: WeightsFile, variant: str | None) -> tuple[str | None, str, MPViT | DenseNetwork | None]:
+    """Return the name of the network that a file fits, why it does not fit the first candidate, and the filled network."""
+    if variant and not content.metadata.task:
+        candidates = {variant: get_config(variant)}
+    else:
+        candidates = {name_of(content.config): content.config} if content.config else NETWORKS
+    misfit = ""
+    for name, config in candidates.items():
+        try:
+            return name, "", filled(content, config if content.config else with_classes_of(content, config))
+        except WeightsError as error:
+            misfit = misfit or str(error)
+    return None, misfit, None
+
+
+def convert(path: Path, layout: str, target: Path, variant: str | None = None) -> Inspection:
     """Write the weights in ``path`` to ``target`` in one of ``LAYOUTS``; return what they were.
 
-    To the published layout the metadata does not go along: it has no place for it. Raises ``MpvitError`` where they fit no
-    network, ``UsageError`` where they cannot be written there.
+    The published layout has no place for the metadata. Raises ``MpvitError`` if they fit no network, and ``UsageError`` if they
+    cannot be written to ``target``.
     """
     found = inspect(path, variant)
     if found.layout not in LAYOUTS:
-        raise MpvitError(f"{path} is an exported network: its weights have another form", hint="convert what it was made of")
+        message = f"{path} is an exported network: its weights have another form"
+        raise MpvitError(message, hint="convert the weights that it was exported from")
     if found.model is None:
-        raise MpvitError(
-            f"{path} fits no network: {found.misfit}", hint="mpvit weights verify --variant NAME says what is wrong"
-        )
+        hint = "verify the file with the name of its variant to see what is wrong"
+        raise MpvitError(f"{path} fits no network: {found.misfit}", hint=hint)
     if target.resolve() == path.resolve():
         raise UsageError(f"{str(target)!r} is the file that is read: must be another one")
     config = found.content.config or with_classes_of(found.content, get_config(found.model))
@@ -126,13 +127,12 @@ def convert(path: Path, layout: str, target: Path, variant: str | None = None) -
     return found
 
 
-def _exported(path: Path, variant: str | None) -> Inspected:
-    """Return what an exported file says of itself, once its engine has opened it."""
+def _inspect_exported(path: Path, variant: str | None) -> Inspection:
     target, file = SUFFIXES[path.suffix.lower()], open_exported(path)
     misfit = "" if file.config else "its file does not say which network it is"
     if file.config and variant and get_config(variant).stages != file.config.stages:
         misfit = f"it is not {variant}, by the configuration in it"
-    return Inspected(
+    return Inspection(
         path=path,
         layout=target,
         nbytes=sum(path.with_suffix(suffix).stat().st_size for suffix in get_target(target).suffixes),
@@ -146,9 +146,9 @@ def _exported(path: Path, variant: str | None) -> Inspected:
 
 
 def filled(content: WeightsFile, config: ModelConfig) -> MPViT | DenseNetwork:
-    """Return the network of ``config`` with the weights of a file, or the segmenter in it.
+    """Return the network of ``config``, or the segmenter, with the weights of a file.
 
-    Raises ``WeightsError`` where they do not fit.
+    Raises ``WeightsError`` if they do not fit.
     """
     if content.metadata.task:
         return filled_segmenter(content)
@@ -160,15 +160,9 @@ def filled(content: WeightsFile, config: ModelConfig) -> MPViT | DenseNetwork:
 def _trained_row(trained: TrainingRecord | None) -> dict[str, Any] | None:
     if trained is None:
         return None
+    row = {name: value for name, value in asdict(trained).items() if name != "overlap"}
     if trained.overlap is None:
-        return {name: value for name, value in asdict(trained).items() if name != "overlap"} | {"top1": trained.accuracy}
+        return row | {"top1": trained.accuracy}
     overlap = trained.overlap
-    found = asdict(trained) | {"pixels": overlap.pixels, "pixel_accuracy": trained.accuracy}
-    del found["overlap"]
-    return found | {"miou": overlap.miou, "miou_low": overlap.low, "miou_high": overlap.high}
-
-
-def _candidates(content: WeightsFile) -> dict[str, ModelConfig]:
-    if content.config is None:
-        return NETWORKS
-    return {name_of(content.config): content.config}
+    row |= {"pixels": overlap.pixels, "pixel_accuracy": trained.accuracy}
+    return row | {"miou": overlap.miou, "miou_low": overlap.low, "miou_high": overlap.high}

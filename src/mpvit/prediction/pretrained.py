@@ -1,10 +1,10 @@
-"""Where the published weights are: in the cache folder or, the first time, at their published address."""
+"""Weights of the published networks: in the cache folder or, the first time, from their published address."""
 
 import http.client
 import math
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -14,68 +14,65 @@ import platformdirs
 from mpvit.dense.torch_network import empty_network
 from mpvit.errors import WeightsError, file_reason
 from mpvit.model.weights import load_weights
+from mpvit.progress import Track, untracked
 from mpvit.variants import DEFAULT_VARIANT, SHIPPED, get_variant
 
 TIMEOUT_S = 10
-"""How long the published address may stay silent."""
+"""Longest time without an answer from the published address, in seconds."""
 
 _CHUNK = 1 << 18
-"""Bytes read at a time."""
-
-Watch = Callable[[Iterable[bytes], str, int], Iterable[bytes]]
-"""Takes the pieces of a download, what it is, and how many pieces are expected (0: unknown); hands the pieces on."""
+"""Bytes that are read at a time."""
 
 
 def cache_folder() -> Path:
-    """Return the folder in which this person's system keeps what can be downloaded again."""
+    """Return the folder of the current user for files that can be downloaded again."""
     return platformdirs.user_cache_path("mpvit")
 
 
 def shipped_weights(name: str) -> Path:
-    """Return the file of weights that came with the package."""
+    """Return the file of weights that is part of the package."""
     return Path(str(files("mpvit") / "data" / f"{name}.safetensors"))
 
 
-def find_weights(variant: str | None, cache: Path | None = None, watch: Watch | None = None) -> Path:
-    """Return the file of a variant's weights: the shipped one, or the published one, ``mpvit_<variant>.pth`` in ``cache``.
+def find_weights(variant: str | None, cache: Path | None = None, track: Track = untracked) -> Path:
+    """Return the file of a variant's weights: part of the package, or ``mpvit_<variant>.pth`` in the folder ``cache``.
 
-    None is the default variant. Where a published file is not there it is downloaded, and kept only if it really loads.
-    Raises ``WeightsError`` that says which file to get and where to put it, ``UsageError`` for an unknown variant.
+    None is the default variant. A file that is missing in the cache is downloaded, and kept only if it loads. Raises
+    ``WeightsError`` that names the file and the place for it, and ``UsageError`` for an unknown variant.
     """
     if variant in SHIPPED:
         return shipped_weights(variant)
     variant = variant or DEFAULT_VARIANT
     url = get_variant(variant).weights_url
-    place = (cache or cache_folder()) / f"mpvit_{variant}.pth"
+    path = (cache or cache_folder()) / f"mpvit_{variant}.pth"
     try:
-        if not place.is_file():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _download(url, place, variant, watch)
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _download(url, path, variant, track)
     except (OSError, http.client.HTTPException, ValueError, WeightsError) as error:
         if isinstance(error, HTTPError):
-            error.close()  # it holds the connection
+            error.close()  # it keeps the connection
         raise WeightsError(
-            f"no weights of {variant!r}: {place} is not there, and getting {url} failed ({_reason(error)})",
-            hint="--variant digits-nano names handwritten digits with a network that came along, --random-init shows the way "
-            f"of a picture on an untrained one; or put that file at {place}, or name it with --weights",
+            f"no weights of {variant!r}: {path} is missing, and getting {url} failed ({_reason(error)})",
+            hint="digits-nano, for handwritten digits, and an untrained network need no download; "
+            f"or save that file as {path}, or pass the file as weights",
         ) from error
-    return place
+    return path
 
 
-def _download(url: str, place: Path, variant: str, watch: Watch | None) -> None:
-    """Fetch ``url`` into ``place`` whole or not at all, and not before the network of ``variant`` has taken it."""
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".download-") as folder:
-        part = Path(folder) / place.name
+def _download(url: str, path: Path, variant: str, track: Track) -> None:
+    """Download ``url`` to ``path``, whole or not at all, and only if it fits the network of ``variant``."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".download-") as folder:
+        part = Path(folder) / path.name
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, part.open("wb") as file:  # noqa: S310 - from VARIANTS
-            expected = math.ceil(int(answer.headers.get("Content-Length", 0)) / _CHUNK)
-            pieces: Iterable[bytes] = _pieces(answer)
-            for piece in watch(pieces, f"Downloading {place.name}", expected) if watch else pieces:
+            total = math.ceil(int(answer.headers.get("Content-Length", 0)) / _CHUNK)
+            for piece in track(_pieces(answer), f"Downloading {path.name}", total):
                 file.write(piece)
         try:
             load_weights(empty_network(get_variant(variant).config, "cpu"), part)
         except WeightsError as error:
             raise WeightsError(str(error).replace(str(part), "its answer")) from None
-        part.replace(place)
+        part.replace(path)
 
 
 def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What a network sees in images, as frozen values."""
+"""Predictions for image files, and the network that made them, as frozen values."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,26 +10,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UNKNOWN = "unknown network"
-"""What a network is called whose file says nothing of it."""
-
+"""Name of a network whose file has no description."""
 
 TORCH = "torch"
-"""The engine of weights that are no exported network."""
+"""ExportedNetwork of a network that is not exported."""
 
 
 @dataclass(frozen=True, slots=True)
-class Classifier:
-    """The network that answered, and where it ran.
+class NetworkInfo:
+    """The network that made a prediction, and where it ran.
 
     Attributes:
-        model: the published variant that it is built like; ``custom`` for any other, ``UNKNOWN`` where nobody says.
-        weights: their file; None where they are random, so that the classes mean nothing.
+        model: name of the variant with these stages; ``custom`` for any other, ``UNKNOWN`` without a description.
+        weights: file of the weights; None for random weights, whose predictions mean nothing.
         device: torch's name of the device.
         threads: CPU threads of one operation.
-        dtype: of the weights, such as float32.
-        training: what they were trained on, where their file says so.
-        engine: what runs it, with its version.
-        task: the segmenter whose head stands on the network; empty for one that names the classes of whole pictures.
+        dtype: dtype of the weights, such as float32.
+        training: what the weights were trained on, if their file has it.
+        engine: the engine that runs the network, with its version.
+        task: segmenter on the network; empty for a classifier.
     """
 
     model: str
@@ -49,7 +48,7 @@ class Classifier:
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """One class that a network gives an image. ``probability`` is its softmax score, in [0, 1]."""
+    """One class of the prediction for an image. ``probability`` is its softmax score, in [0, 1]."""
 
     index: int
     name: str
@@ -58,7 +57,7 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The best classes of one image, the likeliest first; or no classes and, in ``error``, the reason why there are none."""
+    """The classes with the highest probability for one image, in descending order; or none and the reason in ``error``."""
 
     image: str
     classes: tuple[ClassScore, ...] = ()
@@ -67,7 +66,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class ClassShare:
-    """One class that a segmenter sees in an image: its pixels, and their ``share`` of the image, in [0, 1]."""
+    """One class in the segmentation of an image: its number of pixels, and their ``share`` of the image, in [0, 1]."""
 
     index: int
     name: str
@@ -77,13 +76,13 @@ class ClassShare:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segmentation:
-    """What a segmenter sees in one image.
+    """The segmentation of one image.
 
     Attributes:
-        image: what a person calls it.
-        classes: that it has pixels of, the largest first.
-        indices: of the class of each pixel, (height, width) of 8 bits; None where there is an ``error``.
-        error: why there are none.
+        image: name of the image.
+        classes: classes with at least one pixel, in descending order of their pixels.
+        indices: class index of each pixel, (height, width) of 8 bits; None if there is an ``error``.
+        error: the reason why there is no segmentation.
     """
 
     image: str

@@ -1,8 +1,7 @@
-"""What segmenters see in image files: one ready to answer, and the class of each pixel."""
+"""Segmenting image files, and writing the class indices of their pixels as masks."""
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,79 +10,33 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mpvit.dense import build, get_segmenter
 from mpvit.dense.layers import to_size
 from mpvit.dense.torch_network import DenseNetwork
-from mpvit.errors import ImageError, UsageError, WeightsError
+from mpvit.errors import ImageError, UsageError
 from mpvit.files import write_atomically
 from mpvit.images import preprocess_whole, read_image
 from mpvit.model.metadata import Preprocessing
-from mpvit.model.weights import WeightsFile, load_into, read_weights
-from mpvit.prediction.classes import read_classes
-from mpvit.prediction.inference import about, failed, printable
-from mpvit.prediction.results import Classifier, ClassShare, Segmentation
+from mpvit.prediction.inference import network_failure, printable
+from mpvit.prediction.loading import Predictor
+from mpvit.prediction.results import ClassShare, Segmentation
 
-_AT_ONCE = 1 << 26
-"""Logits of an image at its own size that are computed together, so that a large photograph of many classes fits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segmenter:
-    """A segmenter in evaluation mode on its device; as ``inference.Network``."""
-
-    model: DenseNetwork
-    classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    about: Classifier
+_CHUNK = 1 << 26
+"""Logits at the size of the image that are computed together, which bounds the memory for large images with many classes."""
 
 
-def load_segmenter(weights: Path, classes: Path | None = None, device: torch.device | None = None) -> Segmenter:
-    """Return the segmenter whose weights are in a file of ``mpvit train --task``.
+def segment(
+    segmenter: Predictor[DenseNetwork], images: Sequence[Path], preprocessing: Preprocessing | None = None
+) -> Iterator[Segmentation]:
+    """Yield the class of each pixel of each of ``images``, in their order, at the size of the image.
 
-    ``classes`` is a text file of names that goes before those in it. Raises ``WeightsError`` for a file that is damaged, does
-    not fit or holds no segmenter.
+    The network takes the whole image, its short side ``preprocessing.size`` pixels long (default: the segmenter's own). An
+    image that cannot be read yields a ``Segmentation`` with its ``error``, and the next ones follow. Raises ``MpvitError`` if
+    the network fails.
     """
-    content = read_weights(weights)
-    model = filled_segmenter(content)
-    names = content.metadata.classes or ()
-    if classes:
-        names = read_classes(classes, len(names))
-    place = device or torch.device("cpu")
-    metadata = content.metadata
-    return Segmenter(model.to(place), names, metadata.preprocessing or Preprocessing(), about(model, weights, place, metadata))
-
-
-def filled_segmenter(content: WeightsFile) -> DenseNetwork:
-    """Return the segmenter in a file, in evaluation mode; errors are those of ``load_segmenter``."""
-    metadata = content.metadata
-    if metadata.task is None:
-        raise WeightsError(
-            f"{content.path} holds no segmenter", hint="mpvit train --task semantic-fpn makes one; its file says its task"
-        )
-    if content.config is None or metadata.classes is None:
-        raise WeightsError(f"{content.path} is damaged: a segmenter's file says its configuration and its classes")
-    try:
-        task = get_segmenter(metadata.task, len(metadata.classes))
-        with torch.random.fork_rng(devices=[]):
-            model = build(content.config, task).eval()
-    except UsageError as error:
-        raise WeightsError(f"{content.path} is damaged: {error}") from None
-    load_into(model, content)
-    return model
-
-
-def segment(segmenter: Segmenter, images: Sequence[Path], how: Preprocessing | None = None) -> Iterator[Segmentation]:
-    """Yield the class of each pixel of each of ``images``, in their order, at the image's own size.
-
-    The network sees the whole image, its short side ``how.size`` pixels long (default: what its file says). An image that
-    cannot be read yields a ``Segmentation`` with its ``error``; the others go on. Raises ``MpvitError`` where the network
-    fails on one.
-    """
-    how = how or segmenter.preprocessing
     for path in images:
         try:
             image = read_image(path)
-            values = preprocess_whole(image, how)
+            values = preprocess_whole(image, preprocessing or segmenter.preprocessing)
         except ImageError as error:
             yield Segmentation(printable(path), error=error.reason)
             continue
@@ -92,30 +45,29 @@ def segment(segmenter: Segmenter, images: Sequence[Path], how: Preprocessing | N
             continue
         indices = _indices(segmenter.model, torch.from_numpy(values), (image.height, image.width))
         if indices is None:
-            yield Segmentation(printable(path), error="the network's answer is not a number; its weights may be damaged")
+            yield Segmentation(printable(path), error="the prediction is not a finite number; the weights may be damaged")
         else:
             yield Segmentation(printable(path), _shares(indices, segmenter.classes), indices)
 
 
 @torch.inference_mode()
 def _indices(model: DenseNetwork, image: Tensor, size: tuple[int, int]) -> NDArray[np.uint8] | None:
-    """Map an image (3, h, w) to the class of each pixel, (height, width); None where an answer is no number."""
-    parameter = next(model.parameters())
+    """Map an image (3, h, w) to the class of each pixel, (height, width); None if a prediction is not finite."""
     try:
-        logits = model(image[None].to(parameter)).float()
+        logits = model(image[None].to(next(model.parameters()))).float()
         if not logits.isfinite().all():
             return None
-        return likeliest(logits, size).to(torch.uint8).cpu().numpy()
+        return upsampled_argmax(logits, size).to(torch.uint8).cpu().numpy()
     except (RuntimeError, MemoryError) as error:  # torch's own out-of-memory errors are RuntimeErrors
-        raise failed(error, 1, image.shape[-1]) from error
+        raise network_failure(error, 1, image.shape[-1]) from error
 
 
-def likeliest(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Map logits (1, K, h, w), made ``size`` = (height, width) bilinearly, to the index of the largest, (height, width).
+def upsampled_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Map logits (1, K, h, w), resized bilinearly to ``size`` = (height, width), to the index of the largest, (height, width).
 
-    So many classes at a time as fit into memory; of equals the first, as ``argmax`` has it.
+    Some classes at a time are resized, so that they fit into memory; of equal logits the first counts, as in ``argmax``.
     """
-    step = max(_AT_ONCE // (size[0] * size[1]), 1)
+    step = max(_CHUNK // (size[0] * size[1]), 1)
     best, which = to_size(logits[:, :step], size)[0].max(0)
     for first in range(step, logits.shape[1], step):
         value, index = to_size(logits[:, first : first + step], size)[0].max(0)
@@ -130,30 +82,30 @@ def _shares(indices: NDArray[np.uint8], classes: Sequence[str]) -> tuple[ClassSh
     return tuple(ClassShare(index, classes[index], int(pixels[index]), float(pixels[index] / indices.size)) for index in order)
 
 
-def mask_names(folder: Path, images: Sequence[Path]) -> list[Path]:
-    """Return where the masks of images go: into ``folder``, by the images' names.
+def mask_paths(folder: Path, images: Sequence[Path]) -> list[Path]:
+    """Return the paths of the masks of images in ``folder``, named like the images; make the folder.
 
-    Makes the folder. Raises ``UsageError`` where two images would share a mask, or the folder cannot be made.
+    Raises ``UsageError`` if two images would have the same mask, if a mask would replace its image, or if the folder cannot
+    be made.
     """
-    names = [folder / f"{path.stem}.png" for path in images]
-    seen: dict[Path, Path] = {}
-    for name, image in zip(names, images, strict=True):
-        if name in seen:
-            raise UsageError(
-                f"masks of {str(seen[name])!r} and {str(image)!r} would both be {str(name)!r}", hint="write them in two calls"
-            )
-        if name.exists() and name.resolve() == image.resolve():
-            raise UsageError(f"the mask of {str(image)!r} would take its place", hint="name another folder")
-        seen[name] = image
+    paths = [folder / f"{image.stem}.png" for image in images]
+    owners: dict[Path, Path] = {}
+    for path, image in zip(paths, images, strict=True):
+        if path in owners:
+            message = f"masks of {str(owners[path])!r} and {str(image)!r} would both be {str(path)!r}"
+            raise UsageError(message, hint="write them in two calls")
+        if path.exists() and path.resolve() == image.resolve():
+            raise UsageError(f"the mask of {str(image)!r} would replace the image", hint="use another folder")
+        owners[path] = image
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {str(folder)!r}: {error.strerror}") from None
-    return names
+    return paths
 
 
 def save_mask(indices: NDArray[np.uint8], path: Path) -> None:
-    """Write the index of each pixel's class as a grey PNG file, whole or not at all."""
+    """Write the class index of each pixel as a grey PNG file, whole or not at all."""
     buffer = io.BytesIO()
     Image.fromarray(indices).save(buffer, "PNG")
     write_atomically(path, buffer.getvalue())

@@ -143,7 +143,8 @@ def path_views(
     from mpvit.paths.pictures import find_pictures
     from mpvit.paths.views import BATCH, IMAGES, path_view
     from mpvit.plots.paths import view_figure
-    from mpvit.prediction.inference import InferenceConfig, load_network
+    from mpvit.prediction.inference import InferenceConfig
+    from mpvit.prediction.loading import load_network
     from mpvit.report.svg import draw_svg
     from mpvit.tables.paths import view_document
 

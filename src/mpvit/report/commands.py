@@ -5,7 +5,7 @@ from shlex import quote
 
 from mpvit.ablation.saved import TrainedAblation
 from mpvit.report.results import PathView, Report
-from mpvit.training.recipe import changes_of
+from mpvit.training.recipe import differences
 from mpvit.units import times
 from mpvit.variants import NETWORKS, VARIANTS
 
@@ -37,7 +37,7 @@ def report_command(report: Report) -> str:
 def study_command(study: TrainedAblation) -> str:
     """Return the command that trains a study again."""
     asked, recipe = study.ablation.study, study.recipe
-    changes = changes_of(recipe, study.recipe_name)
+    changes = differences(recipe, study.recipe_name)
     given = {
         "variant" if asked.model in NETWORKS else "config": asked.model if asked.model in NETWORKS else f"{asked.model}.toml",
         "train": study.data,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from mpvit.errors import MpvitError, UsageError
 from mpvit.measurement import Measurement
 from mpvit.search.found import Candidate, Found
-from mpvit.training.comparison import Accuracy
+from mpvit.training.comparison import AccuracyComparison
 
 
 class Trial(NamedTuple):
@@ -25,7 +25,7 @@ class Trial(NamedTuple):
     epochs: int
     usual_epochs: int
     recipe: str
-    accuracies: tuple[Accuracy, ...]
+    accuracies: tuple[AccuracyComparison, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Ranked:
     candidate: Candidate
     time: Measurement | None = None
     within: bool | None = None
-    accuracy: Accuracy | None = None
+    accuracy: AccuracyComparison | None = None
     by_criterion: int = 0
 
 

@@ -4,17 +4,17 @@ from collections.abc import Iterator
 
 from mpvit.ablation.results import Row
 from mpvit.ablation.study import Ablation
-from mpvit.training.comparison import Accuracy
+from mpvit.training.comparison import AccuracyComparison
 
 VERDICTS = ("better", "worse", "no difference seen")
 
 
-def accuracy_text(accuracy: Accuracy, digits: int = 2) -> str:
+def accuracy_text(accuracy: AccuracyComparison, digits: int = 2) -> str:
     """Return the mean with half of its interval, in percent: "61.20 ± 1.25"."""
     return f"{100 * accuracy.mean:.{digits}f}{_half(accuracy.half, digits)}"
 
 
-def points_text(accuracy: Accuracy | None, digits: int = 2) -> str | None:
+def points_text(accuracy: AccuracyComparison | None, digits: int = 2) -> str | None:
     """Return the difference from the baseline with half of its interval, in points: "+1.20 ± 0.80"."""
     if accuracy is None:
         return None

@@ -22,9 +22,9 @@ _Accuracy = tuple[str, str, Evaluation]
 _ACCURACY: tuple[Field[_Accuracy], ...] = (
     Field("Engine", lambda row: row[0], numeric=False),
     Field("Dtype", lambda row: row[1], numeric=False),
-    Field("Top-1", lambda row: share_text(row[2].correct, row[2].images)),
-    Field("Loss", lambda row: f"{row[2].loss:.4f}"),
-    Field("Calibration error", lambda row: percent(row[2].calibration_error), optional=True),
+    Field("Top-1", lambda row: share_text(row[2].metrics.correct, row[2].images)),
+    Field("Loss", lambda row: f"{row[2].metrics.loss:.4f}"),
+    Field("Calibration error", lambda row: percent(row[2].metrics.as_row()["calibration_error"]), optional=True),
 )
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from mpvit.measurement import WARNINGS, Interval, Measurement
-from mpvit.training.results import Interval as ShareInterval
-from mpvit.training.results import wilson
+from mpvit.training.metrics import Interval as ShareInterval
+from mpvit.training.metrics import wilson
 from mpvit.units import BYTES, grouped
 
 

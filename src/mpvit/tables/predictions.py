@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mpvit.prediction.results import TORCH, UNKNOWN, Classifier, ClassScore, Prediction
+from mpvit.prediction.results import TORCH, UNKNOWN, ClassScore, NetworkInfo, Prediction
 from mpvit.tables import Document, Field, build
 from mpvit.tables.training import trained_text
 
@@ -23,7 +23,7 @@ _FIELDS: tuple[Field[_Row], ...] = (
 )
 
 
-def prediction_document(predictions: Sequence[Prediction], network: Classifier) -> Document:
+def prediction_document(predictions: Sequence[Prediction], network: NetworkInfo) -> Document:
     """Return the best classes of each image; an image that cannot be read has one row with its error."""
     rows: list[_Row] = [(each, rank, score) for each in predictions for rank, score in enumerate(each.classes or (None,), 1)]
     weights = f"weights {network.weights}" if network.trained else "random weights"
@@ -35,13 +35,13 @@ def prediction_document(predictions: Sequence[Prediction], network: Classifier) 
     return Document("predict", results, (table,), _notes(network), network.device, network.threads, network.dtype)
 
 
-def _notes(network: Classifier) -> tuple[str, ...]:
+def _notes(network: NetworkInfo) -> tuple[str, ...]:
     if not network.trained:
         return (UNTRAINED,)
     return (ASSUMED,) if network.model == UNKNOWN else ()
 
 
-def _result(row: _Row, network: Classifier) -> dict[str, Any]:
+def _result(row: _Row, network: NetworkInfo) -> dict[str, Any]:
     prediction, rank, score = row
     return {
         "image": prediction.image,

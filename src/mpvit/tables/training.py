@@ -1,13 +1,13 @@
-"""Training and evaluation: the epochs of a run, and how well a classifier does on labelled images."""
+"""Training: the epochs of a run, and the accuracy of trained weights on held-out images."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mpvit.model.metadata import MeanIoU, TrainingRecord
-from mpvit.tables import Document, Field, Table, build
+from mpvit.tables import Document, Field, build
 from mpvit.tables.number_text import percent, percent_interval, share_text
-from mpvit.training.results import ClassResult, Epoch, Evaluation, Interval, ends, wilson
-from mpvit.training.segmented import SegmenterEvaluation
+from mpvit.training.metrics import Interval, interval_entries, wilson
+from mpvit.training.results import Epoch
 
 RESAMPLED = "Its 95 % interval comes from 2000 resamples of the images: it covers other images, not other seeds."
 
@@ -23,8 +23,6 @@ def trained_text(known: TrainingRecord) -> str:
         return f"mIoU {overlap_text(known.overlap)} on {known.images} held-out images"
     return f"{share_text(known.correct, known.images)} of {known.images} held-out images"
 
-
-# ── training ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _SHOWN = 5
 """Number of epochs in the table; log.jsonl has all."""
@@ -83,10 +81,10 @@ def _figures(last: Epoch) -> dict[str, Any]:
         return {
             "pixels": overlap.pixels,
             "miou": overlap.miou,
-            **ends("miou", Interval(overlap.low, overlap.high)),
+            **interval_entries("miou", Interval(overlap.low, overlap.high)),
             "pixel_accuracy": last.held_out_accuracy,
         }
-    return {"top1": last.held_out_accuracy, **ends("top1", wilson(last.held_out_correct, last.held_out_images))}
+    return {"top1": last.held_out_accuracy, **interval_entries("top1", wilson(last.held_out_correct, last.held_out_images))}
 
 
 def epoch_text(epoch: Epoch, epochs: int) -> str:
@@ -96,62 +94,3 @@ def epoch_text(epoch: Epoch, epochs: int) -> str:
         f"epoch {epoch.epoch}/{epochs}: loss {epoch.loss:.4f}, {figure}"
         f" (held-out loss {epoch.held_out_loss:.4f}), {epoch.images_per_s:.0f} images/s"
     )
-
-
-# ── evaluation ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_NAMED = 5
-"""Number of damaged files that a note names."""
-
-_CLASS: tuple[Field[ClassResult], ...] = (
-    Field("Class", lambda each: each.name, numeric=False),
-    Field("Images", lambda each: each.images),
-    Field("Correct", lambda each: each.correct),
-    Field("Recall", lambda each: percent(each.correct / each.images) if each.images else None),
-    Field("Predicted", lambda each: each.predicted, optional=True),
-    Field("Precision", lambda each: percent(each.correct / each.predicted) if each.predicted else None, optional=True),
-)
-
-
-def evaluation_document(found: Evaluation, device: str, threads: int, mode: str) -> Document:
-    """Return the figures of the whole and of each class as tables; the row of JSON has the classes and the confusion matrix."""
-    row = found.as_row() | {
-        "mode": mode,
-        "by_class": [each._asdict() for each in found.by_class],
-        "confusion": [list(line) for line in found.confusion],
-    }
-    whole = {
-        "top-1": share_text(found.correct, found.images),
-        "top-5": share_text(found.correct5, found.images),
-        "loss": f"{found.loss:.4f}",
-        "calibration error": percent(found.calibration_error),
-        "images/s": f"{found.images_per_s:.0f}",
-    }
-    by_class = build("By class", _CLASS, [each for each in found.by_class if each.images or each.predicted])
-    notes = (
-        "Intervals are Wilson's 95 % intervals. With five classes or fewer, top-5 is 1 by definition.",
-        *damaged_notes(found.damaged),
-    )
-    tables = (evaluation_table(found.model, found, whole), by_class)
-    return Document("eval", (row,), tables, notes, device, threads, "float32")
-
-
-def evaluation_table(network: str, found: Evaluation | SegmenterEvaluation, figures: Mapping[str, str]) -> Table:
-    """Return the ``figures`` of a whole evaluation by name, one row each."""
-    title = f"{network} on {found.data}, {found.part}: {found.images} images, weights {found.weights}"
-    return build(title, _FIGURE, list(figures.items()))
-
-
-_FIGURE: tuple[Field[tuple[str, str]], ...] = (
-    Field("Figure", lambda pair: pair[0], numeric=False),
-    Field("", lambda pair: pair[1]),
-)
-
-
-def damaged_notes(damaged: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Return a note with the files that cannot be read; none if there are none."""
-    if not damaged:
-        return ()
-    names = ", ".join(name for name, _ in damaged[:_NAMED])
-    more = f" and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""
-    return (f"{len(damaged)} images cannot be read and are left out: {names}{more}.",)

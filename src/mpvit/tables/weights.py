@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from mpvit.prediction.inspection import Inspected
+from mpvit.prediction.inspection import Inspection
 from mpvit.tables import Document, Field, build
 from mpvit.tables.number_text import bytes_text, percent
 from mpvit.tables.training import trained_text
@@ -19,13 +19,13 @@ _FIELDS: tuple[Field[_Line], ...] = (
 )
 
 
-def weights_document(files: Sequence[Inspected], notes: Sequence[str] = ()) -> Document:
+def weights_document(files: Sequence[Inspection], notes: Sequence[str] = ()) -> Document:
     """Return one table and one row per file."""
     tables = tuple(build(str(each.path), _FIELDS, list(_lines(each))) for each in files)
     return Document("weights", tuple(each.as_row() for each in files), tables, tuple(notes))
 
 
-def _lines(found: Inspected) -> Iterator[_Line]:
+def _lines(found: Inspection) -> Iterator[_Line]:
     metadata = found.content.metadata
     yield "layout", found.layout
     inside = f" in {found.tensors} tensors of" if found.tensors else ","

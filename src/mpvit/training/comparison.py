@@ -1,4 +1,4 @@
-"""What a network came to beside another one, both trained from the same seeds. Plain data, and Student's intervals."""
+"""Accuracies of networks that were trained with the same seeds, compared to a baseline with Student's intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,17 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accuracy:
-    """What a network came to in training, on pictures held out, beside the baseline.
+class AccuracyComparison:
+    """Accuracy of a network on held-out images over several seeds, compared to the baseline.
 
     Attributes:
-        shares: of each seed, the share of pictures whose class the network names.
-        images: pictures held out.
-        mean: of the shares; ``half`` is half the width of its 95 % interval, None of one seed.
-        delta: the mean of the differences from the baseline of the same seed; ``delta_half`` likewise.
-        seconds: that training took, of all seeds.
+        shares: accuracy of each seed.
+        images: number of held-out images.
+        mean: mean of ``shares``.
+        half: half the width of the 95 % interval of ``mean``; None for one seed.
+        delta: mean of the differences from the baseline with the same seed.
+        delta_half: half the width of the 95 % interval of ``delta``; None for one seed.
+        seconds: training time of all seeds.
     """
 
     shares: tuple[float, ...]
@@ -28,7 +30,7 @@ class Accuracy:
 
     @property
     def verdict(self) -> str:
-        """What the difference from the baseline says, in words."""
+        """The difference from the baseline in words."""
         if self.delta_half is None:
             return "one seed: no interval"
         if abs(self.delta) <= self.delta_half:
@@ -36,39 +38,39 @@ class Accuracy:
         return "better" if self.delta > 0 else "worse"
 
     def as_row(self) -> dict[str, Any]:
-        """Return flat figures for JSON and CSV."""
-        half, delta_half = self.half, self.delta_half
+        """Return flat entries for JSON and CSV."""
         return {
             "seeds": len(self.shares),
             "images": self.images,
-            "accuracy": self.mean,
-            "accuracy_low": None if half is None else self.mean - half,
-            "accuracy_high": None if half is None else self.mean + half,
-            "delta_accuracy": self.delta,
-            "delta_accuracy_low": None if delta_half is None else self.delta - delta_half,
-            "delta_accuracy_high": None if delta_half is None else self.delta + delta_half,
+            **_with_ends("accuracy", self.mean, self.half),
+            **_with_ends("delta_accuracy", self.delta, self.delta_half),
             "verdict": self.verdict,
             "accuracies": list(self.shares),
             "train_seconds": self.seconds,
         }
 
 
-def compared(shares: Sequence[float], baseline: Sequence[float], images: int, seconds: float = 0.0) -> Accuracy:
-    """Return what ``shares`` come to beside the baseline's of the same seeds, with Student's 95 % intervals."""
-    differences = [own - other for own, other in zip(shares, baseline, strict=True)]
-    return Accuracy(
-        shares=tuple(shares),
+def _with_ends(name: str, value: float, half: float | None) -> dict[str, float | None]:
+    low, high = (None, None) if half is None else (value - half, value + half)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def compare(accuracies: Sequence[float], baseline: Sequence[float], images: int, seconds: float = 0.0) -> AccuracyComparison:
+    """Return the accuracies compared to those of the baseline with the same seeds."""
+    differences = [own - other for own, other in zip(accuracies, baseline, strict=True)]
+    return AccuracyComparison(
+        shares=tuple(accuracies),
         images=images,
-        mean=fmean(shares),
-        half=_half(shares),
+        mean=fmean(accuracies),
+        half=_half_width(accuracies),
         delta=fmean(differences),
-        delta_half=_half(differences),
+        delta_half=_half_width(differences),
         seconds=seconds,
     )
 
 
-def _half(values: Sequence[float]) -> float | None:
-    """Return half the width of the interval of a mean (Student, Biometrika 6, 1908); one value has none."""
+def _half_width(values: Sequence[float]) -> float | None:
+    """Return half the width of the 95 % interval of a mean (Student, Biometrika 6, 1908); None for one value."""
     if len(values) == 1:
         return None
     from scipy.stats import t

@@ -1,135 +1,154 @@
-"""Evaluating a network on pictures: each once, whatever the number of processes."""
+"""Evaluating a network on labelled images: each image counts once, with any number of processes."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from mpvit.errors import MpvitError
-from mpvit.training.pixels import Pixels, PixelsFound
-from mpvit.training.views import Plain, PlainMasked
+from mpvit.dense.torch_network import fuse_backbone
+from mpvit.errors import MpvitError, UsageError, unknown_name
+from mpvit.progress import untracked
+from mpvit.training.data import open_data
+from mpvit.training.data.splits import with_classes_of
+from mpvit.training.datasets import EvaluationDataset
+from mpvit.training.distributed import without_damaged
+from mpvit.training.meters import ClassificationMeter, SegmentationMeter
+from mpvit.training.results import Evaluation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from accelerate import Accelerator
+    from torch import Tensor, nn
 
-    from mpvit.model.metadata import Preprocessing
-    from mpvit.training.data import Part
+    from mpvit.model.metadata import Preprocessing, TrainingRecord
+    from mpvit.prediction.inference import InferenceConfig
+    from mpvit.prediction.loading import Predictor
+    from mpvit.progress import Track
+    from mpvit.training.data.splits import Data, Split
+    from mpvit.training.metrics import ClassificationMetrics, SegmentationMetrics
 
-_BINS = 15
-"""Of confidence, as in Guo et al., ICML 2017 (arXiv:1706.04599)."""
+PARTS = ("held-out", "all")
 
-_BEST = 5
+MODES = ("plain", "fused")
 
 
-class Found(NamedTuple):
-    """What an evaluation adds up: see ``results.Evaluation``."""
-
-    confusion: tuple[tuple[int, ...], ...]
-    correct5: int
-    loss: float
-    calibration_error: float
-    seconds: float
-
-    @property
-    def correct(self) -> int:
-        """Pictures whose likeliest class is the right one."""
-        return sum(row[index] for index, row in enumerate(self.confusion))
-
-    @property
-    def overlap(self) -> None:
-        """There is none of whole pictures."""
-        return
+def require_known(part: str | None, mode: str) -> None:
+    """Raise ``UsageError`` for an unknown part or mode."""
+    if mode not in MODES:
+        raise unknown_name("mode", mode, MODES)
+    if part is not None and part not in PARTS:
+        raise unknown_name("part", part, PARTS)
 
 
 def evaluate(
-    network: Callable[[Tensor], Tensor],
-    part: Part,
-    preprocessing: Preprocessing,
+    predictor: Predictor[Any],
+    data: str,
     accelerator: Accelerator,
     *,
+    config: InferenceConfig,
+    part: str | None = None,
+    mode: str = "plain",
+    workers: int = 0,
+    track: Track = untracked,
+) -> Evaluation:
+    """Return the metrics of a classifier or a segmenter on the data that ``data`` names; a segmenter needs masks.
+
+    ``part`` None is the held-out split if the data has a validation split of its own, or if the network was trained on data of
+    this name; otherwise it is all images. Images that cannot be read are left out and named. Raises ``UsageError`` for classes
+    that the network does not have.
+    """
+    about = predictor.about
+    opened = open_data(data, masked=bool(about.task))
+    part = part or ("held-out" if not opened.share or _trained_on(opened, about.training) else "all")
+    if part == "held-out":
+        opened.require_held_out()
+    opened = without_damaged(opened, accelerator, workers, track)
+    split = with_classes_of(opened.held_out if part == "held-out" else opened.all, opened, predictor.classes)
+    if not len(split):
+        raise MpvitError(f"no image of {opened.name} can be read")
+    network = _prepared(predictor, mode, accelerator)
+    metrics = evaluate_split(network, split, config, accelerator, len(predictor.classes), config.batch, workers, track)
+    return Evaluation(
+        data=opened.name,
+        part=part,
+        model=about.model,
+        task=about.task,
+        weights=str(about.weights),
+        classes=predictor.classes,
+        images=len(split),
+        damaged=opened.damaged,
+        metrics=metrics,
+    )
+
+
+def _trained_on(data: Data, training: TrainingRecord | None) -> bool:
+    """Return whether the network was trained on data of this name, of which the same share was held out."""
+    return training is not None and training.data == data.name and training.held_out == data.share
+
+
+def _prepared(predictor: Predictor[Any], mode: str, accelerator: Accelerator) -> nn.Module:
+    """Return the module that maps images to logits, in evaluation mode on the accelerator's device."""
+    from mpvit.export.exported_network import ExportedNetwork
+    from mpvit.model.fused import fuse
+    from mpvit.model.network import MPViT
+
+    model = predictor.model
+    if isinstance(model, ExportedNetwork):
+        if mode != "plain" or accelerator.device.type != "cpu":
+            raise UsageError(
+                f"{predictor.about.weights} is an exported network: it runs as it was exported, on the cpu",
+                hint="use mode plain and device cpu",
+            )
+        return model
+    model = model.to(accelerator.device).eval()
+    if mode != "fused":
+        return model
+    return fuse(model, keep_memory=True) if isinstance(model, MPViT) else fuse_backbone(model, keep_memory=True)
+
+
+def evaluate_split(
+    network: Callable[[Tensor], Tensor],
+    split: Split,
+    preprocessing: Preprocessing,
+    accelerator: Accelerator,
     classes: int,
     batch: int,
-    workers: int,
-    watch: Callable[[Iterable[Any], str, int], Iterable[Any]] | None = None,
-) -> Found | PixelsFound:
-    """Return what ``network``, in evaluation mode on the accelerator's device, says of the pictures of ``part``.
+    workers: int = 0,
+    track: Track = untracked,
+) -> ClassificationMetrics | SegmentationMetrics:
+    """Return the metrics of ``network``, in evaluation mode on the accelerator's device, on the images of a split.
 
-    Of a part with masks that is what it says of their pixels.
-
-    With several processes each takes a share of every batch, and all get the whole result. Raises ``MpvitError`` for a
-    picture that cannot be read and for answers that are no numbers.
+    Each process evaluates its share of every batch, and all processes get the whole result. Raises ``MpvitError`` for an image
+    that cannot be read, and for predictions that are not finite.
     """
-    sums: _Sums | Pixels = Pixels(classes) if part.masks else _Sums(classes)
-    views: Plain | PlainMasked = PlainMasked(part, preprocessing) if part.masks else Plain(part, preprocessing)
-    began = time.perf_counter()
-    # every process takes its share of a batch, which must come out even: the last ones are filled up and taken off again
+    meter = SegmentationMeter(classes) if split.masks else ClassificationMeter(classes)
+    start = time.perf_counter()
+    # a batch must be a multiple of the processes: accelerate fills up the last batch, and gather_for_metrics removes the rest
     batch = max(batch // accelerator.num_processes, 1) * accelerator.num_processes
     loader = accelerator.prepare_data_loader(
-        DataLoader(views, batch, num_workers=workers, collate_fn=Pixels.collate if part.masks else None)
+        DataLoader(EvaluationDataset(split, preprocessing), batch, num_workers=workers, collate_fn=meter.collate)
     )
     with torch.inference_mode():
-        for seen in watch(batches(loader), "Looking", len(loader)) if watch else batches(loader):
+        for inputs in track(batches(loader), "Evaluating", len(loader)):
             with accelerator.autocast():
-                answers = sums.look(network, seen)
-            sums.add(*(each.cpu() for each in accelerator.gather_for_metrics(answers)))
-    if sums.images != part.pictures:
-        raise AssertionError(f"{sums.images} pictures of {part.pictures} were looked at")
-    return sums.found(began)
-
-
-class _Sums:
-    """What is added up over the batches."""
-
-    def __init__(self, classes: int) -> None:
-        from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
-
-        self.confusion = MulticlassConfusionMatrix(classes, sync_on_compute=False)
-        self.calibration = MulticlassCalibrationError(classes, n_bins=_BINS, norm="l1", sync_on_compute=False)
-        self.best = MulticlassAccuracy(classes, top_k=min(_BEST, classes), average="micro", sync_on_compute=False)
-        self.loss, self.images = 0.0, 0
-
-    @staticmethod
-    def look(network: Callable[[Tensor], Tensor], batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the logits of a batch, (b, classes), and its classes, (b)."""
-        pictures, targets = batch
-        return network(pictures).float(), targets
-
-    def add(self, answers: Tensor, right: Tensor) -> None:
-        """Add what ``look`` found in a batch."""
-        if not answers.isfinite().all():
-            raise MpvitError("the network's answers are no numbers", hint="its weights may be damaged")
-        self.loss += functional.cross_entropy(answers.double(), right, reduction="sum").item()
-        self.images += len(right)
-        for metric in (self.confusion, self.best):
-            metric.update(answers, right)
-        self.calibration.update(answers.softmax(-1), right)
-
-    def found(self, began: float) -> Found:
-        """Return what they come to; ``began`` is on the clock of ``time.perf_counter``."""
-        return Found(
-            confusion=tuple(tuple(map(int, row)) for row in self.confusion.compute().tolist()),
-            correct5=round(float(self.best.compute()) * self.images),
-            loss=self.loss / self.images,
-            calibration_error=float(self.calibration.compute()),
-            seconds=time.perf_counter() - began,
-        )
+                outputs = meter.predict(network, inputs)
+            meter.update(*(output.cpu() for output in accelerator.gather_for_metrics(outputs)))
+    assert meter.images == len(split), f"{meter.images} images of {len(split)} were evaluated"  # noqa: S101 - an invariant
+    return meter.compute(time.perf_counter() - start)
 
 
 def batches(loader: Iterable[Any]) -> Iterator[Any]:
-    """Yield the batches of a loader; an error of a worker process is raised as the one line that it was."""
+    """Yield the batches of a data loader; an error of a worker process keeps its one line."""
     iterator = iter(loader)
     while True:
         try:
             batch = next(iterator)
         except StopIteration:
             return
-        except MpvitError as error:  # torch has put the worker's traceback into its message
+        except MpvitError as error:  # torch adds the traceback of the worker to the message
             raise MpvitError(str(error).strip().rpartition("MpvitError: ")[2]) from None
         yield batch

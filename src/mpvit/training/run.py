@@ -1,138 +1,150 @@
-"""A run: the folder that holds what it trains with, how far it is, and what has come of it."""
+"""A training run: the folder with its configuration, its checkpoint, its weights and its log."""
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
-import zipfile
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Self
 
 import msgspec
-import torch
 
-from mpvit.errors import MpvitError, UsageError, first_line
+from mpvit import dense
+from mpvit.config import ModelConfig  # noqa: TC001 - msgspec reads the annotations of RunConfig
+from mpvit.errors import MpvitError, UsageError
 from mpvit.files import write_atomically
-from mpvit.model.metadata import Metadata, TrainingRecord
+from mpvit.model.metadata import Metadata, Preprocessing, TrainingRecord
 from mpvit.model.weights import save_weights
-from mpvit.training.results import Epoch
-from mpvit.training.settings import Settings
+from mpvit.progress import untracked
+from mpvit.training.data import open_data
+from mpvit.training.recipe import Recipe, require_maskable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from accelerate import Accelerator
+
     from mpvit.model.weights import ConfiguredModule
-    from mpvit.training.data import Data
+    from mpvit.network import NamedNetwork
+    from mpvit.progress import Track
+    from mpvit.training.data.splits import Data
+    from mpvit.training.results import Epoch
 
 CONFIG, LOG, CHECKPOINT, WEIGHTS, CURVES = "config.json", "log.jsonl", "last.ckpt", "weights.safetensors", "curves.svg"
 
-_FORMAT = 2
-"""Of a checkpoint."""
+_LIBRARIES = ("mpvit", "torch", "accelerate", "kornia", "torchmetrics", "numpy", "pillow")
 
 
-@dataclass(slots=True)
-class State:
-    """How far a run is.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """What a run trains, on which data and how; the content of ``config.json``.
 
     Attributes:
-        step: steps of the optimizer that are done.
-        network, average, optimizer: their state dicts; none at the beginning.
-        loss, correct, answers, seen: sums over an epoch that is not over yet; answers are of pictures, or of pixels.
-        history: the epochs that are.
+        data: argument of ``open_data``.
+        fingerprint: fingerprint of the images that can be read.
+        damaged: names of the images that cannot be read, with the reason.
+        classes: names of the classes.
+        model: name of the network.
+        network: its configuration, with the number of classes of the data; 0 for the backbone of a segmenter.
+        recipe_name: name of the recipe that ``recipe`` is derived from.
+        recipe: the recipe.
+        versions: versions of the libraries at the start.
+        task: segmenter on the network; empty for a classifier.
     """
 
-    step: int
-    network: dict[str, Any]
-    average: dict[str, Any]
-    optimizer: dict[str, Any]
-    loss: float
-    correct: int
-    answers: int
-    seen: int
-    history: list[Epoch]
+    data: str
+    fingerprint: str
+    damaged: tuple[tuple[str, str], ...]
+    classes: tuple[str, ...]
+    model: str
+    network: ModelConfig
+    recipe_name: str
+    recipe: Recipe
+    versions: dict[str, str]
+    task: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise ``UsageError`` for an unknown segmenter, and for a network without its feature maps."""
+        if self.segmenter:
+            dense.require_levels(self.network, self.segmenter)
+
+    @classmethod
+    def of(
+        cls, data: Data, network: NamedNetwork, recipe_name: str, recipe: Recipe, versions: Mapping[str, str] | None = None
+    ) -> Self:
+        """Return the configuration for a network, which gets the classes of ``data``."""
+        classes = 0 if network.task else len(data.classes)
+        return cls(
+            data=data.location,
+            fingerprint=data.fingerprint,
+            damaged=data.damaged,
+            classes=data.classes,
+            model=network.name,
+            network=replace(network.config, num_classes=classes),
+            recipe_name=recipe_name,
+            recipe=recipe,
+            versions=dict(versions or {}),
+            task=network.task.name if network.task else "",
+        )
+
+    @property
+    def segmenter(self) -> dense.Task | None:
+        """The segmenter with the classes of the data; None for a classifier."""
+        return dense.get_segmenter(self.task, len(self.classes)) if self.task else None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Preprocessing of the images in evaluation."""
+        return Preprocessing(self.recipe.size, self.recipe.crop)
 
 
 class Run:
-    """The files of one run in a folder; each is whole at any moment, and the checkpoint is the one that counts."""
+    """The files of a run. Each is complete at any moment; the checkpoint is the one that a run resumes from."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, config: RunConfig) -> None:
         """Read and write nothing yet."""
-        self.folder, self.settings = folder, settings
+        self.folder, self.config = folder, config
+        self.checkpoint, self.weights = folder / CHECKPOINT, folder / WEIGHTS
 
     @classmethod
-    def begin(cls, folder: Path, settings: Settings) -> Run:
-        """Make the folder and write its settings; raise ``UsageError`` where it holds a run already."""
+    def create(cls, folder: Path, config: RunConfig) -> Run:
+        """Make the folder and write the configuration; raise ``UsageError`` if it has a run already."""
         if (folder / CONFIG).exists():
-            raise UsageError(
-                f"{str(folder)!r} holds a run already", hint=f"--resume {folder} goes on with it; or name another -o"
-            )
+            raise UsageError(f"{str(folder)!r} holds a run already", hint="resume it, or use another folder")
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"cannot make the folder {str(folder)!r}: {error.strerror}", hint="name another -o") from None
-        run = cls(folder, settings)
-        write_atomically(folder / CONFIG, msgspec.json.format(msgspec.json.encode(settings), indent=2) + b"\n")
-        return run
+            message = f"cannot make the folder {str(folder)!r}: {error.strerror}"
+            raise UsageError(message, hint="use another folder") from None
+        write_atomically(folder / CONFIG, msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
+        return cls(folder, config)
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """Return the run in a folder; raise ``UsageError`` where there is none, ``MpvitError`` where it is damaged."""
+        """Return the run in a folder; raise ``UsageError`` if there is none, and ``MpvitError`` if it is damaged."""
         path = folder / CONFIG
         try:
-            settings = msgspec.json.decode(path.read_bytes(), type=Settings)
-            settings.require()
+            return cls(folder, msgspec.json.decode(path.read_bytes(), type=RunConfig))
         except OSError as error:
-            raise UsageError(f"no run in {str(folder)!r}: {path.name}: {error.strerror}", hint="name a run's folder") from None
-        except (msgspec.MsgspecError, UsageError) as error:
-            raise MpvitError(f"{path} is damaged: {error}", hint="the run cannot go on without it: begin another") from None
-        return cls(folder, settings)
+            message = f"no run in {str(folder)!r}: {path.name}: {error.strerror}"
+            raise UsageError(message, hint="use the folder of a run") from None
+        except msgspec.MsgspecError as error:
+            hint = "the run cannot resume without it: start another"
+            raise MpvitError(f"{path} is damaged: {error}", hint=hint) from None
 
-    def require(self, data: Data) -> None:
-        """Raise ``MpvitError`` where the pictures are not those that the run began with."""
-        if data.fingerprint != self.settings.fingerprint:
+    def open_data(self) -> Data:
+        """Return the data of the run; raise ``MpvitError`` if its images are not those that the run started with."""
+        data = open_data(self.config.data, masked=bool(self.config.task)).without(self.config.damaged)
+        if data.fingerprint != self.config.fingerprint:
             raise MpvitError(
-                f"the pictures of {data.where} have changed since {self.folder} began",
-                hint="a run goes on with the pictures that it began with: put them back, or begin another",
+                f"the images of {data.location} have changed since {self.folder} was started",
+                hint="a run resumes with the same images: restore them, or start another run",
             )
-
-    # ── how far it is ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def load(self) -> State | None:
-        """Return how far the run is, None where it has only begun; raise ``MpvitError`` where that is damaged."""
-        path = self.folder / CHECKPOINT
-        if not path.exists():
-            return None
-        hint = f"remove {path} to begin this run anew; the weights of its last epoch are in {WEIGHTS}"
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            if content.pop("format") != _FORMAT:
-                raise MpvitError(f"{path} was written by another version of mpvit", hint=hint)
-            history = [msgspec.convert(line, Epoch) for line in content.pop("history")]
-            return State(**content, history=history)
-        except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError, EOFError) as error:
-            raise MpvitError(f"{path} is damaged: {first_line(error)}", hint=hint) from None
-        except (pickle.UnpicklingError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
-            raise MpvitError(f"{path} is damaged: {str(error).partition('.')[0]}", hint=hint) from None
-
-    def save(self, state: State) -> None:
-        """Write how far the run is, whole or not at all."""
-        content = {name: getattr(state, name) for name in State.__slots__ if name != "history"}
-        history = [asdict(epoch) for epoch in state.history]
-        buffer = io.BytesIO()
-        torch.save({"format": _FORMAT, **content, "history": history}, buffer)
-        write_atomically(self.folder / CHECKPOINT, buffer.getvalue())
-
-    # ── what has come of it ─────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def weights(self) -> Path:
-        """The file of the averaged weights."""
-        return self.folder / WEIGHTS
+        return data
 
     def save_epoch(self, network: ConfiguredModule, data: Data, history: Sequence[Epoch]) -> None:
-        """Write the averaged weights after an epoch, with all that ``mpvit predict`` needs, and the log so far."""
+        """Write the weights, with everything that prediction needs, and the log after an epoch."""
         last = history[-1]
         trained = TrainingRecord(
             data=data.name,
@@ -140,11 +152,42 @@ class Run:
             images=last.held_out_images,
             correct=last.held_out_correct,
             epochs=last.epoch,
-            recipe=self.settings.recipe_name,
+            recipe=self.config.recipe_name,
             overlap=last.overlap,
         )
-        task = self.settings.task or None
-        metadata = Metadata(classes=data.classes, preprocessing=self.settings.preprocessing, trained=trained, task=task)
+        metadata = Metadata(data.classes, self.config.preprocessing, trained, self.config.task or None)
         save_weights(network, self.weights, metadata=metadata)
         lines = "".join(f"{json.dumps(asdict(epoch))}\n" for epoch in history)
         write_atomically(self.folder / LOG, lines.encode())
+
+
+def start_run(
+    folder: Path,
+    data: str,
+    network: NamedNetwork,
+    recipe_name: str,
+    recipe: Recipe,
+    accelerator: Accelerator,
+    *,
+    workers: int = 0,
+    track: Track = untracked,
+) -> tuple[Run, Data]:
+    """Return a new run in ``folder``, and its data without images that cannot be read.
+
+    The network, or its segmenter, gets the classes of the data. Errors are those of ``open_data``, ``require_held_out``,
+    ``require_maskable`` and ``Run.create``.
+    """
+    from mpvit.training.distributed import without_damaged
+
+    opened = open_data(data, masked=network.task is not None)
+    if network.task:
+        require_maskable(recipe)
+        dense.require_levels(network.config, network.task)
+    opened.require_held_out()
+    opened = without_damaged(opened, accelerator, workers, track)
+    opened.require_held_out()
+    versions = {library: version(library) for library in _LIBRARIES}
+    config = RunConfig.of(opened, network, recipe_name, recipe, versions)
+    run = Run.create(folder, config) if accelerator.is_main_process else Run(folder, config)
+    accelerator.wait_for_everyone()
+    return run, opened

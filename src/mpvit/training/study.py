@@ -1,49 +1,46 @@
-"""Several networks trained alike: by one recipe, from the same seeds and with the same data order, in one folder.
+"""A study: several networks trained alike, with one recipe, the same seeds and the same order of images, in one folder.
 
-Each network and seed is a run of its own there (``training.run``), so a study that was killed goes on where it was.
+Each network and seed is a run of its own (``training.run``), so that an interrupted study resumes from its runs.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from threading import Thread
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mpvit.errors import MpvitError, UsageError
-from mpvit.files import write_atomically
-from mpvit.training.run import LOG, Run
-from mpvit.training.settings import Settings
+from mpvit.errors import UsageError
+from mpvit.training.run import CONFIG, LOG, Run, RunConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from mpvit.config import ModelConfig
-    from mpvit.training.data import Data
+    from mpvit.network import NamedNetwork
+    from mpvit.training.data.splits import Data
     from mpvit.training.recipe import Recipe
-    from mpvit.training.results import Epoch
 
-STUDY = "study.json"
+    Show = Callable[[str, float], None]
+    Key = tuple[str, int]
 
-MOST_SEEDS, MOST_JOBS = 1000, 256
+MAX_SEEDS, MAX_JOBS = 1000, 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """How the networks of a study are trained. Raises ``UsageError`` for numbers that there are not.
+class StudyConfig:
+    """How the networks of a study are trained. Raises ``UsageError`` for numbers out of range.
 
     Attributes:
-        folder: where the study is kept.
-        recipe_name: the recipe that ``recipe`` began as.
-        recipe: of every network; its seed is the first one's.
-        seeds: how many, counted on from there.
-        jobs: runs at a time, each in a process of its own; with 1 in this one.
-        workers: processes that read pictures, of each run.
-        device: cpu or cuda, of each run.
+        folder: folder of the study.
+        recipe_name: name of the recipe that ``recipe`` is derived from.
+        recipe: recipe of every network; its seed is the first seed.
+        seeds: number of seeds.
+        jobs: runs at a time, each in a process of its own; 1 for this process.
+        workers: processes that read images, for each run.
+        device: cpu or cuda.
     """
 
     folder: Path
@@ -56,156 +53,130 @@ class Training:
 
     def __post_init__(self) -> None:
         """Check every field once."""
-        for name, most in (("seeds", MOST_SEEDS), ("jobs", MOST_JOBS)):
+        for name, most in (("seeds", MAX_SEEDS), ("jobs", MAX_JOBS)):
             if not 1 <= getattr(self, name) <= most:
                 raise UsageError(f"{name} = {getattr(self, name)}: must be from 1 to {most}")
 
     @property
     def each_seed(self) -> range:
-        """The seeds themselves."""
+        """The seeds."""
         return range(self.recipe.seed, self.recipe.seed + self.seeds)
 
 
-class Entry(NamedTuple):
-    """A network of a study, its name for people, and the (height, width) of the images that it is trained on, in pixels."""
+class TrainedNetwork(NamedTuple):
+    """Result of the runs of one network: the accuracy on the held-out images for each seed, and the seconds of all runs."""
 
-    config: ModelConfig
-    model: str
-    size: tuple[int, int]
-
-
-class Learned(NamedTuple):
-    """What a network came to: from each seed the share of pictures named rightly at the end, and the seconds of all of them."""
-
-    shares: tuple[float, ...]
+    accuracies: tuple[float, ...]
     seconds: float
 
 
-class Job(NamedTuple):
-    """One run: where it is, what it trains on what and how, and what it takes of the machine."""
+class RunJob(NamedTuple):
+    """A run of a study: its folder, its configuration, and the resources that it uses."""
 
     folder: Path
-    settings: Settings
+    config: RunConfig
     workers: int
     threads: int
     device: str
 
 
-class Done(NamedTuple):
-    """What came of a run: pictures held out that the network names rightly, and the seconds that its epochs took."""
+class RunResult(NamedTuple):
+    """Result of a run: the held-out images that are classified correctly, and the seconds of its epochs."""
 
     correct: int
     seconds: float
 
 
-def learn_all(
-    entries: Mapping[str, Entry], data: Data, training: Training, show: Callable[[str, float], None]
-) -> dict[str, Learned]:
-    """Train every network, each in the folder of its name within the study's, and return what they came to by that name.
+def train_all(networks: Mapping[str, NamedNetwork], data: Data, study: StudyConfig, show: Show) -> dict[str, TrainedNetwork]:
+    """Train every network with every seed, each in the folder of its key; return the results by key.
 
-    ``show`` is told what is done, as a line and a share. Raises ``UsageError`` where the folder holds another study, and
-    ``KeyboardInterrupt`` where somebody ends it.
+    ``show`` is called with a line of text and the share that is done. Raises ``UsageError`` if the folder holds another study,
+    and ``KeyboardInterrupt``.
     """
-    jobs = {
-        (place, seed): _job(place, seed, entry, data, training)
-        for place, entry in entries.items()
-        for seed in training.each_seed
-    }
-    _keep(training, data, {place: settings.settings.network for (place, _), settings in jobs.items()})
-    done = _run(jobs, training, show)
-    found = {}
-    for place in entries:
-        runs = [done[place, seed] for seed in training.each_seed]
-        shares = tuple(run.correct / data.held_out.pictures for run in runs)
-        found[place] = Learned(shares, sum(run.seconds for run in runs))
-    return found
+    jobs = {(key, seed): _job(key, seed, network, data, study) for key, network in networks.items() for seed in study.each_seed}
+    _require_same_study(study.folder, next(iter(jobs.values())).config)
+    results = _train_here(jobs, show) if study.jobs == 1 else _train_in_processes(jobs, study.jobs, show)
+    trained = {}
+    for key in networks:
+        runs = [results[key, seed] for seed in study.each_seed]
+        accuracies = tuple(run.correct / len(data.held_out) for run in runs)
+        trained[key] = TrainedNetwork(accuracies, sum(run.seconds for run in runs))
+    return trained
 
 
-def _job(place: str, seed: int, entry: Entry, data: Data, training: Training) -> Job:
+def _job(key: str, seed: int, network: NamedNetwork, data: Data, study: StudyConfig) -> RunJob:
     import torch
 
-    recipe = replace(training.recipe, seed=seed, size=square(entry.size))
-    settings = Settings.of(data, (entry.model, entry.config), (training.recipe_name, recipe), versions={})
-    threads = max(torch.get_num_threads() // training.jobs, 1)
-    return Job(training.folder / place / f"seed-{seed}", settings, training.workers, threads, training.device)
+    recipe = replace(study.recipe, seed=seed, size=square(network.size))
+    config = RunConfig.of(data, network, study.recipe_name, recipe)
+    threads = max(torch.get_num_threads() // study.jobs, 1)
+    return RunJob(study.folder / key / f"seed-{seed}", config, study.workers, threads, study.device)
 
 
 def square(size: tuple[int, int]) -> int:
-    """Return the side of images of (height, width) pixels; raise ``UsageError`` where they are no squares."""
+    """Return the side of images of (height, width) pixels; raise ``UsageError`` if they are not square."""
     height, width = size
     if height != width:
-        raise UsageError(f"images of {height} × {width} pixels: only squares are trained on")
+        raise UsageError(f"images of {height} × {width} pixels: only square images can be trained on")
     return height
 
 
-def _keep(training: Training, data: Data, networks: Mapping[str, dict[str, Any]]) -> None:
-    """Write down what the study is; raise ``UsageError`` where its folder holds another."""
-    said = {
-        "data": data.where,
-        "fingerprint": data.fingerprint,
-        "recipe": asdict(replace(training.recipe, seed=0)),
-        "networks": networks,
-    }
-    said = json.loads(json.dumps(said))
-    path = training.folder / STUDY
-    if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            different = [name for name in ("data", "fingerprint", "recipe") if before[name] != said[name]]
-            known = before["networks"]
-            different += [name for name, network in said["networks"].items() if known.get(name, network) != network]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise MpvitError(f"{path} is damaged: {error}", hint="begin the study anew in another folder") from None
-        if different:
-            hint = "name another -o: the networks of a study are trained alike"
-            raise UsageError(f"{str(training.folder)!r} holds another study: {different[0]} differs", hint=hint)
-        said = before | {"networks": before["networks"] | said["networks"]}
-    try:
-        training.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {str(training.folder)!r}: {error.strerror}") from None
-    write_atomically(path, json.dumps(said, indent=2).encode())
+def _require_same_study(folder: Path, config: RunConfig) -> None:
+    """Raise ``UsageError`` if the folder has runs with other data or another recipe; only seed and size may differ."""
+
+    def description(config: RunConfig) -> dict[str, object]:
+        recipe = replace(config.recipe, seed=0, size=224)
+        return {"data": config.data, "fingerprint": config.fingerprint, "recipe": recipe}
+
+    wanted = description(config)
+    for path in folder.glob(f"*/seed-*/{CONFIG}"):
+        found = description(Run.open(path.parent).config)
+        if different := [name for name in wanted if found[name] != wanted[name]]:
+            raise UsageError(
+                f"{str(folder)!r} holds another study: {different[0]} differs",
+                hint="use another folder: the networks of a study are trained alike",
+            )
 
 
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _run(
-    jobs: Mapping[tuple[str, int], Job], training: Training, show: Callable[[str, float], None]
-) -> dict[tuple[str, int], Done]:
-    """Return what came of each run."""
-    epochs = training.recipe.epochs
-    total = epochs * len(jobs)
-    if training.jobs == 1:
-        found = {}
-        for done, (key, job) in enumerate(jobs.items()):
+def _train_here(jobs: Mapping[Key, RunJob], show: Show) -> dict[Key, RunResult]:
+    """Train one run after the other in this process."""
+    results: dict[Key, RunResult] = {}
+    for (key, seed), job in jobs.items():
+        epochs = job.config.recipe.epochs
 
-            def watch(epoch: int, key: tuple[str, int] = key, done: int = done) -> None:
-                show(f"{key[0]}, seed {key[1]}, epoch {epoch}/{epochs}", (done * epochs + epoch) / total)
+        def report(epoch: int, title: str = f"{key}, seed {seed}", epochs: int = epochs) -> None:
+            share = (len(results) * epochs + epoch) / (len(jobs) * epochs)
+            show(f"{title}, epoch {epoch}/{epochs}", share)
 
-            watch(0)
-            found[key] = learn(job, watch)
-        return found
-    with ProcessPoolExecutor(training.jobs, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
-        pending: dict[Future[Done], tuple[str, int]] = {pool.submit(learn, job): key for key, job in jobs.items()}
-        left = set(pending)
+        report(0)
+        results[key, seed] = train_run(job, report)
+    return results
+
+
+def _train_in_processes(jobs: Mapping[Key, RunJob], number: int, show: Show) -> dict[Key, RunResult]:
+    """Train ``number`` runs at a time, each in a process of its own."""
+    total = sum(job.config.recipe.epochs for job in jobs.values())
+    with ProcessPoolExecutor(number, mp_context=get_context("spawn"), initializer=_exit_with_parent) as pool:
+        futures: dict[Future[RunResult], Key] = {pool.submit(train_run, job): key for key, job in jobs.items()}
+        running: Iterable[Future[RunResult]] = futures
         try:
-            while left:
-                done_epochs = sum(_epochs(job.folder) for job in jobs.values())
-                show(f"{len(pending) - len(left)} of {len(pending)} runs", done_epochs / total)
-                left = wait(left, timeout=0.5, return_when=FIRST_COMPLETED).not_done
-            return {key: future.result() for future, key in pending.items()}
+            while running := wait(running, timeout=0.5, return_when=FIRST_COMPLETED).not_done:
+                finished = len(futures) - len(running)
+                show(f"{finished} of {len(futures)} runs", sum(_epochs(job.folder) for job in jobs.values()) / total)
+            return {key: future.result() for future, key in futures.items()}
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it does, even by a kill: the study may be gone on with by then."""
+def _exit_with_parent() -> None:
+    """End this process as soon as its parent ends, even by a kill: the study may be resumed by then."""
 
     def watch() -> None:
-        parent = parent_process()
-        if parent:
+        if parent := parent_process():
             parent.join()
             os._exit(1)
 
@@ -219,27 +190,27 @@ def _epochs(folder: Path) -> int:
         return 0
 
 
-def learn(job: Job, watch: Callable[[int], None] | None = None) -> Done:
-    """Begin a run or go on with it, to its end."""
-    import msgspec
+def train_run(job: RunJob, report: Callable[[int], None] | None = None) -> RunResult:
+    """Start a run or resume it, and train it to its end; ``report`` is called with the number of each completed epoch.
+
+    Without ``report`` this is a process of its own, which uses the threads of the job.
+    """
     import torch
 
-    from mpvit.training.data import open_data
-    from mpvit.training.loop import Machine, train
-    from mpvit.training.processes import accelerator_for
-    from mpvit.training.results import Epoch
+    from mpvit.training.distributed import training_accelerator
+    from mpvit.training.results import Epoch, Step
+    from mpvit.training.trainer import RunOptions, train
 
-    def seen(event: object) -> None:
-        if watch and isinstance(event, Epoch):
-            watch(event.epoch)
+    def report_epoch(progress: Step | Epoch) -> None:
+        if report and isinstance(progress, Epoch):
+            report(progress.epoch)
 
-    if watch is None:
+    if report is None:
         torch.set_num_threads(job.threads)
-    run = Run.open(job.folder) if (job.folder / "config.json").exists() else Run.begin(job.folder, job.settings)
-    if msgspec.json.encode(run.settings) != msgspec.json.encode(job.settings):  # as JSON: a file has no tuples
-        raise UsageError(f"{str(job.folder)!r} holds a run with other settings", hint="name another -o")
-    data = open_data(job.settings.data).without(job.settings.damaged)
-    run.require(data)
-    history: list[Epoch] = train(run, data, accelerator_for(run.settings.recipe, job.device), Machine(job.workers), seen)
-    pictures = min(job.settings.recipe.batch * history[0].step, data.train.pictures)
-    return Done(history[-1].held_out_correct, sum(pictures / epoch.images_per_s for epoch in history))
+    run = Run.open(job.folder) if (job.folder / CONFIG).exists() else Run.create(job.folder, job.config)
+    if run.config != job.config:
+        raise UsageError(f"{str(job.folder)!r} holds a run with other settings", hint="use another folder")
+    data, recipe = run.open_data(), job.config.recipe
+    history = train(run, data, training_accelerator(recipe, job.device), RunOptions(job.workers), report_epoch)
+    images = min(recipe.batch * history[0].step, len(data.train))
+    return RunResult(history[-1].held_out_correct, sum(images / epoch.images_per_s for epoch in history))

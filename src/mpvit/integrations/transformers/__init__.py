@@ -21,7 +21,7 @@ from mpvit.integrations.transformers.modeling import (  # noqa: E402
     MPViTForImageClassification,
     MPViTModel,
 )
-from mpvit.prediction.inference import load_network  # noqa: E402
+from mpvit.prediction.loading import load_network  # noqa: E402
 
 __all__ = [
     "MPViTBackbone",

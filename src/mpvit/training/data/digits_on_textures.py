@@ -1,9 +1,9 @@
-"""Generated pictures with masks: handwritten digits of any size at any place on textured ground; 11 classes of pixels.
+"""Generated images with masks: handwritten digits of any size and position on textured ground; 11 classes of pixels.
 
-A picture of 64x64 pixels has two textures side by side, each of two near greys, and one to three of the digits inside
-scikit-learn, 14 to 36 pixels high, turned by up to 15 degrees and of a grey that differs from the ground's; a later one may
-hide an earlier one. Its mask says of each pixel which digit covers more than half of it, if any. Nothing is stored: a picture
-is drawn from its number. The digits of pictures held out are those that ``digits`` holds out: none of them is ever learned.
+An image of 64x64 pixels has two textures side by side, each of two similar grey levels, and one to three digits of
+scikit-learn, 14 to 36 pixels high, rotated by up to 15 degrees and of a grey level that differs from the ground's; a later
+digit may hide an earlier one. Its mask has, for each pixel, the digit that covers more than half of it, if any. Nothing is
+stored: an image is generated from its index. The held-out images use only digits that ``digits`` holds out.
 """
 
 from __future__ import annotations
@@ -16,55 +16,54 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mpvit.training import seed_of
-from mpvit.training.data import DIGITS_ON_TEXTURES, Data, Part
-from mpvit.training.data import SCALES_SIDE as SIDE
+from mpvit.training.data import DIGITS_ON_TEXTURES, GENERATED_SIZE
 from mpvit.training.data.digits import read_digits
-from mpvit.training.data.scales import TEXTURES, filled
+from mpvit.training.data.scales import TEXTURES, textured
+from mpvit.training.data.splits import Data, Split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TRAINED, HELD_OUT = 2_000, 400
+TRAIN, HELD_OUT = 2_000, 400
 
 CLASSES = ("ground", *map(str, range(10)))
 
-SMALLEST, LARGEST = 18, 45
-"""Sides of a digit and its margins, in pixels: it is four fifths of that."""
+MIN_SIDE, MAX_SIDE = 18, 45
+"""Side of a digit with its margins, in pixels; the digit is four fifths of it."""
 
 _MARGIN = 1
-"""Of the 8x8 pixels of a digit, which reach their edge."""
+"""Margin around the 8x8 pixels of a digit, in these pixels."""
 
-_STEEPEST = 15
-"""Degrees that a digit is turned by."""
+_MAX_ROTATION = 15
+"""Largest rotation of a digit, in degrees."""
 
-_NEAR, _APART = 0.2, 0.3
-"""How far apart the two greys of a texture are at most, and any of the ground's from a digit's at least."""
+_MAX_CONTRAST, _MIN_INK_CONTRAST = 0.2, 0.3
+"""Largest difference of the grey levels of a texture, and smallest difference between a digit and the ground."""
 
 
-class Drawn(NamedTuple):
-    """A picture, grey, and its mask, both (64, 64) of 8 bits."""
+class MaskedImage(NamedTuple):
+    """A grey image and its mask, both (64, 64) of 8 bits."""
 
-    picture: Image.Image
+    image: Image.Image
     mask: Image.Image
 
 
-class _Drawn:
-    def read(self, place: int) -> Image.Image:
-        return draw(place).picture.convert("RGB")
+class _Generator:
+    def read(self, index: int) -> Image.Image:
+        return generate(index).image.convert("RGB")
 
-    def name(self, place: int) -> str:
-        return f"{DIGITS_ON_TEXTURES}[{place}]"
+    def name(self, index: int) -> str:
+        return f"{DIGITS_ON_TEXTURES}[{index}]"
 
-    def mask(self, place: int) -> Image.Image:
-        return draw(place).mask
+    def mask(self, index: int) -> Image.Image:
+        return generate(index).mask
 
 
 def read_digits_on_textures() -> Data:
-    """Return 2000 pictures with masks to learn from and 400 held out."""
-    source = _Drawn()
-    whole = Part(source, tuple(range(TRAINED + HELD_OUT)), (0,) * (TRAINED + HELD_OUT), source)
-    train, held_out = whole.only(range(TRAINED)), whole.only(range(TRAINED, TRAINED + HELD_OUT))
-    return Data(DIGITS_ON_TEXTURES, DIGITS_ON_TEXTURES, CLASSES, train, held_out)
+    """Return 2000 training images and 400 held-out images with masks."""
+    source = _Generator()
+    images = Split.of(source, (0,) * (TRAIN + HELD_OUT), source)
+    return Data.of(DIGITS_ON_TEXTURES, DIGITS_ON_TEXTURES, CLASSES, images, TRAIN)
 
 
 @lru_cache(1)
@@ -72,48 +71,49 @@ def _digits() -> Data:
     return read_digits()
 
 
-@lru_cache(TRAINED + HELD_OUT)  # every epoch asks for the same ones again
-def draw(place: int) -> Drawn:
-    """Return the picture of a number and its mask; from ``TRAINED`` on its digits are held out."""
-    rng = np.random.default_rng(seed_of(DIGITS_ON_TEXTURES, place))
-    digits = _digits().train if place < TRAINED else _digits().held_out
-    ground, greys = _ground(rng)
-    values, mask = ground, np.zeros((SIDE, SIDE), dtype=np.uint8)
+@lru_cache(TRAIN + HELD_OUT)  # every epoch reads the same images
+def generate(index: int) -> MaskedImage:
+    """Return the image and the mask of an index; from index ``TRAIN`` on the digits are held-out ones."""
+    rng = np.random.default_rng(seed_of(DIGITS_ON_TEXTURES, index))
+    digits = _digits().train if index < TRAIN else _digits().held_out
+    values, greys = _ground(rng)
+    mask = np.zeros((GENERATED_SIZE, GENERATED_SIZE), dtype=np.uint8)
     for _ in range(int(rng.integers(1, 4))):
-        which = int(rng.integers(digits.pictures))
-        cover = _placed(rng, digits.read(which).convert("L"))
+        digit = int(rng.integers(len(digits)))
+        cover = _coverage(rng, digits.read(digit).convert("L"))
         values = (1 - cover) * values + cover * _ink(rng, greys)
-        mask[cover > 1 / 2] = 1 + digits.targets[which]
+        mask[cover > 1 / 2] = 1 + digits.targets[digit]
     values = values + rng.normal(0, 0.03, values.shape)
-    return Drawn(Image.fromarray(np.clip(255 * values, 0, 255).astype(np.uint8)), Image.fromarray(mask))
+    return MaskedImage(Image.fromarray(np.clip(255 * values, 0, 255).astype(np.uint8)), Image.fromarray(mask))
 
 
 def _ground(rng: np.random.Generator) -> tuple[NDArray[np.float64], list[float]]:
-    """Return two textures (64, 64) at either side of a line through the picture's middle, and their greys, in [0, 1]."""
+    """Return two textures, (64, 64), on either side of a line near the centre, and their four grey levels in [0, 1]."""
     turn = rng.uniform(0, 2 * pi)
-    down, across = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
-    first = across * cos(turn) + down * sin(turn) > rng.uniform(-SIDE / 4, SIDE / 4)
-    middle = rng.uniform(_NEAR, 1 - _NEAR)
-    greys = [float(grey) for grey in np.clip(rng.uniform(middle - _NEAR / 2, middle + _NEAR / 2, 4), 0, 1)]
-    one, other = (filled(rng, int(rng.integers(len(TEXTURES))), *greys[at : at + 2]) for at in (0, 2))
+    down, across = np.mgrid[:GENERATED_SIZE, :GENERATED_SIZE] - (GENERATED_SIZE - 1) / 2
+    first = across * cos(turn) + down * sin(turn) > rng.uniform(-GENERATED_SIZE / 4, GENERATED_SIZE / 4)
+    middle = rng.uniform(_MAX_CONTRAST, 1 - _MAX_CONTRAST)
+    levels = rng.uniform(middle - _MAX_CONTRAST / 2, middle + _MAX_CONTRAST / 2, 4)
+    greys = [float(grey) for grey in np.clip(levels, 0, 1)]
+    one, other = (textured(rng, int(rng.integers(len(TEXTURES))), *greys[at : at + 2]) for at in (0, 2))
     return np.where(first, one, other), greys
 
 
 def _ink(rng: np.random.Generator, greys: list[float]) -> float:
-    """Return a grey in [0, 1] that is far from all of ``greys``."""
-    low, high = min(greys) - _APART, max(greys) + _APART
-    dark, light = max(low, 0.0), max(1 - high, 0.0)  # how much there is of either
+    """Return a grey level in [0, 1] that differs from all of ``greys`` by ``_MIN_INK_CONTRAST``."""
+    low, high = min(greys) - _MIN_INK_CONTRAST, max(greys) + _MIN_INK_CONTRAST
+    dark, light = max(low, 0.0), max(1 - high, 0.0)  # lengths of the two ranges that are allowed
     drawn = float(rng.uniform(0, dark + light))
     return drawn if drawn < dark else high + drawn - dark
 
 
-def _placed(rng: np.random.Generator, digit: Image.Image) -> NDArray[np.float64]:
-    """Return how much of each pixel (64, 64) a digit covers, at a size, turn and place that are drawn."""
-    side = int(rng.integers(SMALLEST, LARGEST + 1))
-    left, top = (int(rng.integers(-side // 8, SIDE - side + side // 8 + 1)) for _ in range(2))
+def _coverage(rng: np.random.Generator, digit: Image.Image) -> NDArray[np.float64]:
+    """Return the share of each pixel, (64, 64), that a digit covers at a random size, rotation and position."""
+    side = int(rng.integers(MIN_SIDE, MAX_SIDE + 1))
+    left, top = (int(rng.integers(-side // 8, GENERATED_SIZE - side + side // 8 + 1)) for _ in range(2))
     large = ImageOps.expand(digit, _MARGIN).resize((side, side), Image.Resampling.BICUBIC)
-    turned = large.rotate(float(rng.uniform(-_STEEPEST, _STEEPEST)), Image.Resampling.BICUBIC)
-    whole = Image.new("L", (SIDE, SIDE))
-    whole.paste(turned, (left, top))
-    strength = np.asarray(whole) / 255
-    return np.clip((strength - 0.3) / 0.3, 0, 1)  # strokes with an edge of a pixel or two, not of a blurred 8x8 picture
+    rotated = large.rotate(float(rng.uniform(-_MAX_ROTATION, _MAX_ROTATION)), Image.Resampling.BICUBIC)
+    canvas = Image.new("L", (GENERATED_SIZE, GENERATED_SIZE))
+    canvas.paste(rotated, (left, top))
+    strength = np.asarray(canvas) / 255
+    return np.clip((strength - 0.3) / 0.3, 0, 1)  # strokes with sharp edges, not the blurred ones of an 8x8 image

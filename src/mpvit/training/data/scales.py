@@ -1,8 +1,8 @@
-"""Generated pictures that ask for two scales at once: a class is a coarse outline and the fine texture that fills it.
+"""Generated images whose classes need two scales at once: a class is a coarse outline and the fine texture that fills it.
 
-4 outlines times 4 textures are 16 classes; size, turn, place and both grey levels are drawn, and so are other textures'
-patches beside the outline, lines across it, and noise. Nothing is stored: a picture is drawn from its number. It was written
-before any network was trained on it and is not tuned to what paths see.
+4 outlines times 4 textures are 16 classes. Size, rotation, position and both grey levels are random, and so are patches of
+other textures next to the outline, lines across it, and noise. Nothing is stored: an image is generated from its index. The
+generator was written before any network was trained on it, and was not tuned to the receptive fields of paths.
 """
 
 from __future__ import annotations
@@ -15,86 +15,78 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mpvit.training import seed_of
-from mpvit.training.data import SCALES, Data, Part
-from mpvit.training.data import SCALES_SIDE as SIDE
+from mpvit.training.data import GENERATED_SIZE, SCALES
+from mpvit.training.data.splits import Data, Split
 
-TRAINED, HELD_OUT = 16_000, 2_000
+TRAIN, HELD_OUT = 16_000, 2_000
 
 OUTLINES = {"triangle": 3, "square": 4, "pentagon": 5, "circle": 40}
-"""Corners of each."""
+"""Number of corners of each outline."""
 
 TEXTURES = ("stripes", "checks", "dots", "noise")
-"""Of 2 to 4 pixels a period."""
+"""Textures with a period of 2 to 4 pixels."""
 
 CLASSES = tuple(f"{outline}, {texture}" for outline, texture in product(OUTLINES, TEXTURES))
 
-_SAMPLES = 4
-"""Points a pixel's side of an outline is drawn with."""
+_SUBPIXELS = 4
+"""Points along the side of a pixel at which an outline is drawn."""
 
 
-class _Drawn:
-    def read(self, place: int) -> Image.Image:
-        return draw(place).convert("RGB")
+class _Generator:
+    def read(self, index: int) -> Image.Image:
+        return generate(index).convert("RGB")
 
-    def name(self, place: int) -> str:
-        return f"{SCALES}[{place}]"
+    def name(self, index: int) -> str:
+        return f"{SCALES}[{index}]"
 
 
 def read_scales() -> Data:
-    """Return 16 000 pictures to learn from and 2000 held out, 64x64, as many of each class as comes out even."""
-    source = _Drawn()
-    train, held_out = (
-        Part(source, tuple(places), tuple(place % len(CLASSES) for place in places))
-        for places in (range(TRAINED), range(TRAINED, TRAINED + HELD_OUT))
-    )
-    return Data(SCALES, SCALES, CLASSES, train, held_out)
+    """Return 16 000 training images and 2000 held-out images, 64x64, with the classes in turn."""
+    targets = tuple(index % len(CLASSES) for index in range(TRAIN + HELD_OUT))
+    return Data.of(SCALES, SCALES, CLASSES, Split.of(_Generator(), targets), TRAIN)
 
 
-@lru_cache(TRAINED + HELD_OUT)  # every epoch of every run asks for the same ones again
-def draw(place: int) -> Image.Image:
-    """Return the picture of a number, grey, 64x64; its class is the remainder by 16."""
-    rng = np.random.default_rng(seed_of(SCALES, place))
-    outline, texture = divmod(place % len(CLASSES), len(TEXTURES))
-    ground, ink = _greys(rng)
-    values = np.full((SIDE, SIDE), ground)
-    for _ in range(int(rng.integers(1, 4))):  # patches of any texture, which say nothing
-        patch = _outline(rng, corners=int(rng.integers(3, 8)), radius=rng.uniform(3, 6))
-        values = np.where(patch > 1 / 2, filled(rng, int(rng.integers(len(TEXTURES))), ground, ink), values)
-    inside = _outline(rng, list(OUTLINES.values())[outline], radius=rng.uniform(12, 26))
-    values = (1 - inside) * values + inside * filled(rng, texture, ground, ink)
+@lru_cache(TRAIN + HELD_OUT)  # every epoch of every run reads the same images
+def generate(index: int) -> Image.Image:
+    """Return the image of an index, grey, 64x64; its class is the index modulo 16."""
+    rng = np.random.default_rng(seed_of(SCALES, index))
+    outline, texture = divmod(index % len(CLASSES), len(TEXTURES))
+    ground, ink = _grey_levels(rng)
+    values = np.full((GENERATED_SIZE, GENERATED_SIZE), ground)
+    for _ in range(int(rng.integers(1, 4))):  # patches of any texture, which do not depend on the class
+        patch = _coverage(rng, corners=int(rng.integers(3, 8)), radius=rng.uniform(3, 6))
+        values = np.where(patch > 1 / 2, textured(rng, int(rng.integers(len(TEXTURES))), ground, ink), values)
+    inside = _coverage(rng, list(OUTLINES.values())[outline], radius=rng.uniform(12, 26))
+    values = (1 - inside) * values + inside * textured(rng, texture, ground, ink)
     for _ in range(int(rng.integers(0, 3))):
-        values = _crossed(rng, values)
+        values = _with_line(rng, values)
     values = values + rng.normal(0, 0.06, values.shape)
-    grey = np.clip(255 * values, 0, 255).astype(np.uint8)
-    return Image.fromarray(grey)
+    return Image.fromarray(np.clip(255 * values, 0, 255).astype(np.uint8))
 
 
-def _greys(rng: np.random.Generator) -> tuple[float, float]:
-    """Return two grey levels in [0, 1], a fifth apart or more."""
+def _grey_levels(rng: np.random.Generator) -> tuple[float, float]:
+    """Return two grey levels in [0, 1] that differ by at least a fifth."""
     ground, ink = rng.uniform(0, 1, 2)
     while abs(ground - ink) < 1 / 5:
         ground, ink = rng.uniform(0, 1, 2)
     return float(ground), float(ink)
 
 
-def _outline(rng: np.random.Generator, corners: int, radius: float) -> np.ndarray:
-    """Return how much of each pixel (64, 64) is inside a regular outline, wherever and however turned it is."""
-    reach = min(radius, SIDE / 2 - 2)
-    x, y = rng.uniform(reach, SIDE - reach, 2)
-    turn = rng.uniform(0, 2 * pi)
-    places = [
-        (_SAMPLES * (x + radius * cos(turn + 2 * pi * k / corners)), _SAMPLES * (y + radius * sin(turn + 2 * pi * k / corners)))
-        for k in range(corners)
-    ]
-    fine = Image.new("L", (_SAMPLES * SIDE, _SAMPLES * SIDE))
-    ImageDraw.Draw(fine).polygon(places, fill=255)
-    return np.asarray(fine.resize((SIDE, SIDE), Image.Resampling.BOX)) / 255
+def _coverage(rng: np.random.Generator, corners: int, radius: float) -> np.ndarray:
+    """Return the share of each pixel, (64, 64), inside a regular outline at a random position and rotation."""
+    reach = min(radius, GENERATED_SIZE / 2 - 2)
+    x, y = rng.uniform(reach, GENERATED_SIZE - reach, 2)
+    angles = rng.uniform(0, 2 * pi) + 2 * pi * np.arange(corners) / corners
+    points = [(_SUBPIXELS * (x + radius * cos(angle)), _SUBPIXELS * (y + radius * sin(angle))) for angle in angles]
+    fine = Image.new("L", (_SUBPIXELS * GENERATED_SIZE, _SUBPIXELS * GENERATED_SIZE))
+    ImageDraw.Draw(fine).polygon(points, fill=255)
+    return np.asarray(fine.resize((GENERATED_SIZE, GENERATED_SIZE), Image.Resampling.BOX)) / 255
 
 
-def filled(rng: np.random.Generator, texture: int, ground: float, ink: float) -> np.ndarray:
-    """Return a texture (64, 64) of two greys at any turn and period."""
+def textured(rng: np.random.Generator, texture: int, ground: float, ink: float) -> np.ndarray:
+    """Return a texture, (64, 64), of two grey levels at a random rotation and period."""
     turn, period = rng.uniform(0, pi), rng.uniform(3, 5)
-    down, across = np.mgrid[:SIDE, :SIDE] + rng.uniform(0, period, 2)[:, None, None]
+    down, across = np.mgrid[:GENERATED_SIZE, :GENERATED_SIZE] + rng.uniform(0, period, 2)[:, None, None]
     along = (across * cos(turn) + down * sin(turn)) * 2 * pi / period
     over = (down * cos(turn) - across * sin(turn)) * 2 * pi / period
     if TEXTURES[texture] == "stripes":
@@ -104,13 +96,13 @@ def filled(rng: np.random.Generator, texture: int, ground: float, ink: float) ->
     elif TEXTURES[texture] == "dots":
         height = np.sin(along) + np.sin(over) - 0.7
     else:
-        height = rng.normal(0, 1, (SIDE, SIDE))
+        height = rng.normal(0, 1, (GENERATED_SIZE, GENERATED_SIZE))
     return np.where(height > 0, ink, ground)
 
 
-def _crossed(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
-    """Return a picture with a thin line of any grey through it."""
+def _with_line(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
+    """Return an image, (64, 64), with a thin line of a random grey level across it."""
     image = Image.fromarray((255 * values.clip(0, 1)).astype(np.uint8))
-    ends = [tuple(map(float, end)) for end in rng.uniform(0, SIDE, (2, 2))]
-    ImageDraw.Draw(image).line([ends[0], ends[1]], fill=int(rng.integers(0, 256)), width=1)
+    start, end = (tuple(map(float, point)) for point in rng.uniform(0, GENERATED_SIZE, (2, 2)))
+    ImageDraw.Draw(image).line([start, end], fill=int(rng.integers(0, 256)), width=1)
     return np.asarray(image) / 255

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from commandline import COMMAND, environment
-from masked import SQUARES, draw_squares
-from pictures import SMALL, SMALL_NETWORK, paint
+from image_folders import SMALL, SMALL_NETWORK, paint
+from mask_folders import SQUARES, draw_squares
 from safetensors.torch import load_file
 from torch import Tensor
 

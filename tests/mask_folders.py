@@ -1,4 +1,4 @@
-"""A small folder of pictures and masks that a network learns in seconds, and a network of four stages for it."""
+"""A small folder of images and masks that a network learns in seconds, and a network of four stages for it."""
 
 import tomllib
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ mlp_ratio = 1
 """
 
 SQUARES = 4 * _STAGE
-"""A network of four stages that learns a batch in tens of milliseconds, as TOML."""
+"""A network of four stages whose training step takes tens of milliseconds, as TOML."""
 
 FOUR_STAGES = tomllib.loads(SQUARES)
 
 
 def draw_squares(folder: Path, parts: Mapping[str, int], side: int = 32) -> Path:
-    """Write so many pictures of each part with their masks: bright squares on dark noise, the masks' border not judged."""
+    """Write the images of each split with their masks: bright squares on dark noise, the first row unlabelled."""
     rng = np.random.default_rng(0)
     for part, number in parts.items():
         for kind in ("images", "masks"):

@@ -1,4 +1,4 @@
-"""A log for TensorBoard, where it is installed and asked for."""
+"""A log of the epochs for TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def board(folder: Path, *, wanted: bool) -> Iterator[Callable[[Epoch], None]]:
-    """Yield what writes an epoch's figures into ``folder``; nothing unless it is ``wanted``."""
-    if not wanted:
-        yield lambda _: None
-        return
+def tensorboard_log(folder: Path) -> Iterator[Callable[[Epoch], None]]:
+    """Yield a function that writes the figures of an epoch into ``folder``."""
     require("tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
 
-        def write(epoch: Epoch) -> None:
+        def log(epoch: Epoch) -> None:
             figures = asdict(epoch) | {"held_out_accuracy": epoch.held_out_accuracy}
             for name in ("rate", "loss", "accuracy", "held_out_loss", "held_out_accuracy", "images_per_s"):
                 writer.add_scalar(name, figures[name], epoch.epoch)
@@ -34,4 +31,4 @@ def board(folder: Path, *, wanted: bool) -> Iterator[Callable[[Epoch], None]]:
                 writer.add_scalar("held_out_miou", epoch.overlap.miou, epoch.epoch)
             writer.flush()
 
-        yield write
+        yield log

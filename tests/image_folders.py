@@ -1,11 +1,10 @@
-"""Small folders of pictures in classes that can be told apart: made, or cut from photographs that a library brings."""
+"""Small folders of images in classes that are easy to distinguish: generated, or crops of the photographs in scikit-learn."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 SMALL_NETWORK = """
 [[stages]]
@@ -15,14 +14,14 @@ dim = 8
 heads = 2
 mlp_ratio = 1
 """
-"""A network that learns a batch in milliseconds, as TOML."""
+"""A network whose training step takes milliseconds, as TOML."""
 
 SMALL = ("--size", "32", "--recipe", "small", "--workers", "0", "--threads", "1")
 """Options of a run that takes seconds."""
 
 
 def paint(folder: Path, classes: Mapping[str, int], size: int = 24) -> Path:
-    """Write so many pictures of each class: a class is a hue and a direction of stripes, a picture its noise."""
+    """Write the given number of images of each class: a class is a colour and a spacing of stripes, an image adds noise."""
     for place, (name, number) in enumerate(classes.items()):
         (folder / name).mkdir(parents=True)
         rng = np.random.default_rng(place)
@@ -34,7 +33,9 @@ def paint(folder: Path, classes: Mapping[str, int], size: int = 24) -> Path:
 
 
 def photograph(folder: Path, number: int, size: int = 64) -> Path:
-    """Write so many parts of each of the two photographs inside scikit-learn, as JPEG: classes ``china`` and ``flower``."""
+    """Write ``number`` crops of each of the two photographs in scikit-learn, as JPEG: classes ``china`` and ``flower``."""
+    from sklearn.datasets import load_sample_images
+
     rng = np.random.default_rng(0)
     for name, photo in zip(("china", "flower"), load_sample_images().images, strict=True):
         (folder / name).mkdir(parents=True)
@@ -46,7 +47,7 @@ def photograph(folder: Path, number: int, size: int = 64) -> Path:
 
 
 def damage(path: Path) -> Path:
-    """Cut a file off in its middle."""
+    """Truncate a file to its first half."""
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     return path

@@ -1,0 +1,72 @@
+"""Checkpoints: everything that a run needs to resume after a step."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+import torch
+
+from mpvit.errors import MpvitError, first_line
+from mpvit.files import write_atomically
+from mpvit.training.results import Epoch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT = 2
+"""Version of the format of a checkpoint."""
+
+_DAMAGES = (
+    *(OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError, EOFError),
+    *(pickle.UnpicklingError, zipfile.BadZipFile, msgspec.MsgspecError),
+)
+"""Errors of reading a file that is not a checkpoint."""
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """State of a run after a step.
+
+    Attributes:
+        step: steps of the optimizer so far.
+        network, average, optimizer: state dicts of the network, of its moving average and of the optimizer.
+        loss, correct, answers, seen: sums over the current epoch, if it is not complete: of the loss, of correct predictions,
+            of predictions (of images, or of labelled pixels), and of images.
+        history: results of the completed epochs.
+    """
+
+    step: int
+    network: dict[str, Any]
+    average: dict[str, Any]
+    optimizer: dict[str, Any]
+    loss: float
+    correct: int
+    answers: int
+    seen: int
+    history: list[Epoch]
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint, whole or not at all."""
+        content = {name: getattr(self, name) for name in self.__slots__}
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **content, "history": [asdict(epoch) for epoch in self.history]}, buffer)
+        write_atomically(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Self | None:
+        """Return the checkpoint in a file, None if there is no file; raise ``MpvitError`` if it is damaged."""
+        if not path.exists():
+            return None
+        hint = f"remove {path} to start this run again; the weights of its last epoch are next to it"
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content.pop("format") != FORMAT:
+                raise MpvitError(f"{path} was written by another version of mpvit", hint=hint)
+            return cls(**content | {"history": msgspec.convert(content["history"], list[Epoch])})
+        except _DAMAGES as error:
+            raise MpvitError(f"{path} is damaged: {first_line(error).partition('. ')[0]}", hint=hint) from None

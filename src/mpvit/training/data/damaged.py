@@ -1,0 +1,56 @@
+"""Images and masks that cannot be read, found before any of them is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mpvit.errors import ImageError, UsageError
+from mpvit.training.data import BUILT_IN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mpvit.progress import Track
+    from mpvit.training.data.splits import Data, Split
+
+
+@dataclass(frozen=True, slots=True)
+class _Checks:
+    """The reason why an image or its mask cannot be read, empty if it can; or the error of a mask that does not fit."""
+
+    split: Split
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> str | UsageError:
+        try:
+            self.split.read(index)
+            if self.split.masks:
+                self.split.mask(index)
+        except ImageError as error:
+            return error.reason
+        except UsageError as error:
+            return error
+        return ""
+
+
+def find_damaged(data: Data, workers: int, track: Track) -> list[tuple[str, str]]:
+    """Read every image and mask once, in ``workers`` processes; return the names of those that cannot be read, with the reason.
+
+    Raises ``UsageError`` for the first mask that does not fit its image.
+    """
+    if data.location in BUILT_IN:
+        return []
+    from torch.utils.data import DataLoader
+
+    images = data.all
+    reasons: Iterable[str | UsageError] = DataLoader(_Checks(images), batch_size=None, num_workers=workers)  # type: ignore[arg-type]
+    found = []
+    for index, reason in enumerate(track(reasons, "Reading", len(images))):
+        if isinstance(reason, UsageError):
+            raise reason
+        if reason:
+            found.append((images.name(index), reason))
+    return found

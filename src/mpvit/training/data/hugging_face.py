@@ -1,0 +1,69 @@
+"""A dataset of Hugging Face on disk, as ``save_to_disk`` wrote it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mpvit.errors import ImageError, UsageError, first_line
+from mpvit.extras import require
+from mpvit.images import decode_image, read_image
+from mpvit.training.data import HUGGING_FACE, VALIDATION, require_classes
+from mpvit.training.data.splits import Data, Split
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class _Rows(NamedTuple):
+    splits: dict[str, Any]
+    column: str
+    rows: tuple[tuple[str, int], ...]
+
+    def read(self, index: int) -> Image.Image:
+        split, row = self.rows[index]
+        image = self.splits[split][row][self.column]
+        if image is None:
+            raise ImageError(self.name(index), "the row has no image")
+        if image["bytes"] is None:
+            return read_image(Path(image["path"]))
+        return decode_image(image["bytes"], self.name(index))
+
+    def name(self, index: int) -> str:
+        split, row = self.rows[index]
+        return f"{split}[{row}]"
+
+
+def read_hugging_face(folder: Path) -> Data:
+    """Return a dataset with one column of images and one of classes; raise ``UsageError`` for any other."""
+    require("datasets")
+    import datasets
+
+    try:
+        found = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError) as error:
+        hint = "name a folder that save_to_disk of the library datasets wrote"
+        raise UsageError(f"data {HUGGING_FACE}{folder}: cannot be read: {first_line(error)}", hint=hint) from None
+    splits = dict(found) if isinstance(found, datasets.DatasetDict) else {"all": found}
+    features = next(iter(splits.values())).features
+    image = next((name for name, kind in features.items() if isinstance(kind, datasets.Image)), None)
+    label = next((name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    if image is None or label is None:
+        columns = ", ".join(features)
+        raise UsageError(f"data {HUGGING_FACE}{folder}: must have a column of Image and one of ClassLabel, has {columns}")
+    classes = tuple(features[label].names)
+    require_classes(str(folder), classes)
+    names = _split_names(splits)
+    raw = {name: splits[name].cast_column(image, datasets.Image(decode=False)) for name in names}
+    rows = tuple((name, row) for name in names for row in range(len(splits[name])))
+    targets = tuple(int(target) for name in names for target in splits[name][label])
+    train = len(splits[names[0]]) if len(names) > 1 else None
+    location = f"{HUGGING_FACE}{folder.resolve()}"
+    return Data.of(folder.resolve().name, location, classes, Split.of(_Rows(raw, image, rows), targets), train)
+
+
+def _split_names(splits: dict[str, Any]) -> list[str]:
+    """Return the names of the training split and, if there is one, of the validation split."""
+    if "train" not in splits:
+        return [next(iter(splits))]
+    return ["train", *[name for name in VALIDATION if name in splits][:1]]

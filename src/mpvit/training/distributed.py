@@ -1,0 +1,143 @@
+"""One process or several: accelerators, batch norm over all processes, and interrupts between two steps."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.state import AcceleratorState, GradientState
+from accelerate.utils import broadcast_object_list
+from torch import Tensor, distributed, nn
+
+from mpvit.errors import UsageError
+from mpvit.progress import untracked
+from mpvit.training.data.damaged import find_damaged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mpvit.progress import Track
+    from mpvit.training.data.splits import Data
+    from mpvit.training.recipe import Recipe
+
+
+def make_accelerator(device: str, dtype: str = "float32", accumulate: int = 1) -> Accelerator:
+    """Return the accelerator of this process; ``device`` is cpu or cuda.
+
+    With several processes each computes its share of every batch, so that the batch size is that of all processes together.
+    """
+    AcceleratorState._reset_state()  # noqa: SLF001 - otherwise the dtype of an earlier accelerator is kept
+    GradientState._reset_state()  # noqa: SLF001
+    return Accelerator(
+        cpu=device == "cpu",
+        mixed_precision="bf16" if dtype == "bfloat16" else "no",
+        gradient_accumulation_steps=accumulate,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        step_scheduler_with_optimizer=False,
+    )
+
+
+def training_accelerator(recipe: Recipe, device: str) -> Accelerator:
+    """Return the accelerator for a recipe; raise ``UsageError`` if the processes cannot share a batch evenly."""
+    accelerator = make_accelerator(device, recipe.dtype, recipe.accumulate)
+    part, processes = recipe.batch // recipe.accumulate, accelerator.num_processes
+    if part % processes:
+        message = f"batch = {part}: must be a multiple of the {processes} processes"
+        raise UsageError(message, hint="each process computes its share of a batch")
+    return accelerator
+
+
+def without_damaged(data: Data, accelerator: Accelerator, workers: int, track: Track = untracked) -> Data:
+    """Return the data without images that cannot be read; the main process reads them all and informs the others."""
+    found = find_damaged(data, workers, track) if accelerator.is_main_process else []
+    return data.without(broadcast_object_list([found])[0])
+
+
+# ── batch norm ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def with_synced_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
+    """Return the network with batch norms over the batches of all processes; its parameters keep their names."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SyncedBatchNorm2d
+    return network
+
+
+class SyncedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose training statistics are those of all processes, on the CPU.
+
+    torch's SyncBatchNorm supports only accelerators, accelerate has none, and torch's differentiable all-reduce is deprecated.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (b, c, h, w) -> (b, c, h, w)."""
+        if not self.training:
+            return super().forward(x)
+        channels, wide = x.shape[1], x.float()
+        count = wide.new_full((1,), x.numel() // channels)
+        sums = _AllReduce.apply(torch.cat((wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3)), count)))  # type: ignore[no-untyped-call]
+        count = sums[-1]
+        mean = sums[:channels] / count
+        variance = sums[channels:-1] / count - mean.square()
+        self._update_running(mean.detach(), (variance * count / (count - 1)).detach())
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+
+    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+class _AllReduce(torch.autograd.Function):
+    """The sum of a tensor over all processes, and the sum of its gradient."""
+
+    @staticmethod
+    def forward(_: Any, tensor: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
+        return _summed(tensor)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
+        return _summed(gradient)
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    total = tensor.clone()
+    distributed.all_reduce(total)
+    return total
+
+
+# ── interrupts ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def deferred_interrupts() -> Iterator[Sequence[int]]:
+    """Yield the list of SIGINT and SIGTERM so far, so that no step is interrupted; a second signal is raised."""
+    signals: list[int] = []
+    kinds = (signal.SIGINT, signal.SIGTERM)
+
+    def remember(number: int, _: object) -> None:
+        if signals:
+            raise KeyboardInterrupt
+        signals.append(number)
+
+    try:
+        before = {kind: signal.signal(kind, remember) for kind in kinds}
+    except ValueError:  # not in the main thread, which is the only one that receives signals
+        yield signals
+        return
+    try:
+        yield signals
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

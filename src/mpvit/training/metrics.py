@@ -1,0 +1,165 @@
+"""Metrics of classifiers and of segmenters on labelled images, as plain values with confidence intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import Any, NamedTuple
+
+from mpvit.model.metadata import MeanIoU
+
+_NORMAL_QUANTILE = 1.959963984540054
+"""97.5 % quantile of the normal distribution, for intervals of 95 %."""
+
+
+class Interval(NamedTuple):
+    """A confidence interval of 95 % of a share."""
+
+    low: float
+    high: float
+
+
+def wilson(correct: int, images: int) -> Interval:
+    """Return Wilson's interval of a share of successes (J. Am. Stat. Assoc. 22, 1927), which is always within [0, 1]."""
+    z, share = _NORMAL_QUANTILE, correct / images
+    middle = (share + z * z / (2 * images)) / (1 + z * z / images)
+    half = z / (1 + z * z / images) * sqrt(share * (1 - share) / images + z * z / (4 * images**2))
+    return Interval(max(middle - half, 0.0), min(middle + half, 1.0))
+
+
+def interval_entries(name: str, interval: Interval | None) -> dict[str, float | None]:
+    """Return the ends of an interval as two entries of a row; None if there is no interval."""
+    low, high = interval or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMetrics:
+    """Metrics of one class.
+
+    Attributes:
+        name: name of the class.
+        count: images, or for a segmenter pixels, of the class.
+        correct: those of them that are predicted correctly.
+        predicted: images or pixels that are predicted as this class.
+        iou, interval: intersection over union of a segmenter with its interval; None if neither masks nor predictions have
+            the class, and for a classifier.
+    """
+
+    name: str
+    count: int
+    correct: int
+    predicted: int
+    iou: float | None = None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """What classifiers and segmenters have in common; the unit is images for the first, labelled pixels for the second.
+
+    Attributes:
+        confusion: confusion matrix, in units: rows are the true classes, columns the predicted ones.
+        loss: mean cross-entropy.
+        seconds: time from the first image read to the last prediction.
+        overlap: mean intersection over union of a segmenter; None for a classifier.
+    """
+
+    confusion: tuple[tuple[int, ...], ...]
+    loss: float
+    seconds: float
+    overlap: MeanIoU | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of units."""
+        return sum(map(sum, self.confusion))
+
+    @property
+    def correct(self) -> int:
+        """Units that are predicted correctly."""
+        return sum(row[index] for index, row in enumerate(self.confusion))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the units that are predicted correctly."""
+        return self.correct / self.count
+
+    def by_class(self, names: Sequence[str]) -> tuple[ClassMetrics, ...]:
+        """Return the metrics of each class."""
+        predicted = [sum(column) for column in zip(*self.confusion, strict=True)]
+        return tuple(
+            ClassMetrics(name, sum(row), row[index], predicted[index])
+            for index, (name, row) in enumerate(zip(names, self.confusion, strict=True))
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassificationMetrics(Metrics):
+    """Metrics of a classifier.
+
+    Attributes:
+        correct5: images whose class is among the five predictions with the highest probability.
+        calibration_error: expected calibration error, the mean distance of confidence and accuracy over 15 bins.
+    """
+
+    correct5: int
+    calibration_error: float
+
+    def as_row(self) -> dict[str, Any]:
+        """Return flat entries for JSON and CSV."""
+        return {
+            "top1": self.accuracy,
+            **interval_entries("top1", wilson(self.correct, self.count)),
+            "top5": self.correct5 / self.count,
+            **interval_entries("top5", wilson(self.correct5, self.count)),
+            "loss": self.loss,
+            "calibration_error": self.calibration_error,
+        }
+
+    def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return flat entries of each class for JSON."""
+        return [
+            {"name": each.name, "images": each.count, "correct": each.correct, "predicted": each.predicted}
+            for each in self.by_class(names)
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentationMetrics(Metrics):
+    """Metrics of a segmenter.
+
+    Attributes:
+        overlap: mean over the classes of ``ious``, with its interval.
+        ious: intersection over union of each class; None if neither masks nor predictions have the class.
+        iou_intervals: their intervals; None for the same classes.
+        accuracy_interval: interval of the pixel accuracy.
+    """
+
+    overlap: MeanIoU
+    ious: tuple[float | None, ...]
+    iou_intervals: tuple[Interval | None, ...]
+    accuracy_interval: Interval
+
+    def by_class(self, names: Sequence[str]) -> tuple[ClassMetrics, ...]:
+        """Return the metrics of each class."""
+        rows = zip(Metrics.by_class(self, names), self.ious, self.iou_intervals, strict=True)
+        return tuple(replace(each, iou=iou, interval=interval) for each, iou, interval in rows)
+
+    def as_row(self) -> dict[str, Any]:
+        """Return flat entries for JSON and CSV."""
+        return {
+            "pixels": self.count,
+            "miou": self.overlap.miou,
+            **interval_entries("miou", Interval(self.overlap.low, self.overlap.high)),
+            "pixel_accuracy": self.accuracy,
+            **interval_entries("pixel_accuracy", self.accuracy_interval),
+            "loss": self.loss,
+        }
+
+    def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return flat entries of each class for JSON."""
+        return [
+            {"name": each.name, "pixels": each.count, "correct": each.correct, "predicted": each.predicted, "iou": each.iou}
+            | interval_entries("iou", each.interval)
+            for each in self.by_class(names)
+        ]
