@@ -193,7 +193,7 @@ def test_without_weights_it_says_what_to_get_and_where_to_put_it(
     error, hint = error_lines(answer)
     assert url in error
     assert str(tmp_path / "cache" / "mpvit_xsmall.pth") in hint
-    assert "--random-init" in hint
+    assert "an untrained network" in hint
 
 
 WRONG: dict[str, tuple[list[object], str, int]] = {

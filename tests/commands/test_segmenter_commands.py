@@ -192,7 +192,7 @@ BAD = {
     "predict squares/images/val --variant digits-nano --plot seen.png": (2, "must go with a segmenter's --weights"),
     "predict squares/images/val --variant digits-nano --masks masks": (2, "must go with a segmenter's --weights"),
     "paths --weights run/weights.safetensors": (1, "holds a segmenter, segformer: must be a classifier"),
-    "weights convert run/weights.safetensors --to published -o x.pth": (2, "has no published layout"),
+    "weights convert run/weights.safetensors --to published -o x.pth": (2, "must be 'project' for a segmenter"),
 }
 
 

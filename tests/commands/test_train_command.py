@@ -132,7 +132,7 @@ def test_without_weights_and_network_the_first_word_is_what_helps(tmp_path: Path
     error, hint = done.err.splitlines()
     assert error.startswith("Error: no weights of 'xsmall'")
     assert hint.startswith("Hint: digits-nano, for handwritten digits")
-    assert "--random-init" in hint
+    assert "an untrained network" in hint
 
 
 def _unreachable(*_: object, **__: object) -> None:
