@@ -38,7 +38,7 @@ def _gathered(tree: Block, by: str) -> dict[str, Node]:
     """Return the operations of each kind, or the calls of each layer under the name of its module."""
     pieces: dict[str, Block] = {}
     for path, module, operation in walk(tree):
-        pieces.setdefault(operation.kind if by == "kind" else module, Block()).children[path] = operation
+        pieces.setdefault(operation.kind if by == "kind" else module, Block({})).children[path] = operation
     return {**pieces}
 
 

@@ -50,7 +50,7 @@ def record_convs_relu(tape: Tape, x: TensorSpec, count: int) -> TensorSpec:
 def record_on_levels(tape: Tape, name: str, module: str, body: Body, maps: Sequence[TensorSpec], *arguments: int) -> list[Any]:
     """Record a module ``name`` of the head that runs on the feature map of each level with the same weights."""
     shared = tape.register(name, module, body, maps[0], *arguments)
-    with tape.group(name, add=True), tape.group("levels"):
+    with tape.group(name), tape.group("levels"):
         return [tape.call_shared(str(level), shared, x, *arguments) for level, x in enumerate(maps)]
 
 

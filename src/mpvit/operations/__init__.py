@@ -4,7 +4,7 @@ A ``Tape`` (``mpvit.operations.tape``) records the operations of a network; ``mp
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from math import prod
 from operator import add, sub
 from typing import Any, NamedTuple, Self
@@ -55,15 +55,15 @@ class Operation(NamedTuple):
         input_shape: shape of the first operand: (B, C, H, W) for a feature map, (B, N, C) for tokens.
         output_shape: shape of the result.
         params: parameters that this operation owns.
-        macs: multiply-adds of one call; 0 for an operation that is no sum of products.
+        macs: multiply-adds of one call; 0 unless the operation is a sum of products.
         calls: number of calls. A shared module is registered once, with its parameters and 0 calls; each block that calls
             it holds an operation with 1 call and no parameters.
         shared: for a call of a shared module, the module's name inside the enclosing ``Block(scope=True)``.
-        others: shapes of the other activations that it reads, such as the second addend.
-        weights: shapes of the parameters and buffers that it reads; a weight comes before its bias.
+        others: shapes of the other activations that the operation reads, such as the second addend.
+        weights: shapes of the parameters and buffers that the operation reads; a weight comes before its bias.
         buffers: whether all of ``weights`` are buffers, which get no gradient.
         weight_names: names of the parameters in the module that owns them.
-        module: class name of the module whose call this is, which a hook can observe; empty for a function call.
+        module: class name of the called module, which a hook can observe; empty for a function call.
         equation: equation of an einsum.
         stride: stride of a convolution.
     """
@@ -103,18 +103,17 @@ MULTIPLYING = ("conv", "linear", "matmul", "sdpa")
 """Kinds of operation that are sums of products."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """A named group of operations. The path of names leads to the module of the same path in the torch network.
 
     Attributes:
         children: operations and blocks by name, in the order of execution.
-        scope: whether the modules that its descendants share are registered here.
-        module: class name of the module whose call this is; empty for a group that is no module.
+        scope: whether the modules that the descendants share are registered here.
+        module: class name of the called module; empty for a group that is no module.
         shared: as in ``Operation``.
     """
 
-    children: dict[str, "Operation | Block"] = field(default_factory=dict)
+    children: dict[str, "Operation | Block"]
     scope: bool = False
     module: str = ""
     shared: str = ""
@@ -165,3 +164,24 @@ def walk(node: Node, path: str = "", scope: str = "") -> Iterator[tuple[str, str
     inner_scope = path if node.scope else scope
     for name, child in node.children.items():
         yield from walk(child, f"{path}.{name}" if path else name, inner_scope)
+
+
+def occurrences(node: Node) -> Iterator[tuple[Operation, int]]:
+    """Yield each operation object in ``node``, the last first, and how often it occurs: equal modules are one object."""
+    times = {id(node): 1}
+    for each in reversed(_in_order(node, {}).values()):
+        if isinstance(each, Operation):
+            yield each, times[id(each)]
+            continue
+        for child in each.children.values():
+            times[id(child)] = times.get(id(child), 0) + times[id(each)]
+
+
+def _in_order(node: Node, found: dict[int, Node]) -> dict[int, Node]:
+    """Add ``node`` to the nodes that are ``found``, and before it the nodes below it, each object once."""
+    if id(node) not in found:
+        if isinstance(node, Block):
+            for child in node.children.values():
+                _in_order(child, found)
+        found[id(node)] = node
+    return found

@@ -1,10 +1,9 @@
-"""The multiply-adds of a backward pass, from those of the forward pass.
+"""Multiply-adds of a backward pass, from those of the forward pass.
 
-Of Y = X·W the backward pass takes dX = dY·Wᵀ and dW = Xᵀ·dY: two sums of products as large as the forward one. The same
-holds for convolutions, each group on its own, so forward and backward are 3 x forward however many groups there are;
-torch 2.13's ``FlopCounterMode`` leaves the groups out of the weight's gradient and says 66 x for 64 of them. Fused
-attention is two products, whose backward pass takes four; a kernel that computes the scores again, as torch's counter
-assumes, takes a fifth, which is a choice of the kernel and left out.
+For Y = X·W the backward pass computes dX = dY·Wᵀ and dW = Xᵀ·dY: two products as large as the forward one. The same holds for
+convolutions with any number of groups, so forward and backward together are 3 x forward. torch 2.13's ``FlopCounterMode``
+ignores the groups in the gradient of the weight and counts 66 x for 64 groups. Fused attention has two products forward and
+four backward. Some kernels compute the scores again, a fifth product that torch's counter includes; it is left out here.
 """
 
 from collections.abc import Sequence
@@ -13,16 +12,16 @@ from mpvit.operations import Operation
 
 
 def backward_macs(operations: Sequence[Operation]) -> list[int]:
-    """Return the backward pass's multiply-adds of each of ``operations``, which are all of a forward pass, in order.
+    """Return the backward multiply-adds of each of ``operations``, which are all operations of a forward pass, in order.
 
-    Every parameter needs a gradient, buffers and the network's inputs need none. Nothing is taken for an operation before the
-    first that reads a parameter, and that one takes its weight's gradient alone; what comes after depends on it. Of any
-    other network the backward pass must run: ``mpvit.trace.backward``.
+    Every parameter needs a gradient; buffers and the network's inputs need none. Operations before the first one with a
+    parameter have no backward pass, and the first one computes only the gradient of its weight. All later operations depend on
+    a parameter, which need not hold for other networks: ``mpvit.trace.backward`` runs their backward pass.
     """
     found: list[int] = []
-    learned_before = False
+    first_needs = False  # whether the first operand needs a gradient
     for operation in operations:
-        of_second = not operation.buffers if operation.weights else learned_before
-        found.append(operation.macs * (learned_before + of_second))
-        learned_before = learned_before or of_second
+        second_needs = not operation.buffers if operation.weights else first_needs
+        found.append(operation.macs * (first_needs + second_needs))
+        first_needs = first_needs or second_needs
     return found

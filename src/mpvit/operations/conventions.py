@@ -1,23 +1,23 @@
-"""What of an operation counts how much: all counters agree on the shapes, none on what to add up."""
+"""Conventions of counting multiply-adds: all counters agree on the shapes, but not on what to add up."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from mpvit.operations import MULTIPLYING, Cost, Node, Operation
+from mpvit.operations import MULTIPLYING, Cost, Node, Operation, occurrences
 
 
-def _multiply_adds(operation: Operation) -> int:
+def _exact_macs(operation: Operation) -> int:
     return operation.macs
 
 
 def dispatched_macs(operation: Operation) -> int:
-    """Torch dispatches an einsum over an axis of length 1 as an elementwise product, which its counter passes over."""
+    """Return the MACs that torch's counter sees: torch runs an einsum over an axis of length 1 as an elementwise product."""
     return operation.macs if operation.macs > prod(operation.output_shape) else 0
 
 
 def _fvcore_rounded(operation: Operation) -> int:
-    """Fvcore halves the FLOPs that numpy prints of an einsum: one more than its cost, with four significant digits."""
+    """Return half of the FLOPs that numpy prints for an einsum: its cost plus one, with four significant digits."""
     return int(float(f"{2 * operation.macs + 1:.3e}") // 2)
 
 
@@ -30,7 +30,7 @@ def _input_elements(operation: Operation) -> int:
 
 
 Convention = dict[str, Callable[[Operation], int]]
-"""From an operation's kind to the MACs that one call of it is worth. Kinds that are absent are not counted."""
+"""For each counted kind of operation, the function that returns the MACs of one call. Other kinds are not counted."""
 
 _NORMS: Convention = {
     "batch_norm": _per_output(2),  # one multiply, one add: at inference it is an affine map
@@ -39,7 +39,7 @@ _NORMS: Convention = {
 }
 
 _EXACT: Convention = {
-    **dict.fromkeys(MULTIPLYING, _multiply_adds),
+    **dict.fromkeys(MULTIPLYING, _exact_macs),
     **_NORMS,
     "pool": _input_elements,
     "upsample_nearest2d": _per_output(1),
@@ -49,19 +49,25 @@ _EXACT: Convention = {
 CONVENTIONS: dict[str, Convention] = {
     "fvcore": {**_EXACT, "matmul": _fvcore_rounded},
     "exact": _EXACT,
-    "matmul": {"conv": _multiply_adds, "linear": _multiply_adds, "matmul": dispatched_macs, "sdpa": _multiply_adds},
-    "published-dense": {"conv": _multiply_adds, "linear": _multiply_adds, **_NORMS},
+    "matmul": {**dict.fromkeys(MULTIPLYING, _exact_macs), "matmul": dispatched_macs},
+    "published-dense": {"conv": _exact_macs, "linear": _exact_macs, **_NORMS},
 }
-"""``fvcore`` is the published one (its einsum rounding included), ``exact`` the same rules with exact einsum, ``matmul``
-convolutions, linear layers and matmuls alone, as torch's own counter has it. ``published-dense`` explains what is published
-of detectors and segmenters: convolutions, linear layers and norms, no einsum."""
+"""The conventions by name.
+
+``fvcore`` is that of the paper's classifiers, with fvcore's rounding of einsum. ``exact`` has the same rules without rounding.
+``matmul`` counts only convolutions, linear layers and matrix products, as torch's own counter does. ``published-dense``
+explains the published figures of detectors and segmenters: convolutions, linear layers and norms, without einsum.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a tree costs under one convention.
+    """The cost of a tree of operations under one convention.
 
-    ``by_kind`` maps each counted kind to its MACs and ``not_counted`` each other kind to its number of calls.
+    Attributes:
+        cost: parameters, multiply-adds and activations.
+        by_kind: multiply-adds of each counted kind of operation.
+        not_counted: number of calls of each other kind.
     """
 
     cost: Cost
@@ -75,7 +81,7 @@ def tally(node: Node, convention: str) -> Tally:
     params = activations = 0
     by_kind = dict.fromkeys(rules, 0)
     not_counted: dict[str, int] = {}
-    for operation, times in _distinct(node):
+    for operation, times in occurrences(node):
         params += times * operation.params
         activations += times * operation.activations
         calls = times * operation.calls
@@ -87,19 +93,5 @@ def tally(node: Node, convention: str) -> Tally:
 
 
 def multiply_adds(node: Node) -> int:
-    """Return the multiply-adds of every convolution, linear layer and matmul below ``node``, exactly."""
-    return sum(times * operation.calls * operation.macs for operation, times in _distinct(node))
-
-
-def _distinct(node: Node) -> Iterator[tuple[Operation, int]]:
-    """Yield each operation object below ``node`` with how often it occurs: equal layers are one object in a tree."""
-    pending: list[tuple[Node, int]] = [(node, 1)]
-    while pending:
-        current, times = pending.pop()
-        if isinstance(current, Operation):
-            yield current, times
-            continue
-        occurrences: dict[int, list[Node]] = {}
-        for child in current.children.values():
-            occurrences.setdefault(id(child), []).append(child)
-        pending.extend((same[0], times * len(same)) for same in occurrences.values())
+    """Return the exact multiply-adds of all convolutions, linear layers and matrix products below ``node``."""
+    return sum(times * operation.calls * operation.macs for operation, times in occurrences(node))

@@ -33,11 +33,11 @@ class _Frame:
 
 @dataclass(slots=True)
 class Recording:
-    """The recorded modules of one forward pass, and the storages that autograd saves.
+    """The recorded modules of one forward pass in evaluation mode, or the storages that autograd saves in a training step.
 
     Attributes:
-        training: whether to record a training step. In evaluation mode nothing is saved, and equal modules are recorded once:
-            they become one object in the tree.
+        training: whether to record a training step, which keeps storages but no operations. In evaluation mode nothing is
+            saved, and equal modules are recorded once: they become one object in the tree.
         autocast: whether convolutions, linear layers, matrix products and fused attention run in bfloat16, and all else in the
             dtype of its operands, as under ``torch.autocast("cpu", torch.bfloat16)``. Autocast on CUDA also runs softmax,
             norms, powers, exponentials and sums in float32, which saves more.
@@ -49,7 +49,7 @@ class Recording:
     saved: dict[Storage, None] = field(default_factory=dict)
     _frame: _Frame = field(default_factory=_Frame)
     _known: dict[Hashable, tuple[Any, Block]] = field(default_factory=dict)
-    _lowered_weights: dict[str, TensorSpec] = field(default_factory=dict)
+    _lowered_weights: dict[tuple[str, str | Storage], TensorSpec] = field(default_factory=dict)
 
     @property
     def saved_bytes(self) -> int:
@@ -69,10 +69,10 @@ class Recording:
 
     def register(self, name: str, module: str, body: Body, *arguments: Any) -> Shared:  # noqa: ANN401 - those of ``body``
         """Register a module that ``call_shared`` calls; ``arguments`` are an example."""
-        saved, self.saved = self.saved, {}
-        shared = Shared(name, f"{self._frame.path}.{name}" if self.training else "", module, body)
-        _, block = self._record(shared.path, module, body, arguments)
-        self.saved = saved
+        if self.training:
+            return Shared(name, f"{self._frame.path}.{name}", module, body)
+        shared = Shared(name, "", module, body)
+        _, block = self._record("", module, body, arguments)
         self._frame.children[name] = registered(block)
         self._frame.scope = True
         return shared
@@ -84,10 +84,10 @@ class Recording:
         return result
 
     @contextlib.contextmanager
-    def group(self, name: str, *, add: bool = False) -> Iterator[None]:
-        """Record what follows in a block that is no module; ``add`` continues a block that was recorded before."""
+    def group(self, name: str) -> Iterator[None]:
+        """Record what follows in a block that is no module, or as a further part of the block of this name."""
         outer = self._frame
-        before = self.tree().block(name) if add else Block()
+        before = self.tree().block(name) if name in outer.children else Block({})
         self._frame = _Frame(f"{outer.path}.{name}", before.children)
         yield
         outer.children[name] = Block(self._frame.children, self._frame.scope or before.scope, before.module, before.shared)
@@ -109,7 +109,29 @@ class Recording:
 
     # ── what is recorded and saved ──────────────────────────────────────────────────────────────────────────────────
 
-    def _add(self, name: str, operation: Operation) -> None:
+    def _add(  # noqa: PLR0913 - the fields of an ``Operation``
+        self,
+        name: str,
+        kind: str,
+        x: TensorSpec,
+        output_shape: Shape,
+        *,
+        operands: Sequence[TensorSpec] = (),
+        module: str = "",
+        weights: tuple[Shape, ...] = (),
+        macs: int = 0,
+        stride: int = 1,
+        equation: str = "",
+    ) -> None:
+        """Record an operation on ``x`` and ``operands``; a ``module`` has its own ``weights``, buffers before parameters."""
+        if self.training:
+            return
+        shapes = (kind, x.shape, output_shape)
+        if module:
+            params = sum(map(prod, weights[-2:]))
+            operation = Operation(*shapes, params, macs, weights=weights, module=module, stride=stride)
+        else:
+            operation = Operation(*shapes, macs=macs, stride=stride, equation=equation, **_operand_fields(operands))
         self._frame.children[name] = operation
 
     def _save(self, *tensors: TensorSpec) -> None:
@@ -124,15 +146,15 @@ class Recording:
         if y.differentiable:
             self._save(x)
 
-    def _save_with_weight(self, x: TensorSpec, name: str, shape: Shape) -> TensorSpec:
-        """Save the input of a layer and its weight ``name``; return the input in the dtype that the layer runs in.
+    def _save_with_weight(self, x: TensorSpec, weight: str | Storage, shape: Shape) -> TensorSpec:
+        """Save the input of a layer and its ``weight``; return the input in the dtype that the layer runs in.
 
         Autocast saves the bfloat16 copy of a weight, which it makes once in a pass.
         """
         x = self._lowered(x)
         self._save(x)
         if self.autocast:
-            self._save(self._lowered_weights.setdefault(f"{self._frame.path}.{name}", new(shape, "bfloat16")))
+            self._save(self._lowered_weights.setdefault((self._frame.path, weight), new(shape, "bfloat16")))
         return x
 
     def _lowered(self, x: TensorSpec) -> TensorSpec:
@@ -141,7 +163,7 @@ class Recording:
         return new(x.shape, "bfloat16", differentiable=x.differentiable)
 
 
-def operand_fields(operands: Sequence[TensorSpec]) -> dict[str, Any]:
+def _operand_fields(operands: Sequence[TensorSpec]) -> dict[str, Any]:
     """Return the fields of an ``Operation`` that reads these operands after its first; a parameter counts at its first use."""
     weights = [x.storage for x in operands if isinstance(x.storage, Weight)]
     if not weights:
@@ -156,8 +178,3 @@ def operand_fields(operands: Sequence[TensorSpec]) -> dict[str, Any]:
         "buffers": all(weight.buffer for weight in weights),
         "weight_names": tuple(weight.name for weight in weights),
     }
-
-
-def module_fields(module: str, weights: tuple[Shape, ...]) -> dict[str, Any]:
-    """Return the fields of an ``Operation`` that calls a module with these weights; its parameters are the last two of them."""
-    return {"module": module, "weights": weights, "params": sum(map(prod, weights[-2:]))}

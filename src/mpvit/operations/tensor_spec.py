@@ -12,8 +12,8 @@ from mpvit.units import ITEM_BYTES
 Layout = tuple[Shape, Shape]
 """Shape and strides of a tensor."""
 
-_CACHED_LAYOUTS = 4096
-"""Number of layouts that each cache keeps; the layers of a network repeat a few."""
+CACHED_LAYOUTS = 4096
+"""Number of layouts that each cache keeps; the layers of a network repeat a few layouts."""
 
 _ITEM_BYTES = {**ITEM_BYTES, "bool": 1}
 
@@ -53,15 +53,15 @@ class TensorSpec(NamedTuple):
 
     def permute(self, axes: Sequence[int]) -> "TensorSpec":
         """Return the view with its axes in another order."""
-        return self._view(tuple([self.shape[i] for i in axes]), tuple([self.strides[i] for i in axes]))
+        return self.strided(tuple([self.shape[i] for i in axes]), tuple([self.strides[i] for i in axes]))
 
     def reshape(self, shape: Shape) -> "TensorSpec":
         """Return the same elements under another shape: a view if the strides allow it, else a copy."""
-        return self._view(shape, _view_strides(self.shape, self.strides, shape))
+        return self.strided(shape, _view_strides(self.shape, self.strides, shape))
 
     def rearrange(self, pattern: str, **lengths: int) -> "TensorSpec":
         """Return the result of ``einops.rearrange``: axes are split, permuted and joined."""
-        return self._view(*_rearranged(self.shape, self.strides, pattern, tuple(lengths.items())))
+        return self.strided(*_rearranged(self.shape, self.strides, pattern, tuple(lengths.items())))
 
     def contiguous(self) -> "TensorSpec":
         """Return the tensor itself if it is contiguous, else a copy."""
@@ -69,19 +69,19 @@ class TensorSpec(NamedTuple):
 
     def unbind(self) -> "list[TensorSpec]":
         """Return the views along the first axis."""
-        return [self._view(self.shape[1:], self.strides[1:])] * self.shape[0]
+        return [self.strided(self.shape[1:], self.strides[1:])] * self.shape[0]
 
     def narrow(self, shape: Shape) -> "TensorSpec":
         """Return the view of a part of the tensor, for example of some channels."""
-        return self._view(shape, self.strides)
+        return self.strided(shape, self.strides)
 
     def expand(self, shape: Shape) -> "TensorSpec":
         """Return the view that repeats axes of length 1."""
         strides = [0 if old < now else stride for old, now, stride in zip(self.shape, shape, self.strides, strict=True)]
-        return self._view(shape, tuple(strides))
+        return self.strided(shape, tuple(strides))
 
-    def _view(self, shape: Shape, strides: Shape | None) -> "TensorSpec":
-        """Return the view with these strides; a copy if there are none."""
+    def strided(self, shape: Shape, strides: Shape | None) -> "TensorSpec":
+        """Return the view with this shape and these strides; a copy if there are no strides."""
         if strides is None:
             return new(shape, self.dtype, differentiable=self.differentiable)
         return TensorSpec(shape, strides, self.storage, self.dtype, self.differentiable)
@@ -106,12 +106,12 @@ def parameter(name: str, *shape: int, buffer: bool = False) -> TensorSpec:
 def elementwise(*operands: TensorSpec) -> TensorSpec:
     """Return the result of an elementwise function; its memory layout follows ``at::TensorIterator``."""
     shape, strides = _elementwise_layout(tuple([(x.shape, x.strides) for x in operands]))
-    dtype = "float32" if any(x.dtype == "float32" for x in operands) else operands[0].dtype
+    dtype = "float32" if "float32" in [x.dtype for x in operands] else operands[0].dtype
     storage = Storage(prod(shape) * _ITEM_BYTES[dtype])
     return TensorSpec(shape, strides, storage, dtype, any(x.differentiable for x in operands))
 
 
-@lru_cache(maxsize=_CACHED_LAYOUTS)
+@lru_cache(maxsize=CACHED_LAYOUTS)
 def _elementwise_layout(operands: tuple[Layout, ...]) -> Layout:
     shape = tuple(max(lengths) for lengths in zip(*(own for own, _ in operands), strict=True))
     if all(own == shape and _is_contiguous(own, strides) for own, strides in operands):
@@ -149,7 +149,7 @@ def _slower(axis: int, other: int, shape: Shape, operands: Sequence[Layout]) -> 
     return 0
 
 
-@lru_cache(maxsize=_CACHED_LAYOUTS)
+@lru_cache(maxsize=CACHED_LAYOUTS)
 def _dense_strides(shape: Shape, order: tuple[int, ...] | None = None) -> Shape:
     """Return the strides without gaps for axes in ``order``, fastest first; by default the last axis is the fastest."""
     strides, step = [0] * len(shape), 1
@@ -164,7 +164,7 @@ def _is_contiguous(shape: Shape, strides: Shape) -> bool:
 
 
 def _is_dense(shape: Shape, strides: Shape) -> bool:
-    """Tell whether a tensor fills its memory without gaps or overlap, whatever the order of its axes."""
+    """Return whether a tensor fills its memory without gaps or overlap, in any order of its axes."""
     expected = 1
     for stride, length in sorted(zip(strides, shape, strict=True)):
         if length != 1:
@@ -174,7 +174,7 @@ def _is_dense(shape: Shape, strides: Shape) -> bool:
     return True
 
 
-@lru_cache(maxsize=_CACHED_LAYOUTS)
+@lru_cache(maxsize=CACHED_LAYOUTS)
 def _view_strides(own: Shape, own_strides: Shape, shape: Shape) -> Shape | None:
     """Return the strides of the view of another ``shape``, None if only a copy can have it: ``at::detail::computeStride``."""
     strides = [1] * len(shape)
@@ -195,7 +195,7 @@ def _view_strides(own: Shape, own_strides: Shape, shape: Shape) -> Shape | None:
     return tuple(strides) if axis == -1 else None
 
 
-@lru_cache(maxsize=_CACHED_LAYOUTS)
+@lru_cache(maxsize=CACHED_LAYOUTS)
 def _rearranged(shape: Shape, strides: Shape, pattern: str, lengths: tuple[tuple[str, int], ...]) -> tuple[Shape, Shape | None]:
     """Return the shape and strides of a rearranged tensor; the strides are None if it is a copy."""
     given, order, joined = _parsed(pattern)

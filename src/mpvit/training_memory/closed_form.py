@@ -1,12 +1,10 @@
 """Memory of a training step in closed form, from the configuration of a network, without torch."""
 
-from collections.abc import Sequence
 from math import prod
 
 from mpvit.network import NamedNetwork
-from mpvit.operations import Block, Operation, walk
+from mpvit.operations import Block, Operation, occurrences
 from mpvit.operations.tape import Tape
-from mpvit.operations.tensor_spec import TensorSpec
 from mpvit.training_memory import ActivationBytes, MemoryOptions, ParameterBytes, TrainingMemory, with_largest_batch
 from mpvit.units import ITEM_BYTES
 
@@ -28,15 +26,16 @@ def training_step(network: NamedNetwork, tree: Block, batch: int, options: Memor
 
     Raises ``UsageError`` if a batch norm would see one value per channel.
     """
-    operations = [operation for _, _, operation in walk(tree)]
-    params = sum(operation.params for operation in operations)
+    found = list(occurrences(tree))
+    params = sum(times * operation.params for operation, times in found)
+    tensors = sum(times * _parameter_tensors(operation) for operation, times in found)
     nbytes = ITEM_BYTES["float32"] * params
     return TrainingMemory(
         model=network.name,
         task=network.task,
         input_shapes=network.input_shapes(batch),
         options=options,
-        parameters=ParameterBytes(params, nbytes, nbytes, sum(map(_parameter_tensors, operations))),
+        parameters=ParameterBytes(params, nbytes, nbytes, tensors),
         activations=_activations(network, tree, batch, options),
     )
 
@@ -44,29 +43,26 @@ def training_step(network: NamedNetwork, tree: Block, batch: int, options: Memor
 def _activations(network: NamedNetwork, tree: Block, batch: int, options: MemoryOptions) -> ActivationBytes:
     tape = Tape(training=True, autocast=options.autocast)
     outputs = network.record(tape, batch)
-    operations = [operation for _, _, operation in walk(tree)]
     if network.task:
-        return ActivationBytes(tape.saved_bytes, _transient_bytes_of_task(operations, tape, outputs, options))
-    largest = max(_elements(operation) for operation in operations if operation.calls)
+        unsaved = {x.storage: None for x in outputs if x.storage not in tape.saved}
+        return ActivationBytes(tape.saved_bytes, _transient_bytes_of_task(tree, options) + sum(each.nbytes for each in unsaved))
+    largest = max(_elements(operation) for operation, _ in occurrences(tree) if operation.calls)
     return ActivationBytes(tape.saved_bytes, ITEM_BYTES[options.dtype] * largest)
 
 
-def _transient_bytes_of_task(
-    operations: Sequence[Operation], tape: Tape, outputs: Sequence[TensorSpec], options: MemoryOptions
-) -> int:
-    """Return the transient bytes of a detector or segmenter, whose outputs and weights are as large as its feature maps.
+def _transient_bytes_of_task(tree: Block, options: MemoryOptions) -> int:
+    """Return the transient bytes of a detector or segmenter, whose weights are as large as its feature maps, without outputs.
 
-    They are the outputs that autograd does not save, the gradients of shared parameters, which exist until the last call, and
-    the largest call with the gradients of its own parameters.
+    They are the gradients of shared parameters, which exist until the last call, and the largest call with the gradients of
+    its own parameters. Outputs that autograd does not save come in addition.
     """
-    unsaved = {x.storage: None for x in outputs if x.storage not in tape.saved}
-    shared = sum(operation.params for operation in operations if not operation.calls)
+    shared = sum(times * operation.params for operation, times in occurrences(tree) if not operation.calls)
     largest = max(
         ITEM_BYTES[options.dtype] * _elements(operation) + ITEM_BYTES["float32"] * operation.params
-        for operation in operations
+        for operation, _ in occurrences(tree)
         if operation.calls
     )
-    return sum(storage.nbytes for storage in unsaved) + ITEM_BYTES["float32"] * shared + largest
+    return ITEM_BYTES["float32"] * shared + largest
 
 
 def _elements(operation: Operation) -> int:
