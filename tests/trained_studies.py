@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mpvit.ablation.saved import TrainedAblation
-from mpvit.ablation.study import Ablation, Study, ablate
+from mpvit.ablation.study import Ablation, AblationStudy, ablate
 from mpvit.training.comparison import compare
 from mpvit.training.recipe import get_recipe, override
 from mpvit.variants import get_config
@@ -17,7 +17,7 @@ SHARES = {"1": BASELINE, "2": (0.60, 0.61, 0.63), "3": (0.40, 0.55, 0.58), "4": 
 def trained(folder: Path, match: str = "none") -> TrainedAblation:
     """Return a study of the paths of digits-nano with these accuracies; its costs are real."""
     config = replace(get_config("digits-nano"), stages=tuple(replace(s, paths=1) for s in get_config("digits-nano").stages))
-    found = ablate(Study(model="one-path", config=config, axes={"paths": tuple(SHARES)}, size=(32, 32), match=match))
+    found = ablate(AblationStudy(model="one-path", config=config, axes={"paths": tuple(SHARES)}, size=(32, 32), match=match))
     rows = tuple(
         replace(row, accuracy=compare(SHARES[row.values["paths"]], BASELINE, 360, 60.0)) if row.config else row
         for row in found.rows

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpvit.ablation.edits import AXES
+from mpvit.ablation.axes import AXES
 from mpvit.ablation.knobs import KNOBS
-from mpvit.ablation.study import BUDGETS, Ablation, Study, each_row
+from mpvit.ablation.study import BUDGETS, Ablation, AblationStudy, each_row
 from mpvit.dense import get_tasks
 from mpvit.dense.published import CONVENTION
 from mpvit.errors import UsageError
@@ -126,7 +126,7 @@ def ablate(
     if of_task:
         pixels = pixels if options.chosen(ctx, "size") else of_task.size
         convention = convention if options.chosen(ctx, "convention") else CONVENTION
-    study = Study(
+    study = AblationStudy(
         model=name,
         config=network,
         axes=parse_axes(axis, values or ()),
@@ -147,11 +147,11 @@ def ablate(
         return
     found: list[Row] = []
     if measure:
-        from mpvit.ablation.measure import measured_rows
+        from mpvit.ablation.measure import measure_rows
         from mpvit.measurement.options import TimingOptions
 
         timing = TimingOptions(device=device, dtype=dtype, threads=threads, min_time_s=min_time)
-        rows: Iterator[Row] = measured_rows(study, timing)
+        rows: Iterator[Row] = measure_rows(study, timing)
     else:
         rows = each_row(study)
     terminal.progress &= measure or total > _SHOWN_ROWS
@@ -185,7 +185,7 @@ def _require_together(
 
 def _train(
     terminal: Terminal,
-    study: Study,
+    study: AblationStudy,
     data: str,
     training: "StudyConfig",
     plot: Path | None,
@@ -193,8 +193,8 @@ def _train(
     threads: int | None,
 ) -> None:
     """Train every row and show the study; its tables and figure are kept in its folder too."""
-    from mpvit.ablation.saved import TrainedAblation, keep
-    from mpvit.ablation.trained import trained_rows
+    from mpvit.ablation.saved import TrainedAblation, save
+    from mpvit.ablation.training import train_rows
     from mpvit.plots.accuracy import cost_accuracy_figure
 
     if study.match == "latency":
@@ -202,10 +202,10 @@ def _train(
     opened = studies.open_study(terminal, data, threads)
     study = replace(study, config=replace(study.config, num_classes=len(opened.classes)))
     rows = list(each_row(study))
-    done = studies.learned(terminal, training, lambda show: trained_rows(rows, study.model, opened, training, show))
+    done = studies.learned(terminal, training, lambda show: train_rows(rows, study.model, opened, training, show))
     ablation = Ablation(study, done[0], tuple(done[1:]))
     document = ablation_document(ablation)
-    keep(
+    save(
         TrainedAblation(
             where=str(training.folder),
             data=opened.name,

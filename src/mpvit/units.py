@@ -1,5 +1,9 @@
 """Factors between units, and numbers as text."""
 
+import re
+
+from mpvit.errors import UsageError
+
 FLOPS_PER_MAC = 2
 """A multiply-add (MAC) is one multiplication and one addition: two floating-point operations."""
 
@@ -19,6 +23,21 @@ def decimal_times(decimal: str, factor: int) -> int:
 def is_whole(text: str, digits: int = 9) -> bool:
     """Return whether ``text`` is a whole number of at least 1 with at most ``digits`` digits."""
     return text.isascii() and text.isdigit() and len(text) <= digits and int(text) >= 1
+
+
+def parse_whole(text: str) -> int:
+    """Read a whole number of at least 1; raise ``UsageError`` for other text."""
+    if not is_whole(text):
+        raise UsageError(f"{text[:40]!r}: must be a whole number of at least 1")
+    return int(text)
+
+
+def parse_ratio(text: str) -> float:
+    """Read a decimal number above 0, as an int if it is whole; raise ``UsageError`` for other text."""
+    if not re.fullmatch(r"(?=.*[1-9])([0-9]{1,9}\.?[0-9]{0,9}|\.[0-9]{1,9})", text):
+        raise UsageError(f"{text[:40]!r}: must be a number above 0")
+    number = float(text)
+    return int(number) if number.is_integer() else number
 
 
 def grouped(number: int, separator: str = " ") -> str:

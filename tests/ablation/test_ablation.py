@@ -11,10 +11,10 @@ from torch import nn
 
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
 from mpvit.ablation import measure
-from mpvit.ablation.edits import AXES
-from mpvit.ablation.knobs import KNOBS, scaled, turned
+from mpvit.ablation.axes import AXES
+from mpvit.ablation.knobs import KNOBS, scaled_amounts, with_amounts
 from mpvit.ablation.results import PARTS, NetworkCost, Row
-from mpvit.ablation.study import Study, ablate
+from mpvit.ablation.study import AblationStudy, ablate
 from mpvit.config import FIRST_STAGE
 from mpvit.counting import count
 from mpvit.errors import UsageError
@@ -36,9 +36,9 @@ SWEEPS = {
 """Parameters and fvcore's 10^9 MACs of the published implementation with 1 to 4 paths everywhere."""
 
 
-def study(axes: Mapping[str, tuple[str, ...]], model: str | ModelConfig = "xsmall", **changes: object) -> Study:
+def study(axes: Mapping[str, tuple[str, ...]], model: str | ModelConfig = "xsmall", **changes: object) -> AblationStudy:
     config = VARIANTS[model].config if isinstance(model, str) else model
-    return replace(Study(model="it", config=config, axes={"paths": ("1",)}), axes=axes, **changes)  # type: ignore[arg-type]
+    return replace(AblationStudy(model="it", config=config, axes={"paths": ("1",)}), axes=axes, **changes)  # type: ignore[arg-type]
 
 
 # ── agreement ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -84,7 +84,7 @@ def of_fused_kernels(config: ModelConfig, size: tuple[int, int]) -> Cost:
     return Cost(0, macs, activations)
 
 
-def defaults(axis: str) -> Study:
+def defaults(axis: str) -> AblationStudy:
     values: dict[str, tuple[str, ...]] = {
         "resolution": ("32", "33x47"),
         "attention": tuple(
@@ -275,7 +275,7 @@ def test_the_nearest_is_nearer_than_any_common_factor() -> None:
     assert config
     assert row.matched
     knob, budget = KNOBS["width"], 2_971_396_560
-    nets = [turned(config, knob, scaled(config, knob, factor / 100)) for factor in range(100, 150)]
+    nets = [with_amounts(config, knob, scaled_amounts(config, knob, factor / 100)) for factor in range(100, 150)]
     offs = [abs(found / budget - 1) for net in nets if (found := count(net).macs)]
     assert abs(row.matched.off) <= min(offs)
 
@@ -318,9 +318,9 @@ def test_latency_cannot_match_unmeasured() -> None:
 TIMING = TimingOptions(threads=1, min_time_s=0.01)
 
 
-def test_measured_rows_have_their_time_beside_the_baselines() -> None:
+def test_measure_rows_have_their_time_beside_the_baselines() -> None:
     state = torch.random.get_rng_state()
-    baseline, *rows = measure.measured_rows(study({"paths": ("1", "8"), "heads": ("8", "5")}, SMALL, size=(32, 32)), TIMING)
+    baseline, *rows = measure.measure_rows(study({"paths": ("1", "8"), "heads": ("8", "5")}, SMALL, size=(32, 32)), TIMING)
     assert baseline.time
     assert baseline.time.samples_s
     assert [bool(row.error) for row in rows] == [False, True, False, True]
@@ -336,7 +336,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, exponent: float, *, penalty: float 
     """Times that grow with a power of the MACs, times ``penalty`` for edited rows, without noise; one run is interrupted."""
     macs: list[int] = []
 
-    def case(_: Study, __: TimingOptions, row: Row) -> Case:
+    def case(_: AblationStudy, __: TimingOptions, row: Row) -> Case:
         assert row.cost
         macs.append(row.cost.macs)
         return lambda: None
@@ -362,7 +362,7 @@ def test_latency_is_matched_by_trial(exponent: float, monkeypatch: pytest.Monkey
     """Though edited rows take longer than the baseline for the same MACs."""
     pretend(monkeypatch, exponent, penalty=1.3)
     axes: dict[str, tuple[str, ...]] = {"paths": ("1", "2", "4"), "resolution": ("224", "256")}
-    baseline, *rows = measure.measured_rows(study(axes, match="latency"), TIMING)
+    baseline, *rows = measure.measure_rows(study(axes, match="latency"), TIMING)
     for row in rows:
         assert row.matched, row.error
         assert row.matched.quantity == "latency"
@@ -374,7 +374,7 @@ def test_latency_is_matched_by_trial(exponent: float, monkeypatch: pytest.Monkey
 
 def test_a_latency_out_of_reach_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, exponent=0, penalty=1.05)  # whatever the work
-    (_, row) = measure.measured_rows(study({"paths": ("1",)}, match="latency"), TIMING)
+    (_, row) = measure.measure_rows(study({"paths": ("1",)}, match="latency"), TIMING)
     assert row.error == "latency: the nearest of 6 networks is +5.0 % from the baseline's"
     assert (row.cost, row.matched) == (None, None)
     assert (row.values, row.size) == ({"paths": "1"}, (224, 224))
@@ -382,14 +382,14 @@ def test_a_latency_out_of_reach_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_so_is_an_edit_that_the_constraints_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, exponent=1)
-    (_, row) = measure.measured_rows(study({"heads": ("7",)}, match="latency"), TIMING)
+    (_, row) = measure.measure_rows(study({"heads": ("7",)}, match="latency"), TIMING)
     assert "divisible by heads = 7" in row.error
     assert (row.values, row.size, row.cost) == ({"heads": "7"}, (224, 224), None)
 
 
 def test_an_interrupt_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, 1.0, stop_at=3)
-    rows = measure.measured_rows(study({"paths": ()}), TIMING)
+    rows = measure.measure_rows(study({"paths": ()}), TIMING)
     kept = [next(rows) for _ in range(3)]
     with pytest.raises(KeyboardInterrupt):
         next(rows)
@@ -397,7 +397,7 @@ def test_an_interrupt_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_does_not_fit_says_so_and_the_rest_goes_on() -> None:
-    found = list(measure.measured_rows(study({"resolution": ("32", "999999", "48")}, SMALL, size=(32, 32)), TIMING))
+    found = list(measure.measure_rows(study({"resolution": ("32", "999999", "48")}, SMALL, size=(32, 32)), TIMING))
     assert [bool(row.time and row.time.samples_s) for row in found] == [True, True, False, True]
     assert found[2].time
     assert found[2].time.out_of_memory

@@ -6,12 +6,13 @@ from itertools import product
 import pytest
 
 from mpvit import VARIANTS, ModelConfig, StageConfig
-from mpvit.ablation.edits import AXES, Subject, get_axis
-from mpvit.ablation.knobs import KNOBS, get_knob, scaled, steps, turned
-from mpvit.ablation.match import _around, meet
-from mpvit.ablation.study import Study, ablate
+from mpvit.ablation.axes import AXES, get_axis
+from mpvit.ablation.knobs import KNOBS, amount_steps, get_knob, scaled_amounts, with_amounts
+from mpvit.ablation.matching import _neighbours, match_budget
+from mpvit.ablation.study import AblationStudy, ablate
 from mpvit.counting import count
 from mpvit.errors import UsageError
+from mpvit.network import NamedNetwork
 
 TINY = VARIANTS["tiny"].config
 
@@ -108,17 +109,19 @@ def test_a_name_that_there_is_not(name: str) -> None:
 )
 def test_a_networks_own_value_is_written(axis: str, expected: str) -> None:
     """Those of tiny, as in table 1 of the paper."""
-    assert AXES[axis].read(Subject(TINY, (192, 256))) == expected
+    assert AXES[axis].read(NamedNetwork("it", TINY, (192, 256))) == expected
 
 
 def test_values_that_differ_between_stages_are_written_stage_by_stage() -> None:
     first, *others = TINY.stages
     mixed = replace(TINY, stages=(replace(first, crpe_windows=(), local=False), *others))
-    subject = Subject(mixed, (224, 224))
-    assert AXES["crpe"].read(subject) == "off 3/5/7 3/5/7 3/5/7"
-    assert AXES["local"].read(subject) == "off/on/on/on"
-    assert AXES["resolution"].read(subject) == "224"
-    assert AXES["crpe"].read(Subject(replace(TINY, stages=TINY.stages[:1]), (224, 224))) == "3/5/7"  # one stage is enough
+    network = NamedNetwork("it", mixed, (224, 224))
+    assert AXES["crpe"].read(network) == "off 3/5/7 3/5/7 3/5/7"
+    assert AXES["local"].read(network) == "off/on/on/on"
+    assert AXES["resolution"].read(network) == "224"
+    assert (
+        AXES["crpe"].read(NamedNetwork("it", replace(TINY, stages=TINY.stages[:1]), (224, 224))) == "3/5/7"
+    )  # one stage is enough
 
 
 def test_where_no_value_is_given_these_are_taken() -> None:
@@ -133,14 +136,14 @@ def test_where_no_value_is_given_these_are_taken() -> None:
 
 
 def test_an_edit_leaves_all_else() -> None:
-    subject = Subject(TINY, (64, 96))
-    found = AXES["paths"].edit(subject, (1,))
+    network = NamedNetwork("it", TINY, (64, 96))
+    found = AXES["paths"].edit(network, (1,))
     assert found.size == (64, 96)
     assert [replace(stage, paths=own.paths) for stage, own in zip(found.config.stages, TINY.stages, strict=True)] == list(
         TINY.stages
     )
-    assert AXES["resolution"].edit(subject, (7, 8)) == Subject(TINY, (7, 8))
-    assert AXES["crpe"].edit(subject, ()).size == AXES["width"].edit(subject, 1.0).size == (64, 96)
+    assert AXES["resolution"].edit(network, (7, 8)) == NamedNetwork("it", TINY, (7, 8))
+    assert AXES["crpe"].edit(network, ()).size == AXES["width"].edit(network, 1.0).size == (64, 96)
 
 
 # ── steps ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,27 +157,27 @@ def test_channels_are_what_heads_divide_the_stem_halves_and_whose_mlp_is_whole(
     heads: int, mlp_ratio: float, expected: tuple[int, int]
 ) -> None:
     stage = StageConfig(1, 1, 240, heads, mlp_ratio)
-    assert steps(ModelConfig((stage, stage)), KNOBS["width"]) == expected
+    assert amount_steps(ModelConfig((stage, stage)), KNOBS["width"]) == expected
 
 
 @pytest.mark.parametrize(("dim", "step"), [(64, 4), (24, 3), (50, 25), (8, 1)])
 def test_hidden_channels_are_such_that_their_ratio_is_exact(dim: int, step: int) -> None:
     config = ModelConfig((StageConfig(1, 1, dim, 2, 2),))
-    assert steps(config, KNOBS["mlp-ratio"]) == (step,)
-    (more,) = turned(config, KNOBS["mlp-ratio"], (2 * dim + step,)).stages
+    assert amount_steps(config, KNOBS["mlp-ratio"]) == (step,)
+    (more,) = with_amounts(config, KNOBS["mlp-ratio"], (2 * dim + step,)).stages
     assert more.hidden_dim == 2 * dim + step
 
 
 def test_amounts_are_rounded_to_their_step_and_are_never_none() -> None:
-    assert scaled(TINY, KNOBS["width"], 0.7) == (48, 64, 120, 152)  # 44.8, 67.2, 123.2 and 151.2 to multiples of 8
-    assert scaled(TINY, KNOBS["width"], 0.001) == (8, 8, 8, 8)
-    assert scaled(TINY, KNOBS["layers"], 1.6) == (2, 3, 6, 2)
-    assert scaled(TINY, KNOBS["layers"], 0.1) == (1, 1, 1, 1)
+    assert scaled_amounts(TINY, KNOBS["width"], 0.7) == (48, 64, 120, 152)  # 44.8, 67.2, 123.2 and 151.2 to multiples of 8
+    assert scaled_amounts(TINY, KNOBS["width"], 0.001) == (8, 8, 8, 8)
+    assert scaled_amounts(TINY, KNOBS["layers"], 1.6) == (2, 3, 6, 2)
+    assert scaled_amounts(TINY, KNOBS["layers"], 0.1) == (1, 1, 1, 1)
 
 
 def test_a_stage_that_cannot_have_its_amount_is_named() -> None:
     with pytest.raises(UsageError, match=r"^stage 3: dim = 97: must be divisible by heads = 8") as caught:
-        turned(TINY, KNOBS["width"], (64, 97, 176, 216))
+        with_amounts(TINY, KNOBS["width"], (64, 97, 176, 216))
     assert caught.value.hint == "see docs/configurations.md"
 
 
@@ -182,8 +185,8 @@ def test_a_stage_that_cannot_have_its_amount_is_named() -> None:
 
 
 def test_around_a_network_at_most_two_stages_are_a_step_away() -> None:
-    assert set(_around((8, 16), (8, 8))) == {(8, 16), (16, 16), (8, 8), (8, 24), (16, 8), (16, 24)}  # none below a step
-    found = set(_around((40, 40, 40), (8, 8, 8)))
+    assert set(_neighbours((8, 16), (8, 8))) == {(8, 16), (16, 16), (8, 8), (8, 24), (16, 8), (16, 24)}  # none below a step
+    found = set(_neighbours((40, 40, 40), (8, 8, 8)))
     steps_away = set(product((32, 40, 48), repeat=3))
     assert found == {amounts for amounts in steps_away if amounts.count(40) >= 1}
 
@@ -199,25 +202,25 @@ def weighed(config: ModelConfig) -> int:
 @pytest.mark.parametrize("budget", [152, 200, 333, 500, 1000, 1717, 12_345])
 def test_nothing_that_is_allowed_is_nearer_to_the_budget(budget: int) -> None:
     knob = KNOBS["layers"]
-    config, reached = meet(TINY, knob, budget, weighed)
+    config, reached = match_budget(TINY, knob, budget, weighed)
     assert weighed(config) == reached
     factors = [2 ** (k / 200) for k in range(-800, 1600)]
-    common = [sum(w * n for w, n in zip(WEIGHTS, scaled(TINY, knob, factor), strict=True)) for factor in factors]
+    common = [sum(w * n for w, n in zip(WEIGHTS, scaled_amounts(TINY, knob, factor), strict=True)) for factor in factors]
     assert abs(reached - budget) <= min(abs(each - budget) for each in common)
     low = max((each for each in common if each < budget), default=min(common))
-    at = scaled(TINY, knob, factors[common.index(low)])
-    for amounts in _around(at, (1, 1, 1, 1)):
+    at = scaled_amounts(TINY, knob, factors[common.index(low)])
+    for amounts in _neighbours(at, (1, 1, 1, 1)):
         assert abs(reached - budget) <= abs(sum(w * n for w, n in zip(WEIGHTS, amounts, strict=True)) - budget)
 
 
 def test_a_network_that_meets_the_budget_already_is_left_alone() -> None:
-    assert meet(TINY, KNOBS["layers"], weighed(TINY), weighed) == (TINY, weighed(TINY))
+    assert match_budget(TINY, KNOBS["layers"], weighed(TINY), weighed) == (TINY, weighed(TINY))
 
 
 def test_a_budget_beyond_what_a_network_may_have_is_approached() -> None:
-    config, reached = meet(TINY, KNOBS["layers"], 10**9, weighed)
+    config, reached = match_budget(TINY, KNOBS["layers"], 10**9, weighed)
     assert weighed(TINY) < reached == weighed(config)
-    config, reached = meet(TINY, KNOBS["layers"], 1, weighed)
+    config, reached = match_budget(TINY, KNOBS["layers"], 1, weighed)
     assert [stage.layers for stage in config.stages] == [1, 1, 1, 1]
     assert reached == sum(WEIGHTS)
 
@@ -226,15 +229,17 @@ def test_a_budget_beyond_what_a_network_may_have_is_approached() -> None:
 
 
 def test_the_last_axis_changes_fastest() -> None:
-    study = Study(model="it", config=TINY, axes={"paths": ("1", "2"), "local": ("on", "off", "on")})
+    study = AblationStudy(model="it", config=TINY, axes={"paths": ("1", "2"), "local": ("on", "off", "on")})
     assert study.axes == {"paths": ("1", "2"), "local": ("on", "off")}
     assert [tuple(values.values()) for values in study.grid] == [("1", "on"), ("1", "off"), ("2", "on"), ("2", "off")]
     assert study.input_shape == (1, 3, 224, 224)
-    assert Study(model="it", config=TINY, axes={"layers": tuple(map(str, range(1, 5001)))}).grid[-1] == {"layers": "5000"}
+    assert AblationStudy(model="it", config=TINY, axes={"layers": tuple(map(str, range(1, 5001)))}).grid[-1] == {
+        "layers": "5000"
+    }
 
 
 def test_a_matched_row_says_what_was_turned_and_how_far_it_is_off() -> None:
-    study = Study(model="it", config=TINY, axes={"paths": ("1", "2"), "heads": ("8", "7")}, match="params", batch=2)
+    study = AblationStudy(model="it", config=TINY, axes={"paths": ("1", "2"), "heads": ("8", "7")}, match="params", batch=2)
     found = ablate(study)
     baseline, matched, refused, *_ = found.as_rows()
     assert matched["values"] == {"paths": "1", "heads": "8"}
@@ -260,11 +265,11 @@ def test_a_matched_row_says_what_was_turned_and_how_far_it_is_off() -> None:
     ("axes", "match", "said", "hint"),
     [
         ({}, "none", "no axis: must be at least one", "for example paths"),
-        ({"width": ()}, "macs", "match macs with knob 'width': it would undo the axis", "take another knob"),
-        ({"paths": ()}, "latency", "match latency: must be measured", "add --measure, or match macs"),
+        ({"width": ()}, "macs", "match macs with knob 'width': it would undo the axis", "choose another knob"),
+        ({"paths": ()}, "latency", "match latency: must be measured", "measure the rows, or match macs"),
     ],
 )
 def test_a_study_that_cannot_be_says_what_to_do(axes: dict[str, tuple[str, ...]], match: str, said: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        ablate(Study(model="it", config=TINY, axes=axes, match=match))
+        ablate(AblationStudy(model="it", config=TINY, axes=axes, match=match))
     assert (str(caught.value), caught.value.hint) == (said, hint)

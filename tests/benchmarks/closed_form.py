@@ -3,8 +3,7 @@
 from functools import partial
 
 from mpvit import VARIANTS
-from mpvit.ablation.study import Study as AblationStudy
-from mpvit.ablation.study import ablate
+from mpvit.ablation.study import AblationStudy, ablate
 from mpvit.closed_form import network
 from mpvit.dense import TASKS
 from mpvit.dense import network as task_network

@@ -10,7 +10,7 @@ import pytest
 from commandline import call, run_on_terminal, shown
 
 from mpvit.ablation.results import Row
-from mpvit.ablation.study import Study, each_row
+from mpvit.ablation.study import AblationStudy, each_row
 from mpvit_cli.commands import ablate
 
 
@@ -104,7 +104,7 @@ def test_a_figure_and_a_measurement(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_keeps_what_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut_short(study: Study) -> Iterator[Row]:
+    def cut_short(study: AblationStudy) -> Iterator[Row]:
         rows = each_row(study)
         yield next(rows)
         yield next(rows)

@@ -6,7 +6,7 @@ import pytest
 from commandline import call
 from trained_studies import trained
 
-from mpvit.ablation.saved import keep
+from mpvit.ablation.saved import save
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +21,8 @@ def all_variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a study of paths, once with unchanged channels and once at the same multiply-adds."""
     folder = tmp_path_factory.mktemp("study")
-    keep(trained(folder))
-    keep(trained(folder, "macs"))
+    save(trained(folder))
+    save(trained(folder, "macs"))
     return folder
 
 

@@ -11,7 +11,7 @@ from commandline import call
 from scipy.stats import ttest_1samp, ttest_rel
 from trained_studies import BASELINE, SHARES, trained
 
-from mpvit.ablation.saved import FILE, keep, read_study
+from mpvit.ablation.saved import FILE, read_study, save
 from mpvit.plots.accuracy import cost_accuracy_figure
 from mpvit.tables.accuracy import conclusions
 
@@ -65,7 +65,7 @@ def test_the_command_in_it_trains_that_study(with_study: Path, all_variants: Pat
 
 def test_a_study_replaces_only_the_same_study(tmp_path: Path) -> None:
     for match in ("none", "macs", "none"):
-        keep(trained(tmp_path, match))
+        save(trained(tmp_path, match))
     assert [each.ablation.study.match for each in read_study(tmp_path)] == ["macs", "none"]
 
 
@@ -141,13 +141,13 @@ def test_the_views_of_paths_are_those_of_mpvit_paths(tmp_path: Path) -> None:
     ("words", "code", "said"),
     [
         (("--study", "nowhere"), 2, "cannot read 'nowhere/ablations.json': No such file"),
-        (("--study", "cut"), 2, "'cut/ablations.json' is damaged"),
-        (("--study", "other"), 2, "'other/ablations.json' is damaged: Expected `array`"),
+        (("--study", "cut"), 2, "'cut/ablations.json' is not a result of trained ablations"),
+        (("--study", "other"), 2, "'other/ablations.json' is not a result of trained ablations: Expected `array`"),
         (("--data", "digits"), 2, "--data digits: must go with --weights"),
         (("--weights", "nowhere.safetensors"), 1, "nowhere.safetensors"),
         (("--weights", "text.safetensors"), 1, "text.safetensors"),
         (("--weights", str(WEIGHTS.resolve()), "--data", "nowhere"), 2, "data 'nowhere': is not a folder"),
-        (("--study", "cut", "--from", "report"), 2, "'cut/ablations.json' is damaged"),
+        (("--study", "cut", "--from", "report"), 2, "'cut/ablations.json' is not a result of trained ablations"),
         (("--from", "report"), 2, "cannot read 'report/report.json'"),
     ],
 )

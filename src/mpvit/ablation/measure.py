@@ -1,4 +1,4 @@
-"""The latency of each row, against the baseline timed in the same rounds; and rows matched to the baseline's latency."""
+"""The latency of each row, relative to the baseline in the same rounds; and rows that are matched in latency."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mpvit.ablation.match import TOLERANCE
+from mpvit.ablation.matching import TOLERANCE
 from mpvit.ablation.results import Row
-from mpvit.ablation.study import baseline_row, edited, edited_row, matched_row
+from mpvit.ablation.study import baseline_row, edited_network, edited_row, matched_row
 from mpvit.benchmark.modes import forward
 from mpvit.benchmark.roofline import least_bytes
-from mpvit.closed_form import network
-from mpvit.counting import input_shape
 from mpvit.errors import MpvitError, UsageError
 from mpvit.measurement.estimates import paired_ratio
 from mpvit.measurement.machine import shortage
@@ -24,49 +22,50 @@ from mpvit.model.network import MPViT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from mpvit.ablation.study import Study
+    from mpvit.ablation.study import AblationStudy
     from mpvit.measurement.options import TimingOptions
 
 _SEED = 0
-TRIALS = 6
-"""Networks that are timed to meet the baseline's latency; the first has its MACs."""
+
+MAX_TRIALS = 6
+"""Maximum number of networks that are timed to match the latency of the baseline."""
 
 
-def measured_rows(study: Study, timing: TimingOptions) -> Iterator[Row]:
-    """Yield the baseline and then each row with its time, as they are measured.
+def measure_rows(study: AblationStudy, timing: TimingOptions) -> Iterator[Row]:
+    """Yield the baseline, then each row, with its time, as they are measured.
 
-    A row without samples says why in its time. Raises ``KeyboardInterrupt`` after the row that it cut short. While it
-    runs, torch has ``timing.threads`` threads; torch's random state is left as it was.
+    A row without samples has the reason in its time. Raises ``KeyboardInterrupt`` after an interrupted row. Restores torch's
+    settings and random state at the end.
     """
     with configured(timing):
-        baseline = timed_row(study, timing, baseline_row(study))
-        edited_rows = (_edited_row(study, timing, baseline, values) for values in study.grid)
-        for row in chain([baseline], edited_rows):
+        baseline = _timed_row(study, timing, baseline_row(study))
+        rows = (_edited_row(study, timing, baseline, values) for values in study.grid)
+        for row in chain([baseline], rows):
             yield row
             if row.time and row.time.interrupted:
                 raise KeyboardInterrupt
 
 
-def _edited_row(study: Study, timing: TimingOptions, baseline: Row, values: Mapping[str, str]) -> Row:
+def _edited_row(study: AblationStudy, timing: TimingOptions, baseline: Row, values: Mapping[str, str]) -> Row:
     if study.match == "latency":
         return _latency_row(study, timing, baseline, values)
     row = edited_row(study, baseline, values)
-    return row if row.error else timed_row(study, timing, row, baseline)
+    return row if row.error else _timed_row(study, timing, row, baseline)
 
 
-def _latency_row(study: Study, timing: TimingOptions, baseline: Row, values: Mapping[str, str]) -> Row:
-    """Return the row whose latency is nearest the baseline's, of ``TRIALS`` networks at most.
+def _latency_row(study: AblationStudy, timing: TimingOptions, baseline: Row, values: Mapping[str, str]) -> Row:
+    """Return the row whose latency is that of the baseline, found in at most ``MAX_TRIALS`` trials.
 
-    Latency rises with the work, though not in proportion: the first network has the baseline's MACs, each other those of
-    the one before over its latency ratio. A row that stays more than ``TOLERANCE`` away is refused.
+    The first network has the MACs of the baseline. The MACs of each other network are those of the network before it over its
+    latency ratio. If no network is within ``TOLERANCE``, the row has an error instead.
     """
-    assert baseline.cost is not None  # noqa: S101 - a baseline is never refused
+    assert baseline.cost is not None  # noqa: S101 - a baseline always has a network
     budget = baseline.cost.macs
     trials: list[float] = []
     try:
-        subject = edited(study, values)
-        while len(trials) < TRIALS:
-            row = timed_row(study, timing, matched_row(study, values, subject, budget, "macs"), baseline)
+        network = edited_network(study, values)
+        while len(trials) < MAX_TRIALS:
+            row = _timed_row(study, timing, matched_row(study, values, network, budget, "macs"), baseline)
             if row.matched is None or row.latency_ratio is None or (row.time and row.time.interrupted):
                 return row
             off = row.latency_ratio.estimate - 1
@@ -76,17 +75,15 @@ def _latency_row(study: Study, timing: TimingOptions, baseline: Row, values: Map
             budget = round(budget / row.latency_ratio.estimate)
     except UsageError as error:
         return Row(values=values, size=study.size, error=str(error))
-    nearest = f"latency: the nearest of {TRIALS} networks is {100 * min(trials, key=abs):+.1f} % from the baseline's"
+    nearest = f"latency: the nearest of {MAX_TRIALS} networks is {100 * min(trials, key=abs):+.1f} % from the baseline's"
     return Row(values=values, size=study.size, error=nearest)
 
 
-def timed_row(study: Study, timing: TimingOptions, row: Row, baseline: Row | None = None) -> Row:
-    """Return the row with its latency and, where ``baseline`` is given, its ratio over that one's in the same rounds."""
+def _timed_row(study: AblationStudy, timing: TimingOptions, row: Row, baseline: Row | None = None) -> Row:
+    """Return the row with its latency and, if ``baseline`` is given, its latency ratio from the same rounds."""
     rows = {"row": row} if baseline is None else {"row": row, "baseline": baseline}
-    cases: dict[str, Case] = {}
     try:
-        for name, each in rows.items():
-            cases[name] = _case(study, timing, each)
+        cases = {name: _case(study, timing, each) for name, each in rows.items()}
     except (MpvitError, MemoryError, RuntimeError) as error:
         return replace(row, time=timing.unmeasured("row", error=error_text(error)))
     own, *others = run(cases, device=timing.device, dtype=timing.dtype, min_time_s=timing.min_time_s)
@@ -94,18 +91,19 @@ def timed_row(study: Study, timing: TimingOptions, row: Row, baseline: Row | Non
     return replace(row, time=own, latency_ratio=ratios[0] if ratios else None)
 
 
-def _case(study: Study, timing: TimingOptions, row: Row) -> Case:
-    """Return a forward pass, run once, of the row's network with seeded weights.
+def _case(study: AblationStudy, timing: TimingOptions, row: Row) -> Case:
+    """Return a call of one forward pass of the network of a row with seeded weights, after calling it once.
 
-    Raises ``MpvitError`` where it would not fit, and what torch raises where it cannot run.
+    Raises ``MpvitError`` if the memory does not suffice, and errors of torch.
     """
-    assert row.config is not None  # noqa: S101 - refused rows are not timed
-    if short := shortage(least_bytes(network(row.config, study.batch, *row.size), timing.element_dtype), timing.device):
+    assert row.config is not None  # noqa: S101 - only rows with a network are timed
+    network = replace(study.network, config=row.config, size=row.size)
+    if short := shortage(least_bytes(network.tree(study.batch), timing.element_dtype), timing.device):
         raise MpvitError(short)
     torch.manual_seed(_SEED)
     dtype = getattr(torch, timing.element_dtype)
     model = MPViT(row.config).eval().to(timing.device, dtype)
-    images = torch.randn(input_shape(row.config, row.size, study.batch)).to(timing.device, dtype)
+    images = torch.randn(network.input_shapes(study.batch)[0]).to(timing.device, dtype)
     call = forward(model, images)
     call()
     return call

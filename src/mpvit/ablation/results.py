@@ -1,26 +1,26 @@
-"""What an ablation answers: the baseline, a row for each edited network, and the differences between them. Plain data."""
+"""The rows of an ablation: each is one network with its cost and, if requested, its latency and accuracy. Plain data."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mpvit.config import ModelConfig
-from mpvit.measurement import Interval, Measurement
+from mpvit.measurement import Interval, Measurement, interval_row
 from mpvit.operations import Cost
 from mpvit.training.comparison import AccuracyComparison
 from mpvit.units import FLOPS_PER_MAC
 
 PARTS = ("stem", "paths", "local", "fusion", "head")
-"""What a network is cut into: a path's patch embedding belongs to the path, the final pooling to the head."""
+"""Parts of a network; the patch embedding of a path belongs to paths, the final pooling to the head."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkCost(Cost):
-    """What a whole network costs, training included; None where it cannot be trained on such images.
+    """The cost of a network and of a training step; None if the network cannot be trained on such images.
 
     Attributes:
-        saved_activation_bytes: what autograd keeps of a training step.
-        training_peak_bytes: the step's peak.
+        saved_activation_bytes: bytes that autograd saves in a training step.
+        training_peak_bytes: peak memory of a training step.
     """
 
     saved_activation_bytes: int | None = None
@@ -29,13 +29,13 @@ class NetworkCost(Cost):
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """How a row met the baseline's budget.
+    """How a row was matched to the budget of the baseline.
 
     Attributes:
-        quantity: what was matched: macs, params or latency.
-        knob: what was turned for it.
-        amounts: the knob's value in each stage: channels, layers, or hidden channels of the MLP.
-        off: how far from the baseline the row still is, as a share of it.
+        quantity: macs, params or latency.
+        knob: key of ``mpvit.ablation.knobs.KNOBS``.
+        amounts: the amount in each stage: channels, layers, or hidden channels of the MLP.
+        off: remaining difference from the baseline, as a share of the baseline.
     """
 
     quantity: str
@@ -49,18 +49,18 @@ class Row:
     """One network of an ablation.
 
     Attributes:
-        values: the value on each axis; of the baseline, what it has there.
-        config: the network, already matched; None where a constraint refuses it.
-        size: (height, width) of the images in pixels.
-        parts: the cost of each of ``PARTS``; empty where there is no network.
-        saved_activation_bytes: what autograd keeps of a training step; None where it cannot be trained.
-        training_peak_bytes: the step's peak with AdamW, in float32; likewise.
-        untrainable: why it cannot be trained; empty where it can.
-        matched: how the budget was met; None where none was asked for.
-        time: the latency of a forward pass; None where it was not measured.
-        latency_ratio: the latency over the baseline's, by rounds of the same run.
-        accuracy: what training it has come to; None where it was not trained.
-        error: why there is no such row; empty where there is.
+        values: the value on each axis; those of the baseline are its own.
+        config: the network, already matched; None if a constraint forbids it.
+        size: (height, width) of the images, in pixels.
+        parts: the cost of each of ``PARTS``; empty if there is no network.
+        saved_activation_bytes: bytes that autograd saves in a training step; None if the network cannot be trained.
+        training_peak_bytes: peak memory of a training step with AdamW in float32; None if the network cannot be trained.
+        untrainable: reason why the network cannot be trained; empty if it can.
+        matched: how the row was matched to the baseline; None if it was not.
+        time: latency of a forward pass; None if it was not measured.
+        latency_ratio: latency over that of the baseline, from the rounds of the same run.
+        accuracy: accuracy after training; None if the network was not trained.
+        error: reason why there is no network, or no comparison with the baseline; empty if there is none.
     """
 
     values: Mapping[str, str]
@@ -78,7 +78,7 @@ class Row:
 
     @property
     def cost(self) -> NetworkCost | None:
-        """What the whole network costs; None where a constraint refuses it."""
+        """The cost of the network; None if a constraint forbids it."""
         if not self.parts:
             return None
         parts = asdict(sum(self.parts.values(), Cost()))
@@ -87,7 +87,7 @@ class Row:
         )
 
     def as_row(self) -> dict[str, Any]:
-        """Return what the network itself costs as a flat row; ``values`` and the parts stay mappings."""
+        """Return the row as columns of a flat row; ``values`` and the parts remain mappings."""
         cost = self.cost
         row: dict[str, Any] = {"values": dict(self.values)}
         row |= dict.fromkeys(NetworkCost.figures()) if cost is None else asdict(cost)
@@ -98,19 +98,14 @@ class Row:
             row |= {"match": self.matched.quantity, "knob": self.matched.knob, "knob_amounts": list(self.matched.amounts)}
             row["matched_off"] = self.matched.off
         if self.time:
-            ratio = self.latency_ratio
-            row |= self.time.as_row() | {
-                "latency_over_baseline": ratio.estimate if ratio else None,
-                "latency_over_baseline_low": ratio.low if ratio else None,
-                "latency_over_baseline_high": ratio.high if ratio else None,
-            }
+            row |= self.time.as_row() | interval_row("latency_over_baseline", self.latency_ratio)
         if self.accuracy:
             row |= self.accuracy.as_row()
         return {**row, "error": self.error or (self.time.error if self.time else "") or None}
 
 
 def by_part(parts: Mapping[str, Cost] | None, prefix: str = "") -> dict[str, dict[str, int] | None]:
-    """Return each figure's mapping from part to number, as a flat row has them."""
+    """Return each figure as a column that maps each part to a number; None if there are no parts."""
     return {
         f"{prefix}{figure}_by_part": {part: getattr(cost, figure) for part, cost in parts.items()} if parts else None
         for figure in Cost.figures()

@@ -1,4 +1,4 @@
-"""What the trained rows of an ablation came to, kept in the folder of their study."""
+"""The results of trained ablations, saved in the folder of their study."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,8 +6,7 @@ from pathlib import Path
 import msgspec
 
 from mpvit.ablation.study import Ablation
-from mpvit.errors import UsageError
-from mpvit.files import write_atomically
+from mpvit.files import read_json, write_atomically
 from mpvit.training.recipe import Recipe
 
 FILE = "ablations.json"
@@ -15,15 +14,15 @@ FILE = "ablations.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedAblation:
-    """An ablation whose rows were trained: on what, and how.
+    """An ablation whose rows were trained, with the data and the recipe.
 
     Attributes:
-        where: the study's folder.
-        data: the name of the pictures.
-        classes: that they are in.
-        pictures: to learn from; how many were held out the accuracies say.
-        recipe_name: what ``recipe`` began as.
-        recipe: of every row; its seed is the first one's.
+        where: folder of the study.
+        data: name of the dataset.
+        classes: number of classes.
+        pictures: number of training images.
+        recipe_name: name of the recipe from which ``recipe`` was changed.
+        recipe: recipe of every row, with the first seed.
         ablation: the rows.
     """
 
@@ -37,13 +36,13 @@ class TrainedAblation:
 
     @property
     def seeds(self) -> int:
-        """Runs of each row."""
+        """Number of runs of each row."""
         accuracy = self.ablation.baseline.accuracy
         return len(accuracy.shares) if accuracy else 0
 
 
-def keep(found: TrainedAblation) -> None:
-    """Write it into its study's folder, beside what the study says of other rows."""
+def save(found: TrainedAblation) -> None:
+    """Write an ablation into the folder of its study, in addition to other ablations there."""
     folder = Path(found.where)
     before = read_study(folder) if (folder / FILE).exists() else ()
     others = [each for each in before if each.ablation.study != found.ablation.study]
@@ -52,13 +51,7 @@ def keep(found: TrainedAblation) -> None:
 
 
 def read_study(folder: Path) -> tuple[TrainedAblation, ...]:
-    """Return what the study in ``folder`` came to, in the order of its commands; raise ``UsageError`` where nothing is."""
-    path = folder / FILE
-    hint = "name a folder that mpvit ablate --train has written, its rows all trained"
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=tuple[TrainedAblation, ...])
-    except OSError as error:
-        raise UsageError(f"cannot read {str(path)!r}: {error.strerror}", hint=hint) from None
-    except (ValueError, RecursionError) as error:  # no JSON, or none of ours; a NUL in the name
-        raise UsageError(f"{str(path)!r} is damaged: {error}", hint=hint) from None
+    """Return the ablations in ``folder`` in the order of their commands; raise ``UsageError`` if there are none."""
+    hint = "name a folder in which mpvit ablate has trained all rows of an ablation"
+    found = read_json(folder / FILE, tuple[TrainedAblation, ...], "a result of trained ablations", hint)
     return tuple(replace(each, where=str(folder)) for each in found)

@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpvit.ablation.study import Study as AblationStudy
-from mpvit.ablation.study import ablate
+from mpvit.ablation.study import AblationStudy, ablate
 from mpvit.attention import KINDS
 from mpvit.compare_attention.costs import attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
 from mpvit.config import FIRST_STAGE, ModelConfig

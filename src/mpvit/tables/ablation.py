@@ -5,7 +5,7 @@ from functools import partial
 
 from mpvit.ablation.knobs import get_knob
 from mpvit.ablation.results import PARTS, Row
-from mpvit.ablation.study import Ablation, Study
+from mpvit.ablation.study import Ablation, AblationStudy
 from mpvit.dense import label
 from mpvit.operations import Cost
 from mpvit.tables import Document, Field, Table, build
@@ -42,7 +42,7 @@ def ablation_document(found: Ablation, *, unfinished: bool = False) -> Document:
     return Document("ablate", tuple(found.as_rows()), tuple(tables), notes, *ran_on(found.baseline.time))
 
 
-def matched_text(study: Study) -> str:
+def matched_text(study: AblationStudy) -> str:
     """Return what all rows have in common and how that is reached, to follow the names of the axes; empty for nothing."""
     return f", {study.match} matched by {study.knob}" if study.match != "none" else ""
 
