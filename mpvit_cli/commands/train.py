@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,18 +128,17 @@ def train(
 
     options.set_threads(threads, readers)
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
+    folder = resume or output or DEFAULT_RUN
     if chosen is None:
-        run = Run.open(Path(str(resume)))
-        accelerator = training_accelerator(run.config.recipe, device)
+        run = Run.open(folder)
+        accelerator = training_accelerator(run.config.recipe, device, folder if tensorboard else None)
         found = run.open_data()
     else:
         network, recipe_name, how = chosen
-        accelerator = training_accelerator(how, device)
-        run, found = start_run(
-            output or DEFAULT_RUN, str(data), network, recipe_name, how, accelerator, workers=readers, track=terminal.track
-        )
+        accelerator = training_accelerator(how, device, folder if tensorboard else None)
+        run, found = start_run(folder, str(data), network, recipe_name, how, accelerator, workers=readers, track=terminal.track)
     _name_damaged(terminal, found)
-    history = _learn(terminal, run, found, accelerator, RunOptions(readers, compiled, save_every), tensorboard=tensorboard)
+    history = _learn(terminal, run, found, accelerator, RunOptions(readers, compiled, save_every))
     if accelerator.is_main_process:
         _show(terminal, run, found, history, device, form)
 
@@ -153,17 +151,14 @@ def _check_resumed(run: Path, asked: dict[str, object]) -> None:
 
 
 def _learn(
-    terminal: Terminal, run: "Run", data: "Data", accelerator: "Accelerator", run_options: "RunOptions", *, tensorboard: bool
+    terminal: Terminal, run: "Run", data: "Data", accelerator: "Accelerator", run_options: "RunOptions"
 ) -> "list[Epoch]":
     """Train to the end, and return the epochs; end the command where somebody interrupts that."""
-    from mpvit.training.tensorboard import tensorboard_log
     from mpvit.training.trainer import Interrupted, train
 
-    wanted = tensorboard and accelerator.is_main_process
-    logging = tensorboard_log(run.folder / "tensorboard") if wanted else nullcontext(lambda _: None)
     try:
-        with terminal.bar() as show, logging as log:
-            return train(run, data, accelerator, run_options, _watch(terminal, run, show, log))
+        with terminal.bar() as show:
+            return train(run, data, accelerator, run_options, _watch(terminal, run, show))
     except Interrupted:
         terminal.note(f"interrupted between two steps; mpvit train --resume {run.folder} goes on from there")
         raise typer.Exit(130) from None
@@ -224,9 +219,7 @@ def _name_damaged(terminal: Terminal, data: "Data") -> None:
         terminal.note(f"{len(data.damaged)} pictures of {data.name} cannot be read and are left out")
 
 
-def _watch(
-    terminal: Terminal, run: "Run", show: Callable[[str, float], None], log: "Callable[[Epoch], None]"
-) -> "Callable[[Step | Epoch], None]":
+def _watch(terminal: Terminal, run: "Run", show: Callable[[str, float], None]) -> "Callable[[Step | Epoch], None]":
     from mpvit.tables.number_text import percent
     from mpvit.tables.training import epoch_text
     from mpvit.training.results import Epoch
@@ -236,7 +229,6 @@ def _watch(
     def watch(seen: "Step | Epoch") -> None:
         if isinstance(seen, Epoch):
             terminal.note(epoch_text(seen, epochs))
-            log(seen)
         else:
             text = f"epoch {seen.epoch}/{epochs} loss {seen.loss:.3f} accuracy {percent(seen.accuracy)}"
             show(f"{text} {seen.images_per_s:.0f} images/s", seen.share)

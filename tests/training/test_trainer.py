@@ -161,6 +161,18 @@ def test_the_log_and_the_weights_have_the_results(tmp_path: Path, data: Data) ->
     assert history[0].rate == pytest.approx(run.config.recipe.rate_at(3, 4))
 
 
+def test_tensorboard_gets_the_figures_of_each_epoch(tmp_path: Path, data: Data) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+
+    run = create(tmp_path / "run", data, override(RECIPE, {"epochs": 2}))
+    accelerator = training_accelerator(run.config.recipe, "cpu", run.folder)
+    history = train(run, data, accelerator, RunOptions(), silent)
+    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    for name in ("rate", "loss", "accuracy", "held_out_loss", "held_out_accuracy", "images_per_s"):
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert found == [(epoch.epoch, pytest.approx(getattr(epoch, name), rel=1e-6)) for epoch in history]
+
+
 def test_parts_of_a_batch_add_up_to_it(tmp_path: Path) -> None:
     """Without mixing, as only batch norm then depends on the other images of a part, and over a few steps."""
     data = open_data(str(paint(tmp_path / "fruit", {"apple": 20, "pear": 20})))

@@ -13,22 +13,26 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, distributed, nn
 
 from mpvit.errors import UsageError
+from mpvit.extras import require
 from mpvit.progress import untracked
 from mpvit.training.data.damaged import find_damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from mpvit.progress import Track
     from mpvit.training.data.splits import Data
     from mpvit.training.recipe import Recipe
 
 
-def make_accelerator(device: str, dtype: str = "float32", accumulate: int = 1) -> Accelerator:
-    """Return the accelerator of this process; ``device`` is cpu or cuda.
+def make_accelerator(device: str, dtype: str = "float32", accumulate: int = 1, tensorboard: Path | None = None) -> Accelerator:
+    """Return the accelerator of this process; ``device`` is cpu or cuda, ``tensorboard`` a folder to log to.
 
     With several processes each computes its share of every batch, so that the batch size is that of all processes together.
     """
+    if tensorboard:
+        require("tensorboard")
     AcceleratorState._reset_state()  # noqa: SLF001 - otherwise the dtype of an earlier accelerator is kept
     GradientState._reset_state()  # noqa: SLF001
     return Accelerator(
@@ -37,12 +41,14 @@ def make_accelerator(device: str, dtype: str = "float32", accumulate: int = 1) -
         gradient_accumulation_steps=accumulate,
         dataloader_config=DataLoaderConfiguration(split_batches=True),
         step_scheduler_with_optimizer=False,
+        log_with="tensorboard" if tensorboard else None,
+        project_dir=tensorboard,
     )
 
 
-def training_accelerator(recipe: Recipe, device: str) -> Accelerator:
+def training_accelerator(recipe: Recipe, device: str, tensorboard: Path | None = None) -> Accelerator:
     """Return the accelerator for a recipe; raise ``UsageError`` if the processes cannot share a batch evenly."""
-    accelerator = make_accelerator(device, recipe.dtype, recipe.accumulate)
+    accelerator = make_accelerator(device, recipe.dtype, recipe.accumulate, tensorboard)
     part, processes = recipe.batch // recipe.accumulate, accelerator.num_processes
     if part % processes:
         message = f"batch = {part}: must be a multiple of the {processes} processes"

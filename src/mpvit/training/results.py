@@ -86,6 +86,13 @@ class Epoch:
         """Share of the held-out images that are classified correctly; labelled pixels for a segmenter."""
         return self.held_out_correct / (self.overlap.pixels if self.overlap else self.held_out_images)
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures for a log, by name."""
+        names = ("rate", "loss", "accuracy", "held_out_loss", "held_out_accuracy", "images_per_s")
+        overlap = {"held_out_miou": self.overlap.miou} if self.overlap else {}
+        return {name: getattr(self, name) for name in names} | overlap
+
 
 class Step(NamedTuple):
     """Progress of a run within an epoch; ``loss`` and ``accuracy`` are means over the epoch so far."""

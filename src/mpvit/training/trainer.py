@@ -68,6 +68,7 @@ def train(run: Run, data: Data, accelerator: Accelerator, options: RunOptions, r
     is not finite, in which case the checkpoint is the last good one, and ``Interrupted``.
     """
     trainer = Trainer(run, data, accelerator, options, report)
+    accelerator.init_trackers("tensorboard")
     if checkpoint := Checkpoint.load(run.checkpoint):
         trainer.restore(checkpoint)
     with deferred_interrupts() as interrupts, warnings.catch_warnings():
@@ -208,6 +209,7 @@ class Trainer:
         self.save()
         if self.accelerator.is_main_process:
             self.run.save_epoch(average, self.data, self.history)  # type: ignore[arg-type]
+        self.accelerator.log(self.history[-1].figures, step=len(self.history))
         self.report(self.history[-1])
 
     def _means(self) -> tuple[float, float]:
