@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mpvit.training.data.splits import Split
+from mpvit.training.data.splits import ImageSource, Split
 
 
-class NoiseSource:
+class NoiseSource(ImageSource):
     """Images of several sizes, none smaller than 32, with random masks of ``classes``, a fifth of the pixels unlabelled."""
+
+    masked = True
 
     def __init__(self, number: int, classes: int) -> None:
         rng = np.random.default_rng(number)
@@ -31,7 +33,7 @@ class NoiseSource:
 
     @property
     def split(self) -> Split:
-        return Split.of(self, (0,) * len(self.images), self)
+        return Split.of(self, (0,) * len(self.images))
 
 
 class AlignedSource(NoiseSource):

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from mpvit.training.metrics import Interval, interval_entries
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracyComparison:
@@ -51,8 +53,7 @@ class AccuracyComparison:
 
 
 def _with_ends(name: str, value: float, half: float | None) -> dict[str, float | None]:
-    low, high = (None, None) if half is None else (value - half, value + half)
-    return {name: value, f"{name}_low": low, f"{name}_high": high}
+    return {name: value, **interval_entries(name, None if half is None else Interval(value - half, value + half))}
 
 
 def compare(accuracies: Sequence[float], baseline: Sequence[float], images: int, seconds: float = 0.0) -> AccuracyComparison:

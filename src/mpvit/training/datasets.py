@@ -35,7 +35,7 @@ class TrainDataset(Dataset[tuple[Tensor, int | Tensor]]):
     def __init__(self, split: Split, recipe: Recipe, preprocessing: Preprocessing) -> None:
         """Read nothing yet."""
         self.split, self.seed = split, recipe.seed
-        self.transform = TrainTransform(recipe, preprocessing, masked=split.masks is not None)
+        self.transform = TrainTransform(recipe, preprocessing, masked=split.source.masked)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -47,7 +47,7 @@ class TrainDataset(Dataset[tuple[Tensor, int | Tensor]]):
             seed = seed_of(self.seed, "picture", sample.epoch, sample.image)  # the word is part of every recorded result
             torch.default_generator.manual_seed(seed)
             image = _read(self.split, self.split.read, sample.image)
-            mask = _read(self.split, self.split.mask, sample.image) if self.split.masks else None
+            mask = _read(self.split, self.split.mask, sample.image) if self.split.source.masked else None
             values, classes = self.transform(image, mask)
             return values, self.split.targets[sample.image] if classes is None else classes
 
@@ -69,7 +69,7 @@ class EvaluationDataset(Dataset[tuple[Tensor, int | Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int | Tensor]:
         """Return an image and its target; raise ``MpvitError`` if it cannot be read."""
         image = _read(self.split, self.split.read, index)
-        if self.split.masks is None:
+        if not self.split.source.masked:
             return torch.from_numpy(preprocess(image, self.preprocessing)), self.split.targets[index]
         mask = torch.from_numpy(np.asarray(_read(self.split, self.split.mask, index), dtype=np.int64))
         return torch.from_numpy(preprocess_whole(image, self.preprocessing)), mask.masked_fill(mask == UNLABELLED, IGNORE_INDEX)

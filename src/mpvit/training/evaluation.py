@@ -125,7 +125,7 @@ def evaluate_split(
     Each process evaluates its share of every batch, and all processes get the whole result. Raises ``MpvitError`` for an image
     that cannot be read, and for predictions that are not finite.
     """
-    meter = SegmentationMeter(classes) if split.masks else ClassificationMeter(classes)
+    meter = SegmentationMeter(classes) if split.source.masked else ClassificationMeter(classes)
     start = time.perf_counter()
     # a batch must be a multiple of the processes: accelerate fills up the last batch, and gather_for_metrics removes the rest
     batch = max(batch // accelerator.num_processes, 1) * accelerator.num_processes
@@ -143,12 +143,7 @@ def evaluate_split(
 
 def batches(loader: Iterable[Any]) -> Iterator[Any]:
     """Yield the batches of a data loader; an error of a worker process keeps its one line."""
-    iterator = iter(loader)
-    while True:
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except MpvitError as error:  # torch adds the traceback of the worker to the message
-            raise MpvitError(str(error).strip().rpartition("MpvitError: ")[2]) from None
-        yield batch
+    try:
+        yield from loader
+    except MpvitError as error:  # torch adds the traceback of the worker to the message
+        raise MpvitError(str(error).strip().rpartition("MpvitError: ")[2]) from None

@@ -9,6 +9,7 @@ mean would depend on the classes that are missing.
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,12 +102,7 @@ class SegmentationMeter:
     @staticmethod
     def collate(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[SizeGroup]:
         """Return the images and masks of a batch, consecutive images of one size in one group."""
-        groups: list[list[tuple[Tensor, Tensor]]] = []
-        for pair in pairs:
-            if groups and groups[-1][0][0].shape == pair[0].shape:
-                groups[-1].append(pair)
-            else:
-                groups.append([pair])
+        groups = [list(group) for _, group in groupby(pairs, key=lambda pair: pair[0].shape)]
         return [(default_collate([image for image, _ in group]), [mask for _, mask in group]) for group in groups]
 
     def predict(self, network: Callable[[Tensor], Tensor], batch: list[SizeGroup]) -> tuple[Tensor, Tensor]:

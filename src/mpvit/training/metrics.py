@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from mpvit.model.metadata import MeanIoU
 
@@ -55,7 +55,7 @@ class ClassMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """What classifiers and segmenters have in common; the unit is images for the first, labelled pixels for the second.
+    """Metrics of both; the unit is an image for a classifier and a labelled pixel for a segmenter.
 
     Attributes:
         confusion: confusion matrix, in units: rows are the true classes, columns the predicted ones.
@@ -68,6 +68,7 @@ class Metrics:
     loss: float
     seconds: float
     overlap: MeanIoU | None = None
+    unit: ClassVar[str]
 
     @property
     def count(self) -> int:
@@ -92,6 +93,13 @@ class Metrics:
             for index, (name, row) in enumerate(zip(names, self.confusion, strict=True))
         )
 
+    def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return flat entries of each class for JSON."""
+        return [
+            {"name": each.name, self.unit: each.count, "correct": each.correct, "predicted": each.predicted}
+            for each in self.by_class(names)
+        ]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationMetrics(Metrics):
@@ -104,6 +112,7 @@ class ClassificationMetrics(Metrics):
 
     correct5: int
     calibration_error: float
+    unit = "images"
 
     def as_row(self) -> dict[str, Any]:
         """Return flat entries for JSON and CSV."""
@@ -115,13 +124,6 @@ class ClassificationMetrics(Metrics):
             "loss": self.loss,
             "calibration_error": self.calibration_error,
         }
-
-    def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Return flat entries of each class for JSON."""
-        return [
-            {"name": each.name, "images": each.count, "correct": each.correct, "predicted": each.predicted}
-            for each in self.by_class(names)
-        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,7 @@ class SegmentationMetrics(Metrics):
     ious: tuple[float | None, ...]
     iou_intervals: tuple[Interval | None, ...]
     accuracy_interval: Interval
+    unit = "pixels"
 
     def by_class(self, names: Sequence[str]) -> tuple[ClassMetrics, ...]:
         """Return the metrics of each class."""
@@ -158,8 +161,5 @@ class SegmentationMetrics(Metrics):
 
     def class_rows(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Return flat entries of each class for JSON."""
-        return [
-            {"name": each.name, "pixels": each.count, "correct": each.correct, "predicted": each.predicted, "iou": each.iou}
-            | interval_entries("iou", each.interval)
-            for each in self.by_class(names)
-        ]
+        rows = zip(Metrics.class_rows(self, names), self.ious, self.iou_intervals, strict=True)
+        return [row | {"iou": iou} | interval_entries("iou", interval) for row, iou, interval in rows]

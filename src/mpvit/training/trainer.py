@@ -135,7 +135,9 @@ class Trainer:
             if done % max(steps // _REPORTS, 1) == 0:  # in all processes at the same step
                 speed = (self.seen - seen) / (time.perf_counter() - start)
                 self.report(Step(len(self.history) + 1, self.recipe.epochs, done, steps, *self._means(), speed))
-            if self._in_any_process(bool(interrupts)):
+            if interrupts:
+                self.accelerator.set_trigger()
+            if (interrupts or self.accelerator.num_processes > 1) and self.accelerator.check_trigger():
                 self.save()
                 raise Interrupted
             if self.options.save_every and self.step % self.options.save_every == 0 and done < steps:
@@ -222,12 +224,6 @@ class Trainer:
                 hint=f"{self.run.folder} keeps its last good checkpoint; start another run with a smaller learning rate",
             )
         return loss, correct / max(predictions, 1)
-
-    def _in_any_process(self, condition: bool) -> bool:  # noqa: FBT001 - reads as a question
-        """Return whether the condition holds in any process; the same answer in all processes."""
-        if self.accelerator.num_processes == 1:
-            return condition
-        return bool(self.accelerator.reduce(torch.tensor(int(condition), device=self.accelerator.device)))
 
     def save(self) -> None:
         """Write a checkpoint; a loss that is not finite is never written."""

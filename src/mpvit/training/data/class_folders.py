@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mpvit.errors import UsageError
 from mpvit.images import images_in, read_image
 from mpvit.training.data import NEEDS_SEGMENTER, folder_names, require_classes, split_folders
-from mpvit.training.data.splits import IMAGES, MASKS, Data, Split
+from mpvit.training.data.splits import IMAGES, MASKS, Data, ImageSource, Split
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,18 +16,17 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-class ImageFiles(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ImageFiles(ImageSource):
     """Image files, named by their paths below ``folder``, or by their whole paths if it is None."""
 
     folder: Path | None
     paths: tuple[Path, ...]
 
-    def read(self, index: int) -> Image.Image:
-        """Return an image as 8-bit RGB; raise ``ImageError``."""
+    def read(self, index: int) -> Image.Image:  # noqa: D102 - as in ImageSource
         return read_image(self.paths[index])
 
-    def name(self, index: int) -> str:
-        """Return the path of an image."""
+    def name(self, index: int) -> str:  # noqa: D102 - as in ImageSource
         path = self.paths[index]
         return str(path.relative_to(self.folder) if self.folder else path)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mpvit.errors import ImageError, UsageError
@@ -15,27 +15,6 @@ if TYPE_CHECKING:
     from mpvit.training.data.splits import Data, Split
 
 
-@dataclass(frozen=True, slots=True)
-class _Checks:
-    """The reason why an image or its mask cannot be read, empty if it can; or the error of a mask that does not fit."""
-
-    split: Split
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, index: int) -> str | UsageError:
-        try:
-            self.split.read(index)
-            if self.split.masks:
-                self.split.mask(index)
-        except ImageError as error:
-            return error.reason
-        except UsageError as error:
-            return error
-        return ""
-
-
 def find_damaged(data: Data, workers: int, track: Track) -> list[tuple[str, str]]:
     """Read every image and mask once, in ``workers`` processes; return the names of those that cannot be read, with the reason.
 
@@ -46,7 +25,12 @@ def find_damaged(data: Data, workers: int, track: Track) -> list[tuple[str, str]
     from torch.utils.data import DataLoader
 
     images = data.all
-    reasons: Iterable[str | UsageError] = DataLoader(_Checks(images), batch_size=None, num_workers=workers)  # type: ignore[arg-type]
+    reasons: Iterable[str | UsageError] = DataLoader(
+        range(len(images)),  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=partial(_complaint, images),
+    )
     found = []
     for index, reason in enumerate(track(reasons, "Reading", len(images))):
         if isinstance(reason, UsageError):
@@ -54,3 +38,16 @@ def find_damaged(data: Data, workers: int, track: Track) -> list[tuple[str, str]
         if reason:
             found.append((images.name(index), reason))
     return found
+
+
+def _complaint(images: Split, index: int) -> str | UsageError:
+    """Return why an image or its mask cannot be read, empty if it can; or the error of a mask that does not fit."""
+    try:
+        images.read(index)
+        if images.source.masked:
+            images.mask(index)
+    except ImageError as error:
+        return error.reason
+    except UsageError as error:
+        return error
+    return ""

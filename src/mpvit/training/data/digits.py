@@ -10,7 +10,7 @@ from PIL import Image
 
 from mpvit.extras import require
 from mpvit.training.data import DIGITS
-from mpvit.training.data.splits import Data, Split
+from mpvit.training.data.splits import Data, ImageSource, Split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ _HELD_OUT = 360
 
 
 @dataclass(frozen=True, slots=True)
-class _Arrays:
+class _Arrays(ImageSource):
     images: NDArray[np.uint8]
 
     def read(self, index: int) -> Image.Image:

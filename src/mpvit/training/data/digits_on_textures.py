@@ -19,7 +19,7 @@ from mpvit.training import seed_of
 from mpvit.training.data import DIGITS_ON_TEXTURES, GENERATED_SIZE
 from mpvit.training.data.digits import read_digits
 from mpvit.training.data.scales import TEXTURES, textured
-from mpvit.training.data.splits import Data, Split
+from mpvit.training.data.splits import Data, ImageSource, Split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +48,9 @@ class MaskedImage(NamedTuple):
     mask: Image.Image
 
 
-class _Generator:
+class _Generator(ImageSource):
+    masked = True
+
     def read(self, index: int) -> Image.Image:
         return generate(index).image.convert("RGB")
 
@@ -61,8 +63,7 @@ class _Generator:
 
 def read_digits_on_textures() -> Data:
     """Return 2000 training images and 400 held-out images with masks."""
-    source = _Generator()
-    images = Split.of(source, (0,) * (TRAIN + HELD_OUT), source)
+    images = Split.of(_Generator(), (0,) * (TRAIN + HELD_OUT))
     return Data.of(DIGITS_ON_TEXTURES, DIGITS_ON_TEXTURES, CLASSES, images, TRAIN)
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mpvit.errors import ImageError, UsageError, first_line
 from mpvit.extras import require
 from mpvit.images import decode_image, read_image
 from mpvit.training.data import HUGGING_FACE, VALIDATION, require_classes
-from mpvit.training.data.splits import Data, Split
+from mpvit.training.data.splits import Data, ImageSource, Split
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-class _Rows(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Rows(ImageSource):
     splits: dict[str, Any]
     column: str
     rows: tuple[tuple[str, int], ...]

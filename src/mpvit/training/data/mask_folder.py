@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -11,7 +12,7 @@ from PIL import Image
 from mpvit.errors import ImageError, UsageError, file_reason
 from mpvit.images import image_size, images_in, read_image, read_mask
 from mpvit.training.data import folder_names, split_folders
-from mpvit.training.data.splits import IMAGES, MASKS, UNLABELLED, Data, Split
+from mpvit.training.data.splits import IMAGES, MASKS, UNLABELLED, Data, ImageSource, Split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,7 +26,9 @@ _LAYOUT = f"it has {IMAGES}/train/a.jpg with {MASKS}/train/a.png, the same in va
 _NAMES = "one name a line, in the order of the indices"
 
 
-class _MaskedFiles(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _MaskedFiles(ImageSource):
+    masked = True
     folder: Path
     paths: tuple[tuple[Path, Path], ...]
     classes: int
@@ -71,7 +74,7 @@ def read_mask_folder(folder: Path) -> Data:
     classes = _class_names(folder, (mask for _, mask in pairs))
     source = _MaskedFiles(folder, pairs, len(classes))
     train = len(splits[0]) if len(splits) > 1 else None
-    return Data.of(*folder_names(folder), classes, Split.of(source, (0,) * len(pairs), source), train)
+    return Data.of(*folder_names(folder), classes, Split.of(source, (0,) * len(pairs)), train)
 
 
 def _pairs(folder: Path, part: str) -> list[tuple[Path, Path]]:

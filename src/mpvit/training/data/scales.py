@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from mpvit.training import seed_of
 from mpvit.training.data import GENERATED_SIZE, SCALES
-from mpvit.training.data.splits import Data, Split
+from mpvit.training.data.splits import Data, ImageSource, Split
 
 TRAIN, HELD_OUT = 16_000, 2_000
 
@@ -32,7 +32,7 @@ _SUBPIXELS = 4
 """Points along the side of a pixel at which an outline is drawn."""
 
 
-class _Generator:
+class _Generator(ImageSource):
     def read(self, index: int) -> Image.Image:
         return generate(index).convert("RGB")
 

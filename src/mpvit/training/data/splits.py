@@ -9,7 +9,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from mpvit.errors import MpvitError, UsageError
 from mpvit.training import seed_of
@@ -29,24 +29,25 @@ HELD_OUT_SHARE = 0.2
 """Share of each class that is held out if the data has no validation split of its own."""
 
 
-class ImageSource(Protocol):
-    """Images by index."""
+class ImageSource:
+    """Images by index, and their masks if it is ``masked``."""
+
+    masked = False
 
     def read(self, index: int) -> Image.Image:
         """Return an image as 8-bit RGB; raise ``ImageError``."""
+        raise NotImplementedError
 
     def name(self, index: int) -> str:
         """Return the name of an image for people."""
-
-
-class MaskSource(Protocol):
-    """Masks by index."""
+        raise NotImplementedError
 
     def mask(self, index: int) -> Image.Image:
         """Return a mask of the size of its image, 8-bit grey: the class index or ``UNLABELLED`` for each pixel.
 
         Raises ``ImageError`` if it cannot be read, and ``UsageError`` if it does not fit its image or the classes.
         """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +58,18 @@ class Split:
         source: where the images are read from.
         indices: indices of the images in the source.
         targets: class index of each image; 0 for images with masks.
-        masks: where the masks are read from, by the same indices; None for images with classes.
         class_indices: class index that replaces each index in the masks; None leaves them as they are.
     """
 
     source: ImageSource
     indices: tuple[int, ...]
     targets: tuple[int, ...]
-    masks: MaskSource | None = None
     class_indices: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, source: ImageSource, targets: Sequence[int], masks: MaskSource | None = None) -> Self:
+    def of(cls, source: ImageSource, targets: Sequence[int]) -> Self:
         """Return all images of a source, one for each target."""
-        return cls(source, tuple(range(len(targets))), tuple(targets), masks)
+        return cls(source, tuple(range(len(targets))), tuple(targets))
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -81,9 +80,8 @@ class Split:
         return self.source.read(self.indices[index])
 
     def mask(self, index: int) -> Image.Image:
-        """Return the mask of an image of a split with masks; errors are those of ``MaskSource.mask``."""
-        assert self.masks is not None, "these images have no masks"  # noqa: S101 - an internal invariant
-        mask = self.masks.mask(self.indices[index])
+        """Return the mask of an image; errors are those of ``ImageSource.mask``."""
+        mask = self.source.mask(self.indices[index])
         if self.class_indices is None:
             return mask
         return mask.point([*self.class_indices, *range(len(self.class_indices), UNLABELLED + 1)])
@@ -132,14 +130,13 @@ class Data:
     @property
     def masked(self) -> bool:
         """Whether the images have masks."""
-        return self.train.masks is not None
+        return self.train.source.masked
 
     @property
     def all(self) -> Split:
         """All images: the training split, then the held-out split."""
-        both = (self.train, self.held_out)
-        indices, targets = (tuple(value for split in both for value in getattr(split, name)) for name in ("indices", "targets"))
-        return replace(self.train, indices=indices, targets=targets)
+        train, held_out = self.train, self.held_out
+        return replace(train, indices=train.indices + held_out.indices, targets=train.targets + held_out.targets)
 
     @property
     def fingerprint(self) -> str:
@@ -155,18 +152,11 @@ class Data:
 
     def require_held_out(self) -> None:
         """Raise ``UsageError`` if nothing is held out because no class has enough images."""
-        if len(self.held_out):
-            return
-        if self.masked:
-            raise UsageError(
-                f"data {self.name!r}: too few images to hold any out, {len(self.train)}",
-                hint=f"it needs at least 3 images, or a validation split: {IMAGES}/val and {MASKS}/val",
-            )
-        most, target = max((number, target) for target, number in Counter(self.train.targets).items())
-        raise UsageError(
-            f"data {self.name!r}: too few images to hold any out, {most} in the largest class, {self.classes[target]!r}",
-            hint="some class needs at least 3 images, or the data a validation split: train/ and val/",
-        )
+        if not len(self.held_out):
+            most, target = max((number, target) for target, number in Counter(self.train.targets).items())
+            where = "" if self.masked else f" in the largest class, {self.classes[target]!r}"
+            message = f"data {self.name!r}: too few images to hold any out, {most}{where}"
+            raise UsageError(message, hint="a class needs at least 3 images, or the data a folder val/ next to train/")
 
     def without(self, damaged: Collection[tuple[str, str]]) -> Data:
         """Return the data without damaged images; raise ``MpvitError`` if no training image of a class is left."""
@@ -204,7 +194,7 @@ def with_classes_of(split: Split, data: Data, classes: tuple[str, ...]) -> Split
     unknown = [name for name in data.classes if name not in indices]
     if not unknown:
         renumbered = tuple(indices[name] for name in data.classes)
-        if split.masks:
+        if data.masked:
             return replace(split, class_indices=renumbered)
         return replace(split, targets=tuple(renumbered[target] for target in split.targets))
     if len(data.classes) == len(classes):
