@@ -47,9 +47,6 @@ _MAX_ASPECT = 8
 """Largest ratio of the sides of an image that is resized as a whole; a longer image is squeezed, which bounds the memory."""
 
 
-# ── listing ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def list_images(paths: Iterable[Path]) -> list[Path]:
     """Return the files in the order given, each folder replaced by ``images_in`` of it; a missing file is kept."""
     # Path.is_dir raises for names that are too long or not permitted; reading the file reports that later.
@@ -74,9 +71,6 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-# ── decoding ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def read_image(path: Path) -> Image.Image:
     """Return the image as 8-bit RGB, upright by its EXIF orientation.
 
@@ -97,7 +91,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Return (width, height) of the upright image; only the header of the file is read. Raises ``ImageError``."""
     with _opened(path, str(path)) as image:
         width, height = image.size
-        return (height, width) if _orientation(image) in _SWAPS_SIDES else (width, height)
+        return (height, width) if image.getexif().get(Base.Orientation) in _SWAPS_SIDES else (width, height)
 
 
 def read_mask(path: Path) -> NDArray[np.int64]:
@@ -124,10 +118,7 @@ def _opened(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     """Open an image without Pillow's warnings about damaged metadata and large sizes; raise any failure as ``ImageError``."""
     try:
         # Given a path, Pillow would map an uncompressed TIFF into memory and garble one that is rotated.
-        with (
-            warnings.catch_warnings(),
-            io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file,
-        ):
+        with warnings.catch_warnings(), io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
             warnings.simplefilter("ignore")
             with Image.open(file) as image:
                 yield image
@@ -144,14 +135,10 @@ def _reason(error: Exception, source: Path | bytes) -> str:
     return "it does not fit into memory" if isinstance(error, MemoryError) else file_reason(error)
 
 
-def _orientation(image: Image.Image) -> int:
-    return int(image.getexif().get(Base.Orientation, 1))
-
-
 def _upright_rgb(image: Image.Image) -> Image.Image:
     image.load()
-    upright, orientation = _rgb(image), _orientation(image)
-    return upright.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else upright
+    upright = _UPRIGHT.get(image.getexif().get(Base.Orientation, 1))
+    return _rgb(image) if upright is None else _rgb(image).transpose(upright)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -177,9 +164,6 @@ def _eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
     black, white = (0, level) if level else (low, high)
     scaled = 255 * ((greys - black) / ((white - black) or 1)).clip(0, 1)
     return np.nan_to_num(np.rint(scaled)).astype(np.uint8)
-
-
-# ── preprocessing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def preprocess(image: Image.Image, how: Preprocessing = PUBLISHED_PREPROCESSING) -> NDArray[np.float32]:

@@ -27,14 +27,11 @@ class Inspection:
     """The content of a weights file.
 
     Attributes:
-        path: the file.
         layout: layout of the tensor names, one of ``LAYOUTS``; the target of an exported network.
         nbytes: size of the file in bytes; for OpenVINO together with the file next to it.
         tensors: number of tensors; 0 for an exported network, whose engine has its own form.
         params: learned parameters, if the network is known; otherwise elements of all tensors.
-        dtypes: dtypes of the tensors.
         model: name of the network that the file fits; ``custom`` for a configuration of its own, None if it fits none.
-        content: the file itself.
         misfit: why the file does not fit the network it was compared to; empty if it fits.
     """
 

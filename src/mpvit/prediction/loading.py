@@ -30,14 +30,7 @@ TorchModel = TypeVar("TorchModel", MPViT, DenseNetwork)
 
 @dataclass(frozen=True, slots=True)
 class Predictor(Generic[Model]):
-    """A network that is ready for prediction.
-
-    Attributes:
-        model: the network, in evaluation mode on its device.
-        classes: names of the classes, by index.
-        preprocessing: preprocessing of the images.
-        about: name, weights and device of the network.
-    """
+    """A network in evaluation mode on its device, with the names of its classes by index, and its preprocessing."""
 
     model: Model
     classes: tuple[str, ...]

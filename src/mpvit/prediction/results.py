@@ -23,9 +23,8 @@ class NetworkInfo:
     Attributes:
         model: name of the variant with these stages; ``custom`` for any other, ``UNKNOWN`` without a description.
         weights: file of the weights; None for random weights, whose predictions mean nothing.
-        device: torch's name of the device.
+        device, dtype: torch's names of the device and of the dtype of the weights.
         threads: CPU threads of one operation.
-        dtype: dtype of the weights, such as float32.
         training: what the weights were trained on, if their file has it.
         engine: the engine that runs the network, with its version.
         task: segmenter on the network; empty for a classifier.
@@ -79,7 +78,6 @@ class Segmentation:
     """The segmentation of one image.
 
     Attributes:
-        image: name of the image.
         classes: classes with at least one pixel, in descending order of their pixels.
         indices: class index of each pixel, (height, width) of 8 bits; None if there is an ``error``.
         error: the reason why there is no segmentation.

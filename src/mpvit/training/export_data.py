@@ -30,14 +30,9 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class ExportData:
-    """The data for an export of a network. Raises ``UsageError`` for a size that is not square.
+    """The ``data``, as ``open_data`` names it, for an export of a network to images of ``size`` = (height, width) pixels.
 
-    Attributes:
-        predictor: the network in torch.
-        data: argument of ``open_data``.
-        size: (height, width) of the images, in pixels.
-        workers: processes that read images.
-        track: function that shows the progress.
+    Raises ``UsageError`` for a size that is not square.
     """
 
     predictor: Predictor[MPViT]

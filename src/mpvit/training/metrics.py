@@ -34,15 +34,13 @@ def interval_entries(name: str, interval: Interval | None) -> dict[str, float | 
 
 @dataclass(frozen=True, slots=True)
 class ClassMetrics:
-    """Metrics of one class.
+    """Metrics of one class, in images or, for a segmenter, in pixels.
 
     Attributes:
-        name: name of the class.
-        count: images, or for a segmenter pixels, of the class.
-        correct: those of them that are predicted correctly.
-        predicted: images or pixels that are predicted as this class.
-        iou, interval: intersection over union of a segmenter with its interval; None if neither masks nor predictions have
-            the class, and for a classifier.
+        count: images of the class.
+        correct: images of the class that are predicted correctly.
+        predicted: images that are predicted as this class.
+        iou, interval: intersection over union with its interval; None for a classifier, and for a class without pixels.
     """
 
     name: str

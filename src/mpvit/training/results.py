@@ -12,15 +12,10 @@ class Evaluation:
     """Metrics of a network on labelled images.
 
     Attributes:
-        data: name of the data.
         part: split of the data, ``held-out`` or ``all``.
-        model: name of the network.
         task: segmenter on the network; empty for a classifier.
-        weights: file of the weights.
-        classes: names of the classes.
         images: number of images.
         damaged: names of the images that cannot be read, with the reason; they are not counted.
-        metrics: the metrics.
     """
 
     data: str

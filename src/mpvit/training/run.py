@@ -44,11 +44,8 @@ class RunConfig:
         data: argument of ``open_data``.
         fingerprint: fingerprint of the images that can be read.
         damaged: names of the images that cannot be read, with the reason.
-        classes: names of the classes.
-        model: name of the network.
-        network: its configuration, with the number of classes of the data; 0 for the backbone of a segmenter.
+        network: configuration with the number of classes of the data; 0 for the backbone of a segmenter.
         recipe_name: name of the recipe that ``recipe`` is derived from.
-        recipe: the recipe.
         versions: versions of the libraries at the start.
         task: segmenter on the network; empty for a classifier.
     """

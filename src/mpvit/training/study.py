@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Show = Callable[[str, float], None]
     Key = tuple[str, int]
+    RunResult = tuple[int, float]
 
 MAX_SEEDS, MAX_JOBS = 1000, 256
 
@@ -34,7 +35,6 @@ class StudyConfig:
     """How the networks of a study are trained. Raises ``UsageError`` for numbers out of range.
 
     Attributes:
-        folder: folder of the study.
         recipe_name: name of the recipe that ``recipe`` is derived from.
         recipe: recipe of every network; its seed is the first seed.
         seeds: number of seeds.
@@ -70,47 +70,28 @@ class TrainedNetwork(NamedTuple):
     seconds: float
 
 
-class RunJob(NamedTuple):
-    """A run of a study: its folder, its configuration, and the resources that it uses."""
-
-    folder: Path
-    config: RunConfig
-    workers: int
-    threads: int
-    device: str
-
-
-class RunResult(NamedTuple):
-    """Result of a run: the held-out images that are classified correctly, and the seconds of its epochs."""
-
-    correct: int
-    seconds: float
-
-
 def train_all(networks: Mapping[str, NamedNetwork], data: Data, study: StudyConfig, show: Show) -> dict[str, TrainedNetwork]:
     """Train every network with every seed, each in the folder of its key; return the results by key.
 
     ``show`` is called with a line of text and the share that is done. Raises ``UsageError`` if the folder holds another study,
     and ``KeyboardInterrupt``.
     """
-    jobs = {(key, seed): _job(key, seed, network, data, study) for key, network in networks.items() for seed in study.each_seed}
-    _require_same_study(study.folder, next(iter(jobs.values())).config)
-    results = _train_here(jobs, show) if study.jobs == 1 else _train_in_processes(jobs, study.jobs, show)
+    configs = {
+        (key, seed): _config(network, seed, data, study) for key, network in networks.items() for seed in study.each_seed
+    }
+    _require_same_study(study.folder, next(iter(configs.values())))
+    results = (_train_here if study.jobs == 1 else _train_in_processes)(configs, study, show)
     trained = {}
     for key in networks:
         runs = [results[key, seed] for seed in study.each_seed]
-        accuracies = tuple(run.correct / len(data.held_out) for run in runs)
-        trained[key] = TrainedNetwork(accuracies, sum(run.seconds for run in runs))
+        accuracies = tuple(correct / len(data.held_out) for correct, _ in runs)
+        trained[key] = TrainedNetwork(accuracies, sum(seconds for _, seconds in runs))
     return trained
 
 
-def _job(key: str, seed: int, network: NamedNetwork, data: Data, study: StudyConfig) -> RunJob:
-    import torch
-
+def _config(network: NamedNetwork, seed: int, data: Data, study: StudyConfig) -> RunConfig:
     recipe = replace(study.recipe, seed=seed, size=square(network.size))
-    config = RunConfig.of(data, network, study.recipe_name, recipe)
-    threads = max(torch.get_num_threads() // study.jobs, 1)
-    return RunJob(study.folder / key / f"seed-{seed}", config, study.workers, threads, study.device)
+    return RunConfig.of(data, network, study.recipe_name, recipe)
 
 
 def square(size: tuple[int, int]) -> int:
@@ -141,31 +122,35 @@ def _require_same_study(folder: Path, config: RunConfig) -> None:
 # ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _train_here(jobs: Mapping[Key, RunJob], show: Show) -> dict[Key, RunResult]:
+def _train_here(configs: Mapping[Key, RunConfig], study: StudyConfig, show: Show) -> dict[Key, RunResult]:
     """Train one run after the other in this process."""
     results: dict[Key, RunResult] = {}
-    for (key, seed), job in jobs.items():
-        epochs = job.config.recipe.epochs
+    epochs = study.recipe.epochs
+    for (key, seed), config in configs.items():
 
-        def report(epoch: int, title: str = f"{key}, seed {seed}", epochs: int = epochs) -> None:
-            share = (len(results) * epochs + epoch) / (len(jobs) * epochs)
-            show(f"{title}, epoch {epoch}/{epochs}", share)
+        def report(epoch: int, title: str = f"{key}, seed {seed}") -> None:
+            show(f"{title}, epoch {epoch}/{epochs}", (len(results) * epochs + epoch) / (len(configs) * epochs))
 
         report(0)
-        results[key, seed] = train_run(job, report)
+        results[key, seed] = train_run(_folder(study, key, seed), config, study, report=report)
     return results
 
 
-def _train_in_processes(jobs: Mapping[Key, RunJob], number: int, show: Show) -> dict[Key, RunResult]:
-    """Train ``number`` runs at a time, each in a process of its own."""
-    total = sum(job.config.recipe.epochs for job in jobs.values())
-    with ProcessPoolExecutor(number, mp_context=get_context("spawn"), initializer=_exit_with_parent) as pool:
-        futures: dict[Future[RunResult], Key] = {pool.submit(train_run, job): key for key, job in jobs.items()}
+def _train_in_processes(configs: Mapping[Key, RunConfig], study: StudyConfig, show: Show) -> dict[Key, RunResult]:
+    """Train several runs at a time, each in a process of its own."""
+    import torch
+
+    folders = {key: _folder(study, *key) for key in configs}
+    threads, total = max(torch.get_num_threads() // study.jobs, 1), study.recipe.epochs * len(configs)
+    with ProcessPoolExecutor(study.jobs, mp_context=get_context("spawn"), initializer=_exit_with_parent) as pool:
+        futures: dict[Future[RunResult], Key] = {
+            pool.submit(train_run, folders[key], config, study, threads): key for key, config in configs.items()
+        }
         running: Iterable[Future[RunResult]] = futures
         try:
             while running := wait(running, timeout=0.5, return_when=FIRST_COMPLETED).not_done:
                 finished = len(futures) - len(running)
-                show(f"{finished} of {len(futures)} runs", sum(_epochs(job.folder) for job in jobs.values()) / total)
+                show(f"{finished} of {len(futures)} runs", sum(map(_epochs, folders.values())) / total)
             return {key: future.result() for future, key in futures.items()}
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -190,10 +175,21 @@ def _epochs(folder: Path) -> int:
         return 0
 
 
-def train_run(job: RunJob, report: Callable[[int], None] | None = None) -> RunResult:
-    """Start a run or resume it, and train it to its end; ``report`` is called with the number of each completed epoch.
+def _folder(study: StudyConfig, key: str, seed: int) -> Path:
+    return study.folder / key / f"seed-{seed}"
 
-    Without ``report`` this is a process of its own, which uses the threads of the job.
+
+def train_run(
+    folder: Path,
+    config: RunConfig,
+    study: StudyConfig,
+    threads: int | None = None,
+    report: Callable[[int], None] = lambda _: None,
+) -> RunResult:
+    """Start a run or resume it, and train it to its end, with ``threads`` CPU threads if given.
+
+    ``report`` is called with the number of each completed epoch. Returns the held-out images that are classified correctly, and
+    the seconds of the epochs.
     """
     import torch
 
@@ -202,15 +198,15 @@ def train_run(job: RunJob, report: Callable[[int], None] | None = None) -> RunRe
     from mpvit.training.trainer import RunOptions, train
 
     def report_epoch(progress: Step | Epoch) -> None:
-        if report and isinstance(progress, Epoch):
+        if isinstance(progress, Epoch):
             report(progress.epoch)
 
-    if report is None:
-        torch.set_num_threads(job.threads)
-    run = Run.open(job.folder) if (job.folder / CONFIG).exists() else Run.create(job.folder, job.config)
-    if run.config != job.config:
-        raise UsageError(f"{str(job.folder)!r} holds a run with other settings", hint="use another folder")
-    data, recipe = run.open_data(), job.config.recipe
-    history = train(run, data, training_accelerator(recipe, job.device), RunOptions(job.workers), report_epoch)
+    if threads:
+        torch.set_num_threads(threads)
+    run = Run.open(folder) if (folder / CONFIG).exists() else Run.create(folder, config)
+    if run.config != config:
+        raise UsageError(f"{str(folder)!r} holds a run with other settings", hint="use another folder")
+    data, recipe = run.open_data(), config.recipe
+    history = train(run, data, training_accelerator(recipe, study.device), RunOptions(study.workers), report_epoch)
     images = min(recipe.batch * history[0].step, len(data.train))
-    return RunResult(history[-1].held_out_correct, sum(images / epoch.images_per_s for epoch in history))
+    return history[-1].held_out_correct, sum(images / epoch.images_per_s for epoch in history)

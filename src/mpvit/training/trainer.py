@@ -181,17 +181,9 @@ class Trainer:
 
     def _end_epoch(self, images_per_s: float) -> None:
         loss, accuracy = self._means()
-        average = self.average.module.eval()
-        held_out, config = self.data.held_out, self.run.config
-        metrics = evaluate_split(
-            average,
-            held_out,
-            config.preprocessing,
-            self.accelerator,
-            len(self.data.classes),
-            self.recipe.batch,
-            self.options.workers,
-        )
+        average, held_out, how = self.average.module.eval(), self.data.held_out, self.run.config.preprocessing
+        classes, batch = len(self.data.classes), self.recipe.batch
+        metrics = evaluate_split(average, held_out, how, self.accelerator, classes, batch, self.options.workers)
         self.history.append(
             Epoch(
                 epoch=len(self.history) + 1,
@@ -214,25 +206,25 @@ class Trainer:
         self.accelerator.log(self.history[-1].figures, step=len(self.history))
         self.report(self.history[-1])
 
-    def _means(self) -> tuple[float, float]:
-        """Return the mean loss and the accuracy of this epoch over all processes; raise if the loss is not finite."""
+    def _totals(self) -> tuple[float, float, float]:
+        """Return the sums over all processes; raise if the loss is not finite, so that no such checkpoint is written."""
         loss, correct, predictions = self.accelerator.reduce(self.sums).tolist()
-        loss /= self.seen
         if not math.isfinite(loss):
             raise MpvitError(
                 f"the loss is not finite any more, at step {self.step} in epoch {len(self.history) + 1}",
                 hint=f"{self.run.folder} keeps its last good checkpoint; start another run with a smaller learning rate",
             )
-        return loss, correct / max(predictions, 1)
+        return loss, correct, predictions
+
+    def _means(self) -> tuple[float, float]:
+        """Return the mean loss and the accuracy of this epoch so far."""
+        loss, correct, predictions = self._totals()
+        return loss / self.seen, correct / max(predictions, 1)
 
     def save(self) -> None:
-        """Write a checkpoint; a loss that is not finite is never written."""
-        sums = self.sums
-        if self.seen:
-            self._means()
-            sums = self.accelerator.reduce(self.sums)
+        """Write a checkpoint."""
+        loss, correct, predictions = self._totals()
         if self.accelerator.is_main_process:
-            loss, correct, predictions = sums.tolist()
             Checkpoint(
                 step=self.step,
                 network=self.accelerator.unwrap_model(self.network).state_dict(),

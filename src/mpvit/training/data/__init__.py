@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpvit.errors import UsageError
+from mpvit.registry import resolve
 from mpvit.training.data.splits import IMAGES, MASKS
 from mpvit.training.recipe import Recipe, get_recipe
 from mpvit.variants import SHIPPED, SMALL
@@ -18,7 +19,11 @@ if TYPE_CHECKING:
 
 DIGITS, SCALES, DIGITS_ON_TEXTURES = "digits", "scales", "digits-on-textures"
 
-BUILT_IN = (DIGITS, SCALES, DIGITS_ON_TEXTURES)
+BUILT_IN = {
+    DIGITS: "mpvit.training.data.digits:read_digits",
+    SCALES: "mpvit.training.data.scales:read_scales",
+    DIGITS_ON_TEXTURES: "mpvit.training.data.digits_on_textures:read_digits_on_textures",
+}
 """Data that needs no files: small images, for which a small network is enough."""
 
 HUGGING_FACE = "hf:"
@@ -34,9 +39,6 @@ NEEDS_SEGMENTER = "train a segmenter on it, such as semantic-fpn"
 """Hint for data with masks where a classifier is trained."""
 
 
-# ── opening ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def open_data(text: str, *, masked: bool = False) -> Data:
     """Return the data that ``text`` names: ``digits``, ``scales``, a folder, or ``hf:`` and a folder of Hugging Face.
 
@@ -45,42 +47,27 @@ def open_data(text: str, *, masked: bool = False) -> Data:
     With ``masked`` the data has masks: ``digits-on-textures``, or a folder as ``mask_folder.read_mask_folder`` reads it.
     Raises ``UsageError`` if there is no such data, and ``MpvitError`` if a library is missing.
     """
-    if masked:
-        return _open_masked(text)
-    from mpvit.training.data import class_folders, digits, hugging_face, scales
+    from mpvit.training.data import class_folders, hugging_face, mask_folder
 
-    if text == DIGITS_ON_TEXTURES:
+    if not masked and text == DIGITS_ON_TEXTURES:
         raise UsageError(f"data {text!r}: has masks, which only a segmenter is trained on", hint=NEEDS_SEGMENTER)
-    if text == DIGITS:
-        return digits.read_digits()
-    if text == SCALES:
-        return scales.read_scales()
-    if text.startswith(HUGGING_FACE):
-        return hugging_face.read_hugging_face(Path(text.removeprefix(HUGGING_FACE)))
-    hint = f"name a folder of class folders, {HUGGING_FACE}FOLDER, or {DIGITS} or {SCALES}, which need no files"
-    return class_folders.read_class_folders(_existing_folder(text, hint))
-
-
-def _open_masked(text: str) -> Data:
-    from mpvit.training.data import digits_on_textures, mask_folder
-
-    if text == DIGITS_ON_TEXTURES:
-        return digits_on_textures.read_digits_on_textures()
-    if text in BUILT_IN or text.startswith(HUGGING_FACE):
+    if masked and (text in (DIGITS, SCALES) or text.startswith(HUGGING_FACE)):
         hint = f"use {DIGITS_ON_TEXTURES}, or a folder of images and masks"
         raise UsageError(f"data {text!r}: has no masks, which a segmenter is trained on", hint=hint)
-    hint = f"name a folder with {IMAGES}/ and {MASKS}/, or {DIGITS_ON_TEXTURES}, which needs no files"
-    return mask_folder.read_mask_folder(_existing_folder(text, hint))
-
-
-def _existing_folder(text: str, hint: str) -> Path:
+    if text in BUILT_IN:
+        data: Data = resolve(BUILT_IN[text])()
+        return data
+    if text.startswith(HUGGING_FACE):
+        return hugging_face.read_hugging_face(Path(text.removeprefix(HUGGING_FACE)))
     try:
         exists = Path(text).is_dir()
     except (OSError, ValueError):
         exists = False
     if not exists:
-        raise UsageError(f"data {text!r}: is not a folder", hint=hint)
-    return Path(text)
+        classified = f"a folder of class folders, {HUGGING_FACE}FOLDER, or {DIGITS} or {SCALES}, which need no files"
+        segmented = f"a folder with {IMAGES}/ and {MASKS}/, or {DIGITS_ON_TEXTURES}, which needs no files"
+        raise UsageError(f"data {text!r}: is not a folder", hint=f"name {segmented if masked else classified}")
+    return (mask_folder.read_mask_folder if masked else class_folders.read_class_folders)(Path(text))
 
 
 def split_folders(folder: Path) -> list[Path]:
@@ -96,9 +83,6 @@ def folder_names(folder: Path) -> tuple[str, str]:
     """Return the name and the location of the data in a folder."""
     resolved = folder.resolve()
     return resolved.name or str(resolved), str(resolved)
-
-
-# ── defaults ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def default_network(data: str | None, larger: str) -> str:

@@ -15,7 +15,7 @@ from mpvit.training.data import folder_names, split_folders
 from mpvit.training.data.splits import IMAGES, MASKS, UNLABELLED, Data, ImageSource, Split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -126,18 +126,16 @@ def _read_names(path: Path) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {str(path)!r}: {file_reason(error)}", hint=_NAMES) from None
     names = tuple(line.strip() for line in lines)
-    if complaint := _complaint(names):
-        raise UsageError(f"{str(path)!r}: {complaint}", hint=_NAMES)
-    return names
-
-
-def _complaint(names: Sequence[str]) -> str:
+    twice, number = Counter(names).most_common(1)[0]
     if "" in names:
-        return f"line {names.index('') + 1} is empty"
-    twice = next((name for name, number in Counter(names).items() if number > 1), None)
-    if twice is not None:
-        return f"names {twice!r} twice"
-    return "" if 1 < len(names) <= UNLABELLED else f"names {len(names)} classes: must be from 2 to {UNLABELLED}"
+        complaint = f"line {names.index('') + 1} is empty"
+    elif number > 1:
+        complaint = f"names {twice!r} twice"
+    elif not 1 < len(names) <= UNLABELLED:
+        complaint = f"names {len(names)} classes: must be from 2 to {UNLABELLED}"
+    else:
+        return names
+    raise UsageError(f"{str(path)!r}: {complaint}", hint=_NAMES)
 
 
 def _largest(values: NDArray[np.integer]) -> int:

@@ -55,7 +55,6 @@ class Split:
     """Some images of a source, each with a class or a mask.
 
     Attributes:
-        source: where the images are read from.
         indices: indices of the images in the source.
         targets: class index of each image; 0 for images with masks.
         class_indices: class index that replaces each index in the masks; None leaves them as they are.
@@ -102,11 +101,7 @@ class Data:
     """Images to train on and held-out images.
 
     Attributes:
-        name: name for people.
         location: argument that opens the same data with ``open_data`` from any working directory.
-        classes: names of the classes, by index.
-        train: images that are trained on.
-        held_out: images that are never trained on.
         share: share of each class that ``open_data`` holds out; 0 if the data has a validation split of its own.
         damaged: names of the images that cannot be read, with the reason; they are in neither split.
     """
