@@ -11,12 +11,12 @@ from mpvit.config import save_config
 from mpvit.errors import UsageError
 from mpvit.network import NamedNetwork
 from mpvit.search.criteria import CRITERIA, Limits
-from mpvit.search.examine import Batch, approach, examine
-from mpvit.search.found import Found, gather, nothing_found, shape_text
-from mpvit.search.outcome import Outcome
-from mpvit.search.space import DEFAULT, Space, choices_text, parse_choices
-from mpvit.search.study import Study
+from mpvit.search.examine import Batch, examine, examine_without_limits
+from mpvit.search.results import SearchResult, nothing_within_limits, search_result
+from mpvit.search.space import DEFAULT, Space, choices_text, parse_choices, shape_text
+from mpvit.search.study import SearchStudy
 from mpvit.tables.search import search_document
+from mpvit.units import parse_ratio, parse_whole
 from mpvit_cli import options, studies
 from mpvit_cli.output import Terminal, check_format
 
@@ -143,7 +143,7 @@ def search(
         else None
     )
     data = studies.open_study(terminal, train, threads) if train else None
-    study = Study(
+    study = SearchStudy(
         space=_space(paths=paths, layers=layers, dim=width, mlp_ratio=mlp_ratio, heads=heads),
         limits=Limits(_amount("--max-macs", max_macs), _amount("--max-params", max_params)),
         criterion=criterion,
@@ -160,10 +160,10 @@ def search(
         timing = TimingOptions(device=device, dtype=dtype, threads=threads, min_time_s=min_time)
     found = _found(terminal, study)
     times, interrupted = _timed(terminal, found, timing) if timing and found.finished else ((), not found.finished)
-    outcome = Outcome(found, limit_s, times)
-    if training and data and found.best and not interrupted:
-        outcome = _trained(terminal, outcome, training, data)
-    document = search_document(outcome)
+    found = replace(found, max_latency_s=limit_s, times=tuple(times))
+    if training and data and found.candidates and not interrupted:
+        found = _trained(terminal, found, training, data)
+    document = search_document(found)
     terminal.show(document, form, None if training else output)
     if training:
         studies.keep(terminal, document, training)
@@ -171,13 +171,13 @@ def search(
         from mpvit.plots.search import search_figure
 
         terminal.save(search_figure(found), plot)
-    if save and found.best and (picked := outcome.best if pick is None else outcome.pick(pick)):
+    if save and found.candidates and (picked := found.best if pick is None else found.pick(pick)):
         save_config(picked.candidate.config, save)
         terminal.note(f"wrote {save}: #{picked.rank}, {shape_text(picked.candidate.config)}")
     if interrupted:
         raise typer.Exit(130)
-    if limit_s is not None and not any(row.within for row in outcome.ranked):
-        raise outcome.too_slow()
+    if limit_s is not None and not any(row.within for row in found.ranked):
+        raise found.too_slow()
 
 
 def _check_pick(pick: int | None, save: Path | None, top: int) -> None:
@@ -188,45 +188,47 @@ def _check_pick(pick: int | None, save: Path | None, top: int) -> None:
         raise UsageError(f"--pick {pick}: must be from 1 to --top {top}")
 
 
-def _trained(terminal: Terminal, outcome: Outcome, training: "StudyConfig", data: "Data") -> Outcome:
-    """Return the outcome with what its candidates come to."""
-    from mpvit.search.trained import trial
+def _trained(terminal: Terminal, found: SearchResult, training: "StudyConfig", data: "Data") -> SearchResult:
+    """Return the result with the accuracies of the candidates."""
+    from mpvit.search.training import train_candidates
 
-    found = outcome.found
-    return replace(outcome, trial=studies.learned(terminal, training, lambda show: trial(found, data, training, show)))
+    trained = studies.learned(terminal, training, lambda show: train_candidates(found, data, training, show))
+    return replace(found, trained=trained)
 
 
 def _space(**given: str | None) -> Space:
-    """Return the space with the choices that are given of each field of a stage."""
+    """Return the space with the choices that are given for each field of a stage."""
     options_of = {"dim": "--width", "mlp_ratio": "--mlp-ratio"}
-    choices = {
-        name: parse_choices(options_of.get(name, f"--{name}"), text, whole=name != "mlp_ratio")
-        for name, text in given.items()
-        if text is not None
-    }
+    choices = {}
+    for name, text in given.items():
+        if text is not None:
+            try:
+                choices[name] = parse_choices(text, parse_ratio if name == "mlp_ratio" else parse_whole)
+            except UsageError as error:
+                raise UsageError(f"{options_of.get(name, f'--{name}')} {error}", hint=error.hint) from None
     return Space(**choices)
 
 
-def _found(terminal: Terminal, study: Study) -> Found:
+def _found(terminal: Terminal, study: SearchStudy) -> SearchResult:
     """Return what there is within the limits, so far as Ctrl-C lets it; raise ``MpvitError`` where there is nothing."""
     shown, terminal.progress = terminal.progress, terminal.progress and study.networks >= _SHOWN_NETWORKS
     batches: list[Batch] = []
     interrupted = terminal.collect(examine(study), "Searching", study.batches, into=batches)
     if not interrupted and not any(batch.kept for batch in batches):
         batches.clear()
-        terminal.collect(approach(study), "Looking for the nearest", study.batches, into=batches)
-        raise nothing_found(study, batches)
+        terminal.collect(examine_without_limits(study), "Looking for the nearest", study.batches, into=batches)
+        raise nothing_within_limits(study, batches)
     terminal.progress = shown
-    return gather(study, batches)
+    return search_result(study, batches)
 
 
-def _timed(terminal: Terminal, found: Found, timing: "TimingOptions") -> "tuple[list[Measurement], bool]":
+def _timed(terminal: Terminal, found: SearchResult, timing: "TimingOptions") -> "tuple[list[Measurement], bool]":
     """Return the times of the candidates, the best first, and whether Ctrl-C ended that."""
     from mpvit.benchmark.measure import measure_networks
     from mpvit.benchmark.study import BenchmarkStudy
 
     size = found.study.size
-    networks = tuple(NamedNetwork(f"#{number}", each.config, size) for number, each in enumerate(found.best, start=1))
+    networks = tuple(NamedNetwork(f"#{number}", each.config, size) for number, each in enumerate(found.candidates, start=1))
     study = BenchmarkStudy(networks=networks, timing=timing)
     groups: list[tuple[Result, ...]] = []
     try:

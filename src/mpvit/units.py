@@ -34,7 +34,7 @@ def parse_whole(text: str) -> int:
 
 def parse_ratio(text: str) -> float:
     """Read a decimal number above 0, as an int if it is whole; raise ``UsageError`` for other text."""
-    if not re.fullmatch(r"(?=.*[1-9])([0-9]{1,9}\.?[0-9]{0,9}|\.[0-9]{1,9})", text):
+    if not re.fullmatch(r"(?=.*[1-9])([0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9})", text):
         raise UsageError(f"{text[:40]!r}: must be a number above 0")
     number = float(text)
     return int(number) if number.is_integer() else number

@@ -10,9 +10,9 @@ from mpvit.dense import network as task_network
 from mpvit.operations.conventions import Tally, tally
 from mpvit.search.criteria import Limits
 from mpvit.search.examine import examine
-from mpvit.search.found import gather
+from mpvit.search.results import search_result
 from mpvit.search.space import Space
-from mpvit.search.study import Study
+from mpvit.search.study import SearchStudy
 from mpvit.units import grouped
 
 from .plan import Benchmark, Ratio
@@ -66,7 +66,7 @@ def grid() -> Benchmark:
 def search() -> Benchmark:
     """A space of somewhat more than 100 000 networks with limits that rule out none, on one core, against the limit."""
     space = Space(mlp_ratio=((4,), (4,), (2, 4), (2, 4)))
-    study = Study(space=space, limits=Limits(macs=10**12, params=10**12))
+    study = SearchStudy(space=space, limits=Limits(macs=10**12, params=10**12))
     case = f"search {grouped(study.networks)} networks"
     return Benchmark({case: partial(_search, study)}, (Ratio(case, SEARCH_LIMIT_S, at_most=1),), min_samples=5)
 
@@ -76,8 +76,8 @@ def _count_task(name: str) -> Tally:
     return tally(task_network(VARIANTS["base"].config, task, 1, *task.size), "published-dense")
 
 
-def _search(study: Study) -> None:
-    found = gather(study, list(examine(study)))
+def _search(study: SearchStudy) -> None:
+    found = search_result(study, list(examine(study)))
     assert found.kept == study.networks >= 100_000  # each was counted: a bound rules out only what is over a limit
 
 

@@ -17,7 +17,7 @@ from mpvit.config import load_config
 from mpvit.counting import count
 from mpvit.search.examine import Batch, examine
 from mpvit.search.space import stages_text
-from mpvit.search.study import Study
+from mpvit.search.study import SearchStudy
 from mpvit_cli import options
 from mpvit_cli.commands import search
 
@@ -107,8 +107,8 @@ def test_a_figure(tmp_path: Path) -> None:
 # ── interrupted ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def cut_short(after: int) -> Callable[[Study], Iterator[Batch]]:
-    def batches(study: Study) -> Iterator[Batch]:
+def cut_short(after: int) -> Callable[[SearchStudy], Iterator[Batch]]:
+    def batches(study: SearchStudy) -> Iterator[Batch]:
         for number, batch in enumerate(examine(study)):
             if number == after:
                 raise KeyboardInterrupt
@@ -162,7 +162,7 @@ def test_an_interrupt_while_measuring_keeps_the_search(monkeypatch: pytest.Monke
     ("words", "said"),
     [
         (["--max-macs", "900M"], "none of the 506 880 networks is within 900 000 000 MACs: the nearest has 927 478 104 MACs"),
-        ([*XSMALL, "--max-params", "10M"], "the nearest has 2 971 396 560 MACs and 10 573 448 parameters, 1.06 × --max-params"),
+        ([*XSMALL, "--max-params", "10M"], "the nearest has 2 971 396 560 MACs and 10 573 448 parameters, 1.06 × max params"),
         ([*XSMALL, "--max-params", "10M"], "paths 2/3/3/3, layers 1/2/4/1, width 64/128/192/256, MLP ratio 4/4/4/4"),
     ],
 )
@@ -218,7 +218,7 @@ def test_latencies_are_read(text: str, seconds: float) -> None:
         ([*LIMITS, "--max-latency", "20"], "--max-latency '20': must be a number above 0 and a unit: us, ms, s"),
         ([*LIMITS, "--max-latency", "0ms"], "--max-latency '0ms': must be a number above 0"),
         ([*LIMITS, "--max-latency", "5ms", "--device", "gpu"], "device 'gpu'"),
-        ([*LIMITS, "--paths", "2,3,3,3"], "commas join the choices of one stage, / the stages: 2/3/3/3"),
+        ([*LIMITS, "--paths", "2,3,3,3"], "commas join the choices of one stage, / the stages: 2/2,3/2,3/2,3"),
         ([*LIMITS, "--paths", "2/3"], "--paths '2/3': 2 stages, must be one list for all or 4"),
         ([*LIMITS, "--width", "64,x"], "--width 'x': must be a whole number of at least 1"),
         ([*LIMITS, "--width", "256/128/64/32"], "every choice has a stage narrower than the one before"),
@@ -294,7 +294,7 @@ def test_how_to_train_is_refused_where_nothing_is(command: str, words: str) -> N
         (("--epochs", "0"), "epochs = 0"),
         (("--set", "rate=much"), "rate = 'much'"),
         (("--recipe", "tall"), "'tall'"),
-        (("--size", "32x64"), "only squares are trained on"),
+        (("--size", "32x64"), "only square images can be trained on"),
         (("--pick", "6", "--save", "x.toml"), "must be from 1 to --top 5"),
         (("-o", "fruit/apple/000.png"), "cannot make the folder"),
     ],

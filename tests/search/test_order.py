@@ -5,28 +5,28 @@ import pytest
 from mpvit import VARIANTS
 from mpvit.errors import UsageError
 from mpvit.search.criteria import CRITERIA, Limits
-from mpvit.search.examine import front_of
-from mpvit.search.found import shape_text
-from mpvit.search.space import choices_text, parse_choices
+from mpvit.search.examine import pareto_front
+from mpvit.search.space import choices_text, parse_choices, shape_text
+from mpvit.units import parse_ratio
 
 
 @pytest.mark.parametrize("text", ["0", "", "1..5", "x", "-1", "1e3", "²", "1234567890", "nan"])
 def test_what_is_no_ratio_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"^--mlp-ratio '.*': must be a number above 0$") as caught:
-        parse_choices("--mlp-ratio", text, whole=False)
-    assert parse_choices("--mlp-ratio", caught.value.hint.split()[2], whole=False) == ((2, 4),) * 4  # its example is one
+    with pytest.raises(UsageError, match=r"^'.*': must be a number above 0$") as caught:
+        parse_choices(text, parse_ratio)
+    assert len(parse_choices(caught.value.hint.split()[-1], parse_ratio)) == 4  # its example is right
 
 
 def test_a_ratio_below_1_is_one() -> None:
-    assert parse_choices("--mlp-ratio", "0.5,1.0", whole=False) == ((0.5, 1),) * 4
+    assert parse_choices("0.5,1.0", parse_ratio) == ((0.5, 1),) * 4
 
 
 @pytest.mark.parametrize("text", ["1.5", "2,2", "2/3"])
 def test_a_hint_has_an_example_that_is_right(text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_choices("--paths", text)
-    assert str(caught.value).startswith(f"--paths '{text}'")
-    assert len(parse_choices("--paths", caught.value.hint.split()[-1])) == 4
+        parse_choices(text)
+    assert str(caught.value).startswith(f"'{text}'")
+    assert len(parse_choices(caught.value.hint.split()[-1])) == 4
 
 
 def test_choices_of_every_stage_are_written_once() -> None:
@@ -62,7 +62,7 @@ def test_a_criterion_ranks(criterion: str, expected: list[tuple[int, int]]) -> N
 
 def test_the_front_has_the_most_parameters_for_as_many_macs() -> None:
     points = [(3, 9, (0,)), (1, 5, (1,)), (1, 7, (2,)), (2, 7, (3,)), (2, 6, (4,)), (4, 8, (5,))]
-    assert front_of(points) == [(1, 7, (2,)), (3, 9, (0,))]
+    assert pareto_front(points) == [(1, 7, (2,)), (3, 9, (0,))]
 
 
 def test_a_shape_is_said_stage_by_stage() -> None:

@@ -20,11 +20,11 @@ from mpvit.measurement import Measurement
 from mpvit.operations.conventions import CONVENTIONS
 from mpvit.plots.search import search_figure
 from mpvit.search.criteria import CRITERIA, Limits
-from mpvit.search.examine import Batch, approach, examine
-from mpvit.search.found import Candidate, Found, gather, nothing_found
-from mpvit.search.outcome import Outcome
+from mpvit.search.examine import Batch, examine, examine_without_limits
+from mpvit.search.results import Candidate, SearchResult, nothing_within_limits, search_result
 from mpvit.search.space import DEFAULT, Space, choices_text, parse_choices, stages_text
-from mpvit.search.study import Study
+from mpvit.search.study import SearchStudy
+from mpvit.units import parse_ratio
 
 ACCURACIES = {"tiny": (78.210, 94.270), "xsmall": (80.896, 95.352), "small": (82.960, 96.154), "base": (84.292, 96.820)}
 """Percent top-1 and top-5 of the authors' released evaluation."""
@@ -57,8 +57,8 @@ class Counted(NamedTuple):
         return self.macs <= (limits.macs or self.macs) and self.params <= (limits.params or self.params)
 
 
-def search(study: Study) -> Found:
-    return gather(study, list(examine(study)))
+def search(study: SearchStudy) -> SearchResult:
+    return search_result(study, list(examine(study)))
 
 
 def stages_of(space: Space, index: int) -> list[StageConfig]:
@@ -70,7 +70,7 @@ def stages_of(space: Space, index: int) -> list[StageConfig]:
     return found
 
 
-def everything(study: Study) -> list[Counted]:
+def everything(study: SearchStudy) -> list[Counted]:
     """Each network of the study's space, built and counted one by one."""
     found = []
     for stages in product(*(stages_of(study.space, index) for index in range(4))):
@@ -82,7 +82,7 @@ def everything(study: Study) -> list[Counted]:
     return found
 
 
-def ranked(study: Study, networks: Sequence[Counted]) -> list[tuple[float, ...]]:
+def ranked(study: SearchStudy, networks: Sequence[Counted]) -> list[tuple[float, ...]]:
     """What the criterion says, written down once more."""
     limits = study.limits
     shares = [[figure / most for figure, most in ((n.macs, limits.macs), (n.params, limits.params)) if most] for n in networks]
@@ -104,11 +104,11 @@ def front(networks: Sequence[Counted]) -> list[tuple[int, int]]:
     )
 
 
-def assert_same(found: Found, networks: Sequence[Counted]) -> None:
+def assert_same(found: SearchResult, networks: Sequence[Counted]) -> None:
     study = found.study
     kept = [network for network in networks if network.within(study.limits)]
     assert (found.examined, found.kept) == (len(networks), len(kept))
-    best = [Counted(candidate.config, candidate.macs, candidate.params) for candidate in found.best]
+    best = [Counted(candidate.config, candidate.macs, candidate.params) for candidate in found.candidates]
     assert [study.rank(network.macs, network.params) for network in best] == ranked(study, kept)
     assert set(best) <= set(kept)
     assert len(set(best)) == len(best)
@@ -125,7 +125,7 @@ def choices(values: Sequence[float], most: int) -> st.SearchStrategy[tuple[tuple
 
 
 @st.composite
-def studies(draw: st.DrawFn) -> Study:
+def studies(draw: st.DrawFn) -> SearchStudy:
     fields = {
         "paths": choices([1, 2, 3], 2),
         "layers": choices([1, 2], 1),
@@ -143,12 +143,14 @@ def studies(draw: st.DrawFn) -> Study:
     some = Limits(macs=1) if criterion == "budget" else Limits()
     size = draw(st.tuples(st.integers(1, 70), st.integers(1, 70)))
     convention = draw(st.sampled_from(list(CONVENTIONS)))
-    return Study(space=space, limits=some, criterion=criterion, top=draw(st.integers(1, 9)), size=size, convention=convention)
+    return SearchStudy(
+        space=space, limits=some, criterion=criterion, top=draw(st.integers(1, 9)), size=size, convention=convention
+    )
 
 
 @settings(max_examples=30)
 @given(studies(), st.data())
-def test_a_search_finds_what_there_is(study: Study, data: st.DataObject) -> None:
+def test_a_search_finds_what_there_is(study: SearchStudy, data: st.DataObject) -> None:
     networks = everything(study)
     assert study.networks == len(networks)
     edge = data.draw(st.sampled_from(networks))
@@ -156,7 +158,7 @@ def test_a_search_finds_what_there_is(study: Study, data: st.DataObject) -> None
     study = replace(study, limits=data.draw(st.sampled_from(limits)))
     batches = list(examine(study))
     assert len(batches) == study.batches
-    assert_same(gather(study, batches), networks)
+    assert_same(search_result(study, batches), networks)
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
@@ -164,27 +166,27 @@ def test_a_search_finds_what_there_is(study: Study, data: st.DataObject) -> None
     "limits", [Limits(4_000_000, 140_000), Limits(params=120_000), Limits(macs=3_400_000)], ids=Limits.text
 )
 def test_so_it_does_where_much_is_ruled_out(criterion: str, limits: Limits) -> None:
-    study = Study(space=FEW, limits=limits, criterion=criterion, size=(64, 64))
+    study = SearchStudy(space=FEW, limits=limits, criterion=criterion, size=(64, 64))
     found = search(study)
     assert 0 < found.kept < found.examined == study.networks == 512
     assert_same(found, everything(study))
 
 
 def test_a_part_of_the_batches_is_a_search_of_that_part() -> None:
-    study = Study(space=FEW, limits=Limits(macs=4_000_000), top=5, size=(64, 64))
+    study = SearchStudy(space=FEW, limits=Limits(macs=4_000_000), top=5, size=(64, 64))
     networks = everything(study)
     batches: list[Batch] = []
     for batch in examine(study):
         batches.append(batch)
         examined = sum(each.examined for each in batches)
-        assert_same(gather(study, batches), networks[:examined])
+        assert_same(search_result(study, batches), networks[:examined])
     assert examined == len(networks)
 
 
 def test_what_is_held_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    study = Study(space=FEW, limits=Limits(macs=4_000_000), top=5, size=(64, 64))
+    study = SearchStudy(space=FEW, limits=Limits(macs=4_000_000), top=5, size=(64, 64))
     expected = search(study)
-    monkeypatch.setattr("mpvit.search.examine._HELD", 3)
+    monkeypatch.setattr("mpvit.search.examine._MAX_HELD", 3)
     assert search(study) == expected
 
 
@@ -192,14 +194,14 @@ def test_what_is_held_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
 def test_live_counters_agree_about_the_candidates(counter: str) -> None:
     convention = {"fvcore": "fvcore", "torch": "matmul"}[counter]
     limits = Limits(4_000_000, 130_000)
-    for candidate in search(Study(space=FEW, limits=limits, top=2, size=(64, 64), convention=convention)).best:
+    for candidate in search(SearchStudy(space=FEW, limits=limits, top=2, size=(64, 64), convention=convention)).candidates:
         live = count(candidate.config, 64, counter=counter)
         assert (live.macs, live.params) == (candidate.macs, candidate.params)
 
 
 def test_every_figure_is_that_of_the_network_alone() -> None:
-    found = search(Study(limits=Limits(3 * 10**9, 11 * 10**6), top=10))
-    for candidate in (*found.best, *found.front[::5]):
+    found = search(SearchStudy(limits=Limits(3 * 10**9, 11 * 10**6), top=10))
+    for candidate in (*found.candidates, *found.front[::5]):
         counted = count(candidate.config)
         assert (counted.macs, counted.params, counted.activations) == candidate[1:]
 
@@ -208,7 +210,7 @@ def test_every_figure_is_that_of_the_network_alone() -> None:
 
 
 def test_published_variants_stand_beside_with_their_figures_and_accuracy() -> None:
-    published = search(Study(space=FEW, limits=Limits(macs=10**9))).published
+    published = search(SearchStudy(space=FEW, limits=Limits(macs=10**9))).published
     assert {each.name: each.candidate[1:] for each in published} == COUNTS
     assert {each.name: (each.accuracy.top1, each.accuracy.top5) for each in published} == ACCURACIES
     assert all("arXiv:2112.11010" in each.accuracy.source for each in published)
@@ -222,8 +224,8 @@ def test_the_default_space_holds_every_published_variant(variant: str) -> None:
         assert stage in choices
     macs, params, _ = COUNTS[variant]
     shape = {name: tuple((getattr(stage, name),) for stage in config.stages) for name in DEFAULT.choices()}
-    found = search(Study(space=Space(**shape), limits=Limits(macs, params)))
-    assert [candidate[1:] for candidate in found.best] == [COUNTS[variant]]
+    found = search(SearchStudy(space=Space(**shape), limits=Limits(macs, params)))
+    assert [candidate[1:] for candidate in found.candidates] == [COUNTS[variant]]
 
 
 # ── nothing within the limits ───────────────────────────────────────────────────────────────────────────────────────
@@ -231,9 +233,9 @@ def test_the_default_space_holds_every_published_variant(variant: str) -> None:
 
 @pytest.mark.parametrize("limits", [Limits(1000), Limits(params=1000), Limits(10**7, 10**4), Limits(10**6, 5 * 10**4)])
 def test_with_nothing_within_the_limits_the_nearest_is_named(limits: Limits) -> None:
-    study = Study(space=FEW, limits=limits, size=(64, 64))
+    study = SearchStudy(space=FEW, limits=limits, size=(64, 64))
     assert search(study).kept == 0
-    error = nothing_found(study, list(approach(study)))
+    error = nothing_within_limits(study, list(examine_without_limits(study)))
     networks = everything(study)
     over = [max(n.macs / (limits.macs or 10**18), n.params / (limits.params or 10**18)) for n in networks]
     nearest = networks[over.index(min(over))]
@@ -243,8 +245,8 @@ def test_with_nothing_within_the_limits_the_nearest_is_named(limits: Limits) -> 
         assert f"{figure:,}".replace(",", " ") in str(error)
     names = {"macs": limits.macs and nearest.macs / limits.macs, "params": limits.params and nearest.params / limits.params}
     worst = max(names, key=lambda name: names[name] or 0)
-    assert f"{min(over):.3g} × --max-{worst}" in str(error)
-    assert f"raise --max-{worst}," in error.hint
+    assert f"{min(over):.3g} × max {worst}" in str(error)
+    assert f"raise max {worst}," in error.hint
     for what, field in (("paths", "paths"), ("layers", "layers"), ("width", "dim"), ("MLP ratio", "mlp_ratio")):
         assert f", {what} {stages_text(nearest.config, field)}".removeprefix(", ") in str(error)
 
@@ -261,12 +263,12 @@ def test_with_nothing_within_the_limits_the_nearest_is_named(limits: Limits) -> 
     ],
 )
 def test_choices_are_read(text: str, expected: tuple[tuple[int, ...], ...]) -> None:
-    assert parse_choices("--paths", text) == expected
-    assert parse_choices("--paths", choices_text(expected)) == expected
+    assert parse_choices(text) == expected
+    assert parse_choices(choices_text(expected)) == expected
 
 
 def test_ratios_need_not_be_whole() -> None:
-    assert parse_choices("--mlp-ratio", "2,3.5", whole=False) == ((2, 3.5),) * 4
+    assert parse_choices("2,3.5", parse_ratio) == ((2, 3.5),) * 4
 
 
 @pytest.mark.parametrize(
@@ -283,7 +285,7 @@ def test_ratios_need_not_be_whole() -> None:
 )
 def test_wrong_choices_are_refused(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        parse_choices("--paths", text)
+        parse_choices(text)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +320,7 @@ def test_a_wrong_space_is_refused(changes: dict[str, tuple[tuple[int, ...], ...]
 )
 def test_a_wrong_study_is_refused(changes: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        Study(**{"limits": Limits(macs=10**9), **changes})  # type: ignore[arg-type]
+        SearchStudy(**{"limits": Limits(macs=10**9), **changes})  # type: ignore[arg-type]
 
 
 def test_a_limit_of_nothing_is_refused() -> None:
@@ -329,10 +331,11 @@ def test_a_limit_of_nothing_is_refused() -> None:
 # ── latency ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def timed(*milliseconds: float) -> Outcome:
+def timed(*milliseconds: float) -> SearchResult:
     """The best of a search with these latencies, none for what an interruption left unmeasured."""
-    times = [Measurement(name="", samples_s=(ms / 1e3,), device="cpu", threads=1) for ms in milliseconds]
-    return Outcome(search(Study(space=FEW, limits=Limits(macs=10**9), top=3)), 0.02, times)
+    times = tuple(Measurement(name="", samples_s=(ms / 1e3,), device="cpu", threads=1) for ms in milliseconds)
+    found = search(SearchStudy(space=FEW, limits=Limits(macs=10**9), top=3))
+    return replace(found, max_latency_s=0.02, times=times)
 
 
 def test_the_best_within_the_latency_is_picked() -> None:
@@ -363,7 +366,7 @@ def test_a_rank_that_there_is_not_is_refused() -> None:
 
 
 def test_in_the_figure_only_published_variants_have_an_accuracy() -> None:
-    (axes,) = search_figure(search(Study(limits=Limits(macs=3 * 10**9, params=11 * 10**6)))).axes
+    (axes,) = search_figure(search(SearchStudy(limits=Limits(macs=3 * 10**9, params=11 * 10**6)))).axes
     names = {text.get_text() for text in axes.texts}
     assert names == {"tiny, 78.2 %", "xsmall, 80.9 %", "small, 83.0 %", "base, 84.3 %"}
     lines = {str(line.get_label()): line for line in axes.lines}
@@ -386,7 +389,7 @@ def test_a_configuration_comes_back_from_toml(config: ModelConfig, kind: str, cr
 
 
 def test_and_from_a_file(tmp_path: Path) -> None:
-    for candidate in islice(search(Study(space=FEW, limits=Limits(macs=10**9))).best, 3):
+    for candidate in islice(search(SearchStudy(space=FEW, limits=Limits(macs=10**9))).candidates, 3):
         save_config(candidate.config, tmp_path / "found.toml")
         assert load_config(tmp_path / "found.toml") == candidate.config
 

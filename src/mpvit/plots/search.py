@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from mpvit.plots import COLORS, DASHED, MEDIUM, SMALL, plain_log_ticks, style_axes
-from mpvit.search.found import Candidate, Found
+from mpvit.search.results import Candidate, SearchResult
 from mpvit.units import grouped, times
 
 _GIGA, _MEGA = 1e9, 1e6
@@ -16,7 +16,7 @@ _EDGE, _NAME = 0.04, 0.2
 """Room between the outermost points and the edge, and for a name after the last one, as shares of the range of the points."""
 
 
-def search_figure(found: Found) -> Figure:
+def search_figure(found: SearchResult) -> Figure:
     """Return one log-log panel; the limits are dashed lines, and only the published variants have an accuracy."""
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     axes = figure.add_subplot(xscale="log", yscale="log")
@@ -24,8 +24,8 @@ def search_figure(found: Found) -> Figure:
     x, y = _coordinates(found.front)
     axes.step(x, y, where="post", color=COLORS[0], linewidth=1, zorder=2)
     axes.plot(x, y, ".", color=COLORS[0], markersize=3.5, zorder=2, label="Pareto front: most parameters for the MACs")
-    best = f"the {len(found.best)} best by {found.study.criterion}"
-    x, y = _coordinates(found.best)
+    best = f"the {len(found.candidates)} best by {found.study.criterion}"
+    x, y = _coordinates(found.candidates)
     axes.plot(x, y, "o", color=COLORS[1], markersize=4, alpha=0.8, markeredgewidth=0, zorder=5, label=best)
     _draw_published(axes, found)
     _set_limits(axes, found)
@@ -41,7 +41,7 @@ def _coordinates(candidates: Sequence[Candidate]) -> tuple[list[float], list[flo
     return [c.macs / _GIGA for c in candidates], [c.params / _MEGA for c in candidates]
 
 
-def _draw_published(axes: Axes, found: Found) -> None:
+def _draw_published(axes: Axes, found: SearchResult) -> None:
     """Draw the published variants with their names and published accuracies."""
     x, y = _coordinates([each.candidate for each in found.published])
     axes.plot(x, y, "D", color=COLORS[6], markersize=5, zorder=4, label="published, with ImageNet-1K top-1")
@@ -51,9 +51,9 @@ def _draw_published(axes: Axes, found: Found) -> None:
         note.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
 
-def _set_limits(axes: Axes, found: Found) -> None:
+def _set_limits(axes: Axes, found: SearchResult) -> None:
     """Fit the axes to the points and their names, and draw the limits of the search."""
-    x, y = _coordinates([*found.front, *found.best, *(each.candidate for each in found.published)])
+    x, y = _coordinates([*found.front, *found.candidates, *(each.candidate for each in found.published)])
     wide, high = max(x) / min(x), max(y) / min(y)
     axes.set_xlim(min(x) / wide**_EDGE, max(x) * wide**_NAME)
     axes.set_ylim(min(y) / high**_EDGE, max(y) * high**_EDGE)

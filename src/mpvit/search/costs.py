@@ -1,8 +1,8 @@
-"""What each choice of a stage costs, in tables: a network's parameters and MACs are a sum of one look-up a stage.
+"""The cost of each choice of a stage, in tables: the parameters and MACs of a network are a sum of one entry for each stage.
 
-A stage's cost depends on its own configuration and its input's size, which is the same for each choice, and on the
-channels that it hands on, the next stage's, only in its fusion: a 1x1 convolution and its norm, whose every figure is
-proportional to them. The stem depends on the first stage's channels and the head on the last one's.
+The cost of a stage depends on its own configuration and on the size of its input, which is the same for every choice. Only
+the cost of its fusion, a 1x1 convolution with a norm, depends on the next stage: it is proportional to the output channels,
+which are the channels of the next stage. The stem depends on the channels of the first stage, the head on those of the last.
 """
 
 from collections.abc import Sequence
@@ -14,52 +14,53 @@ from mpvit.operations import Cost, Node
 from mpvit.operations.conventions import tally
 
 
-class Choice(NamedTuple):
-    """One choice of a stage.
+class StageCost(NamedTuple):
+    """One choice of a stage and its cost.
 
     Attributes:
-        stage: its configuration.
-        macs: all that it costs whatever comes behind it; the stem included in the first stage, the head in the last.
-        params: likewise.
-        dim: its channels.
-        macs_out: what each channel that it hands on costs; 0 in the last stage, whose own channels those are.
-        params_out: likewise.
+        stage: configuration of the stage.
+        macs: MACs without the fusion; with the stem in the first stage, and with the head and the fusion in the last stage.
+        params: parameters of the same parts.
+        dim: channels of the stage.
+        out_macs: MACs of the fusion for each output channel; 0 in the last stage, whose output channels are its own.
+        out_params: parameters of the fusion for each output channel.
     """
 
     stage: StageConfig
     macs: int
     params: int
     dim: int
-    macs_out: int
-    params_out: int
+    out_macs: int
+    out_params: int
 
 
-Table = tuple[Choice, ...]
+Table = tuple[StageCost, ...]
 
 
-def tables(stages: Sequence[Sequence[StageConfig]], size: tuple[int, int], convention: str, classes: int) -> tuple[Table, ...]:
-    """Return each stage's choices with what they cost on one image of ``size`` (height, width) under ``convention``.
+def cost_tables(
+    stages: Sequence[Sequence[StageConfig]], size: tuple[int, int], convention: str, classes: int
+) -> tuple[Table, ...]:
+    """Return the cost of the choices of each stage on one image of ``size`` (height, width) under ``convention``.
 
-    The last one's head tells ``classes`` apart. Each of a few networks, read off stage by stage, fills a row of every table at
-    once.
+    The head of the last stage has ``classes`` classes. The n-th entries of all tables are read from one counted network.
     """
-    found: list[list[Choice]] = [[] for _ in stages]
+    found: list[list[StageCost]] = [[] for _ in stages]
     for row in range(max(map(len, stages))):
         config = ModelConfig(tuple(choices[row % len(choices)] for choices in stages), num_classes=classes)
         tree = network(config, 1, *size)
         whole, pieces = parts(tree, "stage"), parts(tree, "path")
         for index, table in enumerate(found):
             if row < len(stages[index]):
-                table.append(_choice(config, index, whole, pieces, convention))
+                table.append(_stage_cost(config, index, whole, pieces, convention))
     return tuple(map(tuple, found))
 
 
-def _choice(config: ModelConfig, index: int, whole: dict[str, Node], pieces: dict[str, Node], convention: str) -> Choice:
+def _stage_cost(config: ModelConfig, index: int, whole: dict[str, Node], pieces: dict[str, Node], convention: str) -> StageCost:
     stage, name, last = config.stages[index], f"stage {index + FIRST_STAGE}", index == len(config.stages) - 1
     own = [whole[name], *([whole["stem"]] if index == 0 else []), *([whole["head"]] if last else [])]
     cost = sum((tally(node, convention).cost for node in own), Cost())
     if last:
-        return Choice(stage, cost.macs, cost.params, stage.dim, 0, 0)
+        return StageCost(stage, cost.macs, cost.params, stage.dim, 0, 0)
     fusion, out = tally(pieces[f"{name} fusion"], convention).cost, config.next_dim(index)
     cost -= fusion
-    return Choice(stage, cost.macs, cost.params, stage.dim, fusion.macs // out, fusion.params // out)
+    return StageCost(stage, cost.macs, cost.params, stage.dim, fusion.macs // out, fusion.params // out)

@@ -1,4 +1,4 @@
-"""Going through a space: each network is counted by sums of look-ups, or ruled out with others like it by a bound."""
+"""The examination of a space: each network is counted by a sum of table entries, or excluded with others by a lower bound."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import nlargest
@@ -6,24 +6,28 @@ from itertools import pairwise, product
 from math import inf
 from typing import NamedTuple
 
-from mpvit.search.costs import Choice, Table, tables
+from mpvit.search.costs import StageCost, Table, cost_tables
 from mpvit.search.criteria import Key, Limits
-from mpvit.search.study import Study
+from mpvit.search.study import SearchStudy
 
 Rank = Callable[[int, int], Key]
+"""(MACs, parameters) -> sort key."""
 
-_HELD = 50_000
-"""Networks within the limits that are held at once before all but the best and the front of them are let go."""
-
+_MAX_HELD = 50_000
+"""Number of networks within the limits that are held at once before only the best and the front are kept."""
 
 Point = tuple[int, int, tuple[int, ...]]
-"""A network: its MACs, its parameters, and the number of each stage's choice."""
+"""A network: its MACs, its parameters, and the index of the choice of each stage."""
 
 
 class Batch(NamedTuple):
-    """The networks with the same first stages: how many, and how many within the limits.
+    """The networks that have the choices of all stages but the last two in common.
 
-    ``best`` and ``front`` are those of them that were among the best, and on the front, of all networks so far.
+    Attributes:
+        examined: number of networks.
+        kept: number of networks within the limits.
+        best: those among the best of all networks so far.
+        front: those on the Pareto front of all networks so far.
     """
 
     examined: int
@@ -32,23 +36,23 @@ class Batch(NamedTuple):
     front: list[Point]
 
 
-def examine(study: Study) -> Iterator[Batch]:
-    """Yield batch after batch of the study's space; all of them cover it."""
+def examine(study: SearchStudy) -> Iterator[Batch]:
+    """Yield the batches of the space of the study."""
     yield from _batches(study, study.limits, study.rank, study.top)
 
 
-def approach(study: Study) -> Iterator[Batch]:
-    """Yield batches whose best is the network least over the limits, for a space with nothing within them."""
+def examine_without_limits(study: SearchStudy) -> Iterator[Batch]:
+    """Yield the batches with the network that exceeds the limits least, for a study without any network within the limits."""
     yield from _batches(study, Limits(), study.limits.nearness, 1)
 
 
-def by_key(rank: Rank) -> Callable[[Point], tuple[Key, tuple[int, ...]]]:
-    """Return the order of points: by ``rank`` of their MACs and parameters, of equals the earlier choices last."""
+def point_key(rank: Rank) -> Callable[[Point], tuple[Key, tuple[int, ...]]]:
+    """Return the sort key of points: ``rank`` of their cost, and among equals the indices of their choices."""
     return lambda point: (rank(point[0], point[1]), point[2])
 
 
-def front_of(points: Sequence[Point]) -> list[Point]:
-    """Return those with more parameters than any other with as many MACs or fewer, by MACs."""
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """Return the points with more parameters than every other point of at most their MACs, in the order of the MACs."""
     front: list[Point] = []
     most = -1
     for point in sorted(points, key=lambda point: (point[0], -point[1])):
@@ -58,65 +62,69 @@ def front_of(points: Sequence[Point]) -> list[Point]:
     return front
 
 
-def _batches(study: Study, limits: Limits, rank: Rank, top: int) -> Iterator[Batch]:
-    *first, third, last = tables(study.space.stages(), study.size, study.convention, study.classes)
-    behind = {choice.dim: _Behind(last, choice.dim) for choice in third}
+class _LastStage(NamedTuple):
+    """The choices (MACs, parameters, channels, index) of the last stage that may follow a stage, with their lowest costs."""
+
+    choices: list[tuple[int, int, int, int]]
+    min_macs: int
+    min_params: int
+
+
+def _last_stage(table: Table, dim: int) -> _LastStage:
+    choices = [(c.macs, c.params, c.dim, index) for index, c in enumerate(table) if c.dim >= dim]
+    return _LastStage(choices, min((c[0] for c in choices), default=0), min((c[1] for c in choices), default=0))
+
+
+def _batches(study: SearchStudy, limits: Limits, rank: Rank, top: int) -> Iterator[Batch]:
+    *first, third, last = cost_tables(study.space.stages(), study.size, study.convention, study.classes)
+    last_stages = {choice.dim: _last_stage(last, choice.dim) for choice in third}
     best: list[Point] = []
     front: list[Point] = []
-    for numbers in product(*(range(len(table)) for table in first)):
-        before = [table[number] for table, number in zip(first, numbers, strict=True)]
-        if any(choice.dim > wider.dim for choice, wider in pairwise(before)):
+    for indices in product(*(range(len(table)) for table in first)):
+        before = [table[index] for table, index in zip(first, indices, strict=True)]
+        if any(choice.dim > following.dim for choice, following in pairwise(before)):
             continue
         kept = 0
-        for points in _within(before, numbers, third, behind, limits):
+        for points in _within(before, indices, third, last_stages, limits):
             kept += len(points)
-            best = nlargest(top, best + points, by_key(rank))
-            front = front_of(front + points)
-        examined = sum(len(behind[choice.dim].choices) for choice in third if choice.dim >= before[-1].dim)
-        yield Batch(examined, kept, _new(best, numbers), _new(front, numbers))
-
-
-def _new(points: Sequence[Point], numbers: tuple[int, ...]) -> list[Point]:
-    """Return those whose first stages have these choices."""
-    return [point for point in points if point[2][: len(numbers)] == numbers]
-
-
-class _Behind:
-    """The last stage's choices behind a stage of ``dim`` channels, with the least that any of them costs."""
-
-    def __init__(self, last: Table, dim: int) -> None:
-        self.choices = [(c.macs, c.params, c.dim, number) for number, c in enumerate(last) if c.dim >= dim]
-        self.least_macs = min((macs for macs, *_ in self.choices), default=0)
-        self.least_params = min((params for _, params, *_ in self.choices), default=0)
+            best = nlargest(top, best + points, point_key(rank))
+            front = pareto_front(front + points)
+        examined = sum(len(last_stages[choice.dim].choices) for choice in third if choice.dim >= before[-1].dim)
+        new_best, new_front = ([point for point in points if point[2][: len(indices)] == indices] for points in (best, front))
+        yield Batch(examined, kept, new_best, new_front)
 
 
 def _within(
-    before: Sequence[Choice], numbers: tuple[int, ...], third: Table, behind: Mapping[int, _Behind], limits: Limits
+    before: Sequence[StageCost],
+    indices: tuple[int, ...],
+    third: Table,
+    last_stages: Mapping[int, _LastStage],
+    limits: Limits,
 ) -> Iterator[list[Point]]:
-    """Yield, some at a time, the networks within the limits that have these first stages."""
-    most_macs, most_params = (inf if limit is None else limit for limit in (limits.macs, limits.params))
-    macs_before = sum(c.macs for c in before) + sum(c.macs_out * wider.dim for c, wider in pairwise(before))
-    params_before = sum(c.params for c in before) + sum(c.params_out * wider.dim for c, wider in pairwise(before))
-    hands_on = before[-1]
+    """Yield the networks within the limits that have the stages ``before``, some at a time."""
+    max_macs, max_params = (inf if limit is None else limit for limit in (limits.macs, limits.params))
+    macs_before = sum(c.macs for c in before) + sum(c.out_macs * following.dim for c, following in pairwise(before))
+    params_before = sum(c.params for c in before) + sum(c.out_params * following.dim for c, following in pairwise(before))
+    previous = before[-1]
     found: list[Point] = []
-    for place, choice in enumerate(third):
-        if choice.dim < hands_on.dim:
+    for index, choice in enumerate(third):
+        if choice.dim < previous.dim:
             continue
-        macs = macs_before + hands_on.macs_out * choice.dim + choice.macs
-        params = params_before + hands_on.params_out * choice.dim + choice.params
-        each_macs, each_params, rest = choice.macs_out, choice.params_out, behind[choice.dim]
+        macs = macs_before + previous.out_macs * choice.dim + choice.macs
+        params = params_before + previous.out_params * choice.dim + choice.params
+        out_macs, out_params, last = choice.out_macs, choice.out_params, last_stages[choice.dim]
         if (
-            macs + rest.least_macs + each_macs * choice.dim > most_macs
-            or params + rest.least_params + each_params * choice.dim > most_params
+            macs + last.min_macs + out_macs * choice.dim > max_macs
+            or params + last.min_params + out_params * choice.dim > max_params
         ):
             continue
         found += [
-            (all_macs, all_params, (*numbers, place, number))
-            for own_macs, own_params, dim, number in rest.choices
-            if (all_macs := macs + own_macs + each_macs * dim) <= most_macs
-            and (all_params := params + own_params + each_params * dim) <= most_params
+            (all_macs, all_params, (*indices, index, last_index))
+            for own_macs, own_params, dim, last_index in last.choices
+            if (all_macs := macs + own_macs + out_macs * dim) <= max_macs
+            and (all_params := params + own_params + out_params * dim) <= max_params
         ]
-        if len(found) > _HELD:
+        if len(found) > _MAX_HELD:
             yield found
             found = []
     yield found

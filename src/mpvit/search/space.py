@@ -1,48 +1,46 @@
-"""The space that is searched: the choices of each stage, every combination of them a network."""
+"""The space of a search: the choices of each stage, of which every combination is a network."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from functools import partial
 from itertools import product
 from math import prod
 from typing import Any
 
 from mpvit.config import FIRST_STAGE, ModelConfig, StageConfig
 from mpvit.errors import UsageError
-from mpvit.units import is_whole
+from mpvit.units import parse_whole
 
 STAGES = 4
-"""As published."""
+"""Number of stages, as in the paper."""
 
-_LONGEST = 9
-"""Digits of a number that is no slip of the hand."""
-
-_MOST_CHOICES = 5000
-"""Of one stage; more is a slip of the hand."""
+_MAX_CHOICES = 5000
+"""Maximum number of choices of one stage; more is a typing error."""
 
 Choices = tuple[tuple[Any, ...], ...]
-"""What each stage chooses from, one tuple a stage."""
+"""The values from which each stage chooses, one tuple for each stage."""
+
+_HINT = "commas join the choices of one stage, / the stages: 2/2,3/2,3/2,3"
 
 
-def widening(stages: Sequence[Sequence[StageConfig]]) -> int:
-    """Return how many ways there are to choose one of each of ``stages``, none narrower than the one before."""
-    behind = Counter[int]({0: 1})
+def count_networks(stages: Sequence[Sequence[StageConfig]]) -> int:
+    """Return the number of networks that take one choice of each stage, none narrower than the stage before it."""
+    before = Counter[int]({0: 1})
     for choices in stages:
         ways = Counter[int]()
         for choice in choices:
-            ways[choice.dim] += sum(count for dim, count in behind.items() if dim <= choice.dim)
-        behind = ways
-    return behind.total()
+            ways[choice.dim] += sum(count for dim, count in before.items() if dim <= choice.dim)
+        before = ways
+    return before.total()
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Four stages with the choices of each; what a ``StageConfig`` refuses is left out.
+    """Four stages with the choices of each; choices that make no valid ``StageConfig`` are left out.
 
-    No stage of a network is narrower than the one before, as in every published one. The default has the published
-    variants' numbers and some between them. Raises ``UsageError`` for another number of stages, more choices than can be
-    meant, a stage that no choice is left for, and a space without a network.
+    No stage of a network is narrower than the stage before it, as in every published network. The default choices are the
+    values of the published variants and some between them. Raises ``UsageError`` for another number of stages, too many
+    choices, a stage without a valid choice, and a space without a network.
     """
 
     paths: Choices = ((2,), (2, 3), (2, 3), (2, 3))
@@ -56,45 +54,44 @@ class Space:
         for name, choices in self.choices().items():
             if len(choices) != STAGES:
                 raise UsageError(f"{name}: choices of {len(choices)} stages: must be of {STAGES}")
-        for index, count in enumerate(self._counts()):
-            if not 1 <= count <= _MOST_CHOICES:
-                raise UsageError(f"stage {index + FIRST_STAGE} has {count} choices: must be from 1 to {_MOST_CHOICES}")
+        for number, count in enumerate(self._counts(), FIRST_STAGE):
+            if not 1 <= count <= _MAX_CHOICES:
+                raise UsageError(f"stage {number} has {count} choices: must be from 1 to {_MAX_CHOICES}")
         if not self.networks:
             raise UsageError(
                 f"width {choices_text(self.dim)}: every choice has a stage narrower than the one before",
-                hint="stages are joined by /, the first stage first: 64/128/192/256",
+                hint="/ joins the stages, the first stage first: 64/128/192/256",
             )
 
     def choices(self) -> dict[str, Choices]:
-        """Return what each field of a ``StageConfig`` is chosen from, by its name."""
+        """Return the choices of each field of a ``StageConfig``, by its name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def stages(self) -> tuple[tuple[StageConfig, ...], ...]:
-        """Return the configurations that each stage can have."""
+        """Return the valid configurations of each stage."""
         return tuple(self._stage(index) for index in range(STAGES))
 
     @property
     def networks(self) -> int:
-        """How many there are."""
-        return widening(self.stages())
+        """Number of networks."""
+        return count_networks(self.stages())
 
     @property
     def left_out(self) -> int:
-        """How many combinations of one stage's choices make no stage, over all stages."""
+        """Number of combinations of the choices of one stage that are no valid configuration, over all stages."""
         return sum(self._counts()) - sum(map(len, self.stages()))
 
     def _counts(self) -> list[int]:
         return [prod(len(choices[index]) for choices in self.choices().values()) for index in range(STAGES)]
 
     def _stage(self, index: int) -> tuple[StageConfig, ...]:
-        names = list(self.choices())
         found: list[StageConfig] = []
         reason = ""
         for values in product(*(choices[index] for choices in self.choices().values())):
             try:
-                stage = StageConfig(**dict(zip(names, values, strict=True)))
+                stage = StageConfig(**dict(zip(self.choices(), values, strict=True)))
                 if index == 0:
-                    ModelConfig((stage,))
+                    ModelConfig((stage,))  # the stem needs even channels
             except UsageError as error:
                 reason = str(error)
             else:
@@ -107,48 +104,37 @@ class Space:
 DEFAULT = Space()
 
 
-def parse_choices(option: str, text: str, *, whole: bool = True) -> Choices:
-    """Read "2,3" (every stage) or "2/2,3/3/3" (one group a stage) as what the stages choose from.
+def parse_choices(text: str, parse: Callable[[str], float] = parse_whole) -> Choices:
+    """Read "2,3" (every stage) or "2/2,3/3/3" (each stage) as the choices of the stages; ``parse`` reads one value.
 
-    Raises ``UsageError`` for another number of stages, a choice that comes twice, and what is no (whole) number.
+    Raises ``UsageError`` for another number of stages, a repeated choice, and as ``parse``.
     """
     groups = text.split("/")
     if len(groups) not in (1, STAGES):
-        raise UsageError(
-            f"{option} {text[:40]!r}: {len(groups)} stages, must be one list for all or {STAGES}",
-            hint="stages are joined by /, the choices of one by commas: 2/2,3/2,3/2,3",
-        )
-    parse = partial(_whole if whole else _ratio, option)
-    choices = tuple(tuple(parse(word.strip()) for word in group.split(",")) for group in groups)
-    for choice, times in Counter((index, choice) for index, stage in enumerate(choices) for choice in stage).items():
-        if times > 1:
-            raise UsageError(
-                f"{option} {text[:40]!r}: {choice[1]} comes {times} times among the choices of one stage",
-                hint="commas join the choices of one stage, / the stages: 2/3/3/3",
-            )
+        raise UsageError(f"{text[:40]!r}: {len(groups)} stages, must be one list for all or {STAGES}", hint=_HINT)
+    try:
+        choices = tuple(tuple(parse(word.strip()) for word in group.split(",")) for group in groups)
+    except UsageError as error:
+        raise UsageError(str(error), hint=_HINT) from None
+    for group in choices:
+        for choice, times in Counter(group).items():
+            if times > 1:
+                raise UsageError(f"{text[:40]!r}: {choice} comes {times} times among the choices of one stage", hint=_HINT)
     return choices if len(choices) == STAGES else choices * STAGES
 
 
-def _whole(option: str, word: str) -> int:
-    if not is_whole(word):
-        raise UsageError(f"{option} {word[:40]!r}: must be a whole number of at least 1", hint="for example 2/2,3/2,3/2,3")
-    return int(word)
-
-
-def _ratio(option: str, word: str) -> float:
-    digits = word.replace(".", "", 1)
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= _LONGEST and float(word) > 0):
-        raise UsageError(f"{option} {word[:40]!r}: must be a number above 0", hint="for example 2,4 or 2/2,4/3.5/4")
-    number = float(word)
-    return int(number) if number.is_integer() else number
-
-
 def choices_text(choices: Choices) -> str:
-    """Return choices as ``parse_choices`` reads them, once where every stage has the same."""
+    """Return choices as the text that ``parse_choices`` reads, with one list if it is the same for every stage."""
     groups = [",".join(map(str, stage)) for stage in choices]
     return groups[0] if len(set(groups)) == 1 else "/".join(groups)
 
 
 def stages_text(config: ModelConfig, name: str) -> str:
-    """Return the field ``name`` of each stage, as in 2/3/3/3."""
+    """Return the field ``name`` of each stage: 2/3/3/3."""
     return "/".join(str(getattr(stage, name)) for stage in config.stages)
+
+
+def shape_text(config: ModelConfig) -> str:
+    """Return the paths, layers, widths, MLP ratios and heads of a network, stage by stage."""
+    names = {"paths": "paths", "layers": "layers", "dim": "width", "mlp_ratio": "MLP ratio", "heads": "heads"}
+    return ", ".join(f"{what} {stages_text(config, name)}" for name, what in names.items())

@@ -1,28 +1,28 @@
-"""What is searched for."""
+"""The configuration of a search."""
 
 from dataclasses import dataclass, field
 
+from mpvit.closed_form import require_lengths
 from mpvit.counting import check_convention
 from mpvit.errors import UsageError
 from mpvit.search.criteria import Key, Limits, get_criterion
-from mpvit.search.space import DEFAULT, Space, widening
+from mpvit.search.space import DEFAULT, Space, count_networks
 
-MOST_CANDIDATES = 10_000
-"""Rows that anybody looks at."""
+MAX_CANDIDATES = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Study:
-    """What to search. Raises ``UsageError`` naming the field, the value and the rule.
+class SearchStudy:
+    """What is searched. Raises ``UsageError`` naming the field, the value and the rule.
 
     Attributes:
         space: the networks.
-        limits: what they may cost on one image.
-        criterion: what they are ranked by: a key of ``mpvit.search.criteria.CRITERIA``.
-        top: how many of the best are kept.
-        size: (height, width) of the image in pixels.
-        convention: what MACs are: a key of ``mpvit.operations.conventions.CONVENTIONS``.
-        classes: that the networks tell apart.
+        limits: maximum cost of a network on one image.
+        criterion: key of ``mpvit.search.criteria.CRITERIA`` that ranks the networks.
+        top: number of candidates: the best networks.
+        size: (height, width) of the image, in pixels.
+        convention: key of ``mpvit.operations.conventions.CONVENTIONS`` for the MACs.
+        classes: number of classes.
     """
 
     space: Space = DEFAULT
@@ -38,24 +38,22 @@ class Study:
         check_convention("analytic", self.convention)
         if get_criterion(self.criterion).limited and self.limits == Limits():
             raise UsageError(
-                f"criterion {self.criterion!r}: must have a limit", hint="for example --max-macs 3G --max-params 11M"
+                f"criterion {self.criterion!r}: must have a limit", hint="limit the MACs or the parameters, or choose another"
             )
-        if not 1 <= self.top <= MOST_CANDIDATES:
-            raise UsageError(f"top = {self.top}: must be from 1 to {MOST_CANDIDATES}")
-        for name, length in zip(("height", "width"), self.size, strict=True):
-            if length < 1:
-                raise UsageError(f"{name} = {length}: must be at least 1")
+        if not 1 <= self.top <= MAX_CANDIDATES:
+            raise UsageError(f"top = {self.top}: must be from 1 to {MAX_CANDIDATES}")
+        require_lengths(1, *self.size)
 
     @property
     def networks(self) -> int:
-        """How many the space has."""
+        """Number of networks in the space."""
         return self.space.networks
 
     @property
     def batches(self) -> int:
-        """How many batches cover it: one for each choice of all stages but the last two."""
-        return widening(self.space.stages()[:-2])
+        """Number of batches in which the space is examined: one for each choice of all stages but the last two."""
+        return count_networks(self.space.stages()[:-2])
 
     def rank(self, macs: int, params: int) -> Key:
-        """Return what the criterion compares a network of these costs by."""
+        """Return the sort key of a network of this cost under the criterion."""
         return get_criterion(self.criterion).key(macs, params, self.limits)

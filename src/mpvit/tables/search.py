@@ -7,8 +7,7 @@ from typing import Any
 
 from mpvit.config import TRAINED_SIZE, ModelConfig
 from mpvit.search.criteria import get_criterion
-from mpvit.search.found import Candidate, Found, Published
-from mpvit.search.outcome import Outcome, Ranked, Trial
+from mpvit.search.results import Candidate, PublishedVariant, RankedCandidate, SearchResult, TrainedCandidates
 from mpvit.search.space import choices_text, stages_text
 from mpvit.tables import Document, Field, build
 from mpvit.tables.accuracy import accuracy_note, accuracy_text, points_text
@@ -19,33 +18,32 @@ _SHAPE = {"paths": "Paths", "layers": "Layers", "dim": "Width", "mlp_ratio": "ML
 """Headers of the fields of a stage that a search chooses."""
 
 
-def search_document(outcome: Outcome) -> Document:
+def search_document(found: SearchResult) -> Document:
     """Return the candidates and the published variants, with notes on both."""
-    found = outcome.found
     study = found.study
     limits = f" within {study.limits.text()}" if study.limits.given() else ""
     title = (
-        f"{len(found.best)} of {grouped(found.kept)} networks{limits}, by {study.criterion}; "
+        f"{len(found.candidates)} of {grouped(found.kept)} networks{limits}, by {study.criterion}; "
         f"input {times((1, 3, *study.size))}, MACs by convention {study.convention}"
     )
     published = "Published variants, with their published ImageNet-1K accuracy"
-    candidates = [build(title, list(_fields(outcome)), outcome.ranked)] if found.best else []
+    candidates = [build(title, list(_fields(found)), found.ranked)] if found.candidates else []
     tables = (*candidates, build(published, list(_published_fields()), found.published))
-    measured = next((row.time for row in outcome.ranked if row.time), None)
-    return Document("search", tuple(_rows(outcome)), tables, tuple(_notes(outcome)), *ran_on(measured))
+    measured = next((row.time for row in found.ranked if row.time), None)
+    return Document("search", tuple(_rows(found)), tables, tuple(_notes(found)), *ran_on(measured))
 
 
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _fields(outcome: Outcome) -> Iterator[Field[Ranked]]:
-    limits, timed = outcome.found.study.limits.given(), outcome.max_latency_s is not None
+def _fields(found: SearchResult) -> Iterator[Field[RankedCandidate]]:
+    limits, timed = found.study.limits.given(), found.max_latency_s is not None
     yield Field("#", lambda row: row.rank)
-    if outcome.trial:
+    if found.trained:
         yield Field("top-1", lambda row: accuracy_text(row.accuracy) if row.accuracy else None)
         yield Field("Δ to #1, points", lambda row: points_text(row.accuracy) if row.rank > 1 else None)
         yield Field("Verdict", lambda row: row.accuracy.verdict if row.accuracy and row.rank > 1 else "", numeric=False)
-        yield Field(f"# by {outcome.found.study.criterion}", lambda row: row.by_criterion, optional=True)
+        yield Field(f"# by {found.study.criterion}", lambda row: row.by_criterion, optional=True)
     for figure, header in (("macs", "MACs"), ("params", "Params")):
         yield Field(header, partial(_figure, figure))
         if figure in limits:
@@ -59,25 +57,25 @@ def _fields(outcome: Outcome) -> Iterator[Field[Ranked]]:
         yield Field("Within", _within, numeric=False)
 
 
-def _figure(name: str, row: Ranked) -> int:
+def _figure(name: str, row: RankedCandidate) -> int:
     return getattr(row.candidate, name)
 
 
-def _share(name: str, limit: int, row: Ranked) -> str:
+def _share(name: str, limit: int, row: RankedCandidate) -> str:
     return f"{100 * getattr(row.candidate, name) / limit:.1f}"
 
 
-def _stages(name: str, row: Ranked | Published) -> str:
+def _stages(name: str, row: RankedCandidate | PublishedVariant) -> str:
     return stages_text(row.candidate.config, name)
 
 
-def _within(row: Ranked) -> str:
+def _within(row: RankedCandidate) -> str:
     if row.within is None:
         return trouble(row.time) or "not measured"
     return "✓" if row.within else "✗"
 
 
-def _published_fields() -> Iterator[Field[Published]]:
+def _published_fields() -> Iterator[Field[PublishedVariant]]:
     yield Field("Variant", lambda row: row.name, numeric=False)
     yield Field("MACs", lambda row: row.candidate.macs)
     yield Field("Params", lambda row: row.candidate.params)
@@ -91,13 +89,12 @@ def _published_fields() -> Iterator[Field[Published]]:
 # ── rows for programs ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
+def _rows(found: SearchResult) -> Iterator[dict[str, Any]]:
     """Yield flat rows; ``table`` tells what each is: the space, a candidate, a network of the front, a published variant."""
-    found = outcome.found
-    yield _space_row(outcome)
-    for row in outcome.ranked:
+    yield _space_row(found)
+    for row in found.ranked:
         measured = replace(row.time, name="").as_row() if row.time else {}
-        within = {} if outcome.max_latency_s is None else {"within_max_latency": row.within}
+        within = {} if found.max_latency_s is None else {"within_max_latency": row.within}
         trained = {"rank_by_criterion": row.by_criterion, **row.accuracy.as_row()} if row.accuracy else {}
         yield {"table": "candidates", "rank": row.rank, **_candidate_row(row.candidate), **trained, **measured, **within}
     for candidate in found.front:
@@ -107,8 +104,8 @@ def _rows(outcome: Outcome) -> Iterator[dict[str, Any]]:
         yield {"table": "published", "model": name, **_candidate_row(candidate), **percent}
 
 
-def _space_row(outcome: Outcome) -> dict[str, Any]:
-    found, study = outcome.found, outcome.found.study
+def _space_row(found: SearchResult) -> dict[str, Any]:
+    study = found.study
     return {
         "table": "space",
         **{f"{name}_choices": choices_text(choices) for name, choices in study.space.choices().items()},
@@ -117,7 +114,7 @@ def _space_row(outcome: Outcome) -> dict[str, Any]:
         "within_limits": found.kept,
         "max_macs": study.limits.macs,
         "max_params": study.limits.params,
-        "max_latency_s": outcome.max_latency_s,
+        "max_latency_s": found.max_latency_s,
         "criterion": study.criterion,
         "criterion_meaning": get_criterion(study.criterion).what,
         "input_shape": [1, 3, *study.size],
@@ -134,16 +131,16 @@ def _candidate_row(candidate: Candidate) -> dict[str, Any]:
 # ── notes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _notes(outcome: Outcome) -> Iterator[str]:
-    found, study = outcome.found, outcome.found.study
+def _notes(found: SearchResult) -> Iterator[str]:
+    study = found.study
     if not found.finished:
         yield (
             f"Interrupted: {grouped(found.examined)} of {grouped(study.networks)} networks were examined; these are the best "
             "of them."
         )
     criterion = f"{study.criterion}: {get_criterion(study.criterion).what}"
-    if outcome.trial:
-        yield from _trial_notes(outcome.trial, criterion)
+    if found.trained:
+        yield from _trained_notes(found.trained, criterion)
     else:
         yield f"Ranked by {criterion}. This does not predict accuracy: a candidate has none until it is trained."
     yield _space_note(found)
@@ -154,37 +151,37 @@ def _notes(outcome: Outcome) -> Iterator[str]:
     yield (
         f"Only the published variants have an accuracy, at {times((TRAINED_SIZE,) * 2)}: {found.published[0].accuracy.source}."
     )
-    yield from _latency_notes(outcome)
+    yield from _latency_notes(found)
 
 
-def _trial_notes(trial: Trial, criterion: str) -> Iterator[str]:
-    usual = f"the recipe {trial.recipe} has {trial.usual_epochs} by default"
-    budget = f"a small budget, {usual}: more may change the order" if trial.epochs < trial.usual_epochs else usual
+def _trained_notes(trained: TrainedCandidates, criterion: str) -> Iterator[str]:
+    usual = f"the recipe {trained.recipe} has {trained.usual_epochs} by default"
+    budget = f"a small budget, {usual}: more may change the order" if trained.epochs < trained.usual_epochs else usual
     yield (
-        f"Ranked by the accuracy after {trial.epochs} epochs on {trial.data} ({budget}). The candidates are the best by "
+        f"Ranked by the accuracy after {trained.epochs} epochs on {trained.data} ({budget}). The candidates are the best by "
         f"{criterion}; no other network was trained."
     )
-    yield accuracy_note(trial.accuracies[0].images, len(trial.accuracies[0].shares))
+    yield accuracy_note(trained.accuracies[0].images, len(trained.accuracies[0].shares))
     yield (
         "Δ is the difference from the first candidate. The same runs chose it, which favours it: consider the candidates that "
         "show no difference from it too."
     )
 
 
-def _space_note(found: Found) -> str:
+def _space_note(found: SearchResult) -> str:
     space = found.study.space
     choices = "; ".join(f"{_SHAPE[name]} {choices_text(each)}" for name, each in space.choices().items())
     refused = f"; {space.left_out} choices make no stage" if space.left_out else ""
     return f"Space: {grouped(found.study.networks)} networks, no stage narrower than the one before: {choices}{refused}."
 
 
-def _latency_notes(outcome: Outcome) -> Iterator[str]:
-    if outcome.max_latency_s is None:
+def _latency_notes(found: SearchResult) -> Iterator[str]:
+    if found.max_latency_s is None:
         return
-    measured = [row.time for row in outcome.ranked if row.time]
-    within = sum(row.within is True for row in outcome.ranked)
+    measured = [row.time for row in found.ranked if row.time]
+    within = sum(row.within is True for row in found.ranked)
     yield (
-        f"Latency: the median. {len(measured)} of {len(outcome.ranked)} candidates were measured on this machine, one after "
-        f"another, at batch 1; {within} are within {1e3 * outcome.max_latency_s:g} ms. No other network was measured."
+        f"Latency: the median. {len(measured)} of {len(found.ranked)} candidates were measured on this machine, one after "
+        f"another, at batch 1; {within} are within {1e3 * found.max_latency_s:g} ms. No other network was measured."
     )
     yield from warnings(measured)
