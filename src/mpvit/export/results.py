@@ -68,13 +68,8 @@ class ExportResult:
             "calibration_images": self.calibrated,
             "tolerance": self.tolerance,
         }
+        kinds = ("absolute", "relative", "probability")
         return [
-            {
-                **export,
-                "input_shape": list(each.shape),
-                "absolute_difference": each.absolute,
-                "relative_difference": each.relative,
-                "probability_difference": each.probability,
-            }
+            {**export, "input_shape": list(each.shape), **{f"{kind}_difference": getattr(each, kind) for kind in kinds}}
             for each in self.differences
         ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +30,14 @@ class FeatureInfo:
     info: tuple[dict[str, Any], ...]
     out_indices: tuple[int, ...]
 
-    def channels(self, idx: int | Sequence[int] | None = None) -> Any:  # noqa: ANN401 - a number or a list
-        """Return the channels of the maps."""
-        return self.get("num_chs", idx)
-
-    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:  # noqa: ANN401 - a number or a list
-        """Return the strides of the maps, in pixels of the image."""
-        return self.get("reduction", idx)
-
-    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:  # noqa: ANN401 - a name or a list
-        """Return the names of the modules whose outputs the maps are."""
-        return self.get("module", idx)
-
     def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:  # noqa: ANN401 - a value or a list
-        """Return the facts of name ``key``."""
+        """Return the facts of name ``key``; ``channels``, ``reduction`` and ``module_name`` are those of one name."""
         found = self.get_dicts([key], idx)
         return found[key] if isinstance(idx, int) else [each[key] for each in found]
+
+    channels = partialmethod(get, "num_chs")
+    reduction = partialmethod(get, "reduction")
+    module_name = partialmethod(get, "module")
 
     def get_dicts(self, keys: Sequence[str] | None = None, idx: int | Sequence[int] | None = None) -> Any:  # noqa: ANN401
         """Return dictionaries of all facts, or only those of names ``keys``."""

@@ -30,11 +30,7 @@ from mpvit.model.fused_operations import (
     fold_residual,
     merge_windows,
 )
-from mpvit.model.layers import (
-    Attention,
-    ConvNormAct,
-    TransformerLayer,
-)
+from mpvit.model.layers import Attention, ConvNormAct, TransformerLayer
 from mpvit.model.network import MPViT
 from mpvit.model.stages import LocalBranch, Path, Stage, pyramid
 from mpvit.torch_graph import in_torch_graph

@@ -8,13 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mpvit.config import StageConfig
-from mpvit.model.layers import (
-    ConvNormAct,
-    ConvPositionEncoding,
-    ConvRelativePositionEncoding,
-    PatchEmbedding,
-    TransformerLayer,
-)
+from mpvit.model.layers import ConvNormAct, ConvPositionEncoding, ConvRelativePositionEncoding, PatchEmbedding, TransformerLayer
 
 
 class Path(nn.Module):

@@ -177,16 +177,13 @@ def _read_safetensors(path: Path) -> WeightsFile:
         with safetensors.safe_open(path, framework="pt") as file:
             text = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except (safetensors.SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is damaged: {first_line(error)}", hint="copy or download the file again") from None
-    try:
+        metadata = read_metadata(text)
         config = config_from_dict(json.loads(text["mpvit.config"])) if "mpvit.config" in text else None
+    except (safetensors.SafetensorError, OSError, WeightsError) as error:
+        raise WeightsError(f"{path} is damaged: {first_line(error)}", hint="copy or download the file again") from None
     except (ValueError, TypeError, MpvitError) as error:
         raise WeightsError(f"{path} carries a configuration that cannot be read: {first_line(error)}") from None
-    try:
-        return WeightsFile(path, tensors, config, read_metadata(text))
-    except WeightsError as error:
-        raise WeightsError(f"{path} is damaged: {error}") from None
+    return WeightsFile(path, tensors, config, metadata)
 
 
 def _read_checkpoint(path: Path) -> WeightsFile:

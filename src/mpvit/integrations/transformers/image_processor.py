@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend
-from transformers.image_utils import PILImageResampling, SizeDict
+from transformers.image_utils import PILImageResampling
 
 from mpvit.images import PUBLISHED_PREPROCESSING, center_crop
 from mpvit.model.metadata import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
@@ -36,33 +36,16 @@ class MPViTImageProcessor(PilBackend):
         crop = {"height": how.size, "width": how.size}
         return cls(size={"shortest_edge": how.side}, crop_size=crop, image_mean=list(how.mean), image_std=list(how.std))
 
-    def _preprocess(  # type: ignore[override]  # called by name
-        self,
-        images: list[NDArray[Any]],
-        *,
-        do_resize: bool,
-        size: SizeDict,
-        resample: PILImageResampling | None,
-        do_center_crop: bool,
-        crop_size: SizeDict,
-        **rest: Any,  # noqa: ANN401 - the steps that follow
-    ) -> BatchFeature:
+    def _preprocess(self, images: list[NDArray[Any]], **options: Any) -> BatchFeature:  # type: ignore[override] # noqa: ANN401
         """Map images (3, h, w) to ``pixel_values`` (b, 3, crop, crop)."""
+        size, crop_size = options["size"], options["crop_size"]
         side, crop = size.shortest_edge, crop_size.height
-        both = do_resize and do_center_crop and resample == PILImageResampling.BICUBIC and crop == crop_size.width
+        both = options["do_resize"] and options["do_center_crop"] and options["resample"] == PILImageResampling.BICUBIC
         rgb = all(image.dtype == np.uint8 and len(image) == _CHANNELS for image in images)
-        if both and rgb and side and crop and not size.longest_edge and crop <= side:
+        if both and rgb and side and crop and crop == crop_size.width and not size.longest_edge and crop <= side:
             images = [_crop(image, side, crop) for image in images]
-            do_resize = do_center_crop = False
-        return super()._preprocess(
-            images,
-            do_resize=do_resize,
-            size=size,
-            resample=resample,
-            do_center_crop=do_center_crop,
-            crop_size=crop_size,
-            **rest,
-        )
+            options |= {"do_resize": False, "do_center_crop": False}
+        return super()._preprocess(images, **options)
 
 
 def _crop(image: NDArray[np.uint8], side: int, size: int) -> NDArray[np.uint8]:
