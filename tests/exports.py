@@ -1,4 +1,4 @@
-"""A small network exported to every target, once for all tests of a file, and files of somebody else."""
+"""A small network exported to every target, and ONNX files of other programs."""
 
 from pathlib import Path
 
@@ -22,12 +22,12 @@ METADATA = Metadata(
 
 
 def network() -> MPViT:
-    """Return it in float32, every weight drawn."""
+    """Return the network in float32 with random weights."""
     return drawn(SMALL).float()
 
 
 def export_all(folder: Path) -> None:
-    """Export it to each target for two images of 32×32 pixels, as ``small`` beside its ``small.safetensors``."""
+    """Write ``small.safetensors``, and the network exported to each target for two images of 32×32 pixels."""
     save_weights(network(), folder / "small.safetensors", metadata=METADATA)
     for suffix, target in SUFFIXES.items():
         write_files(
@@ -36,13 +36,13 @@ def export_all(folder: Path) -> None:
         )
 
 
-def pictures(number: int, height: int = 32, width: int = 32) -> torch.Tensor:
-    """Return images as the network takes them, float32 (number, 3, height, width)."""
+def random_images(number: int, height: int = 32, width: int = 32) -> torch.Tensor:
+    """Return preprocessed images, float32 (number, 3, height, width)."""
     return torch.randn(number, 3, height, width, generator=torch.Generator().manual_seed(number))
 
 
 def foreign(shape: list[int | str], classes: int = 4, *, kind: int = 1) -> bytes:
-    """Return an ONNX file of somebody else: means of the channels times a matrix; ``kind`` is the input's type."""
+    """Return an ONNX file of another program: means of the channels times a matrix; ``kind`` is the input's type."""
     from onnx import helper, numpy_helper
 
     matrix = np.arange(3 * classes, dtype=np.float32).reshape(3, classes)[: 1 if shape[1] == 1 else 3]

@@ -7,7 +7,7 @@ from mpvit.errors import MpvitError
 from mpvit.files import write_atomically, write_together
 
 
-def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path: Path) -> None:
+def test_a_file_is_replaced_completely_and_keeps_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "table.md"
     path.write_text("old")
     path.chmod(0o640)
@@ -31,7 +31,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["no/folder/file", "folder", "loop", "x" * 300, "nul\0", "file/below"])
-def test_what_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path, name: str) -> None:
+def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
@@ -59,7 +59,7 @@ def test_an_error_says_which_file_why_and_what_to_do(tmp_path: Path, name: str, 
     assert caught.value.hint == hint
 
 
-def test_the_new_file_is_made_unseen_beside_the_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_new_file_is_hidden_until_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one folder, since between file systems nothing can be replaced at once."""
     made: list[Path] = []
     replace = Path.replace
@@ -75,7 +75,7 @@ def test_the_new_file_is_made_unseen_beside_the_old(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full disk", "Ctrl-C"])
-def test_what_fails_half_way_keeps_the_old_file_and_leaves_no_other(
+def test_a_failure_keeps_the_old_file_and_leaves_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     def fail(*_: object) -> None:
@@ -88,7 +88,7 @@ def test_what_fails_half_way_keeps_the_old_file_and_leaves_no_other(
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"table.md": "old"}
 
 
-def test_what_fails_is_said_even_where_its_file_has_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_reported_even_if_the_hidden_file_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(self: Path, _: Path) -> None:
         self.unlink()
         raise OSError(28, "No space left on device")
@@ -98,7 +98,7 @@ def test_what_fails_is_said_even_where_its_file_has_gone(tmp_path: Path, monkeyp
         write_atomically(tmp_path / "table.md", b"new")
 
 
-def test_what_is_no_regular_file_is_written_straight(tmp_path: Path) -> None:
+def test_a_special_file_is_written_directly(tmp_path: Path) -> None:
     """A pipe: a device would be the machine's own, and lost if it were replaced."""
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
@@ -110,7 +110,7 @@ def test_what_is_no_regular_file_is_written_straight(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_files_that_belong_together_are_all_written_or_none(tmp_path: Path) -> None:
+def test_several_files_are_all_written_or_none(tmp_path: Path) -> None:
     write_together({tmp_path / "a.bin": b"one", tmp_path / "a.xml": b"two"})
     (tmp_path / "folder").mkdir()
     for wrong in ("no/folder", "folder", "x" * 300):

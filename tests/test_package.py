@@ -63,7 +63,7 @@ def test_the_wheel_holds_both_packages_and_their_data_and_nothing_else(wheel: Pa
     assert {"mpvit/py.typed", "mpvit_cli/py.typed", "mpvit/data/imagenet1k_classes.txt"} <= names(wheel)
 
 
-def test_what_the_wheel_says_of_itself(wheel: Path) -> None:
+def test_the_metadata_of_the_wheel(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         info = f"mpvit-{__version__}.dist-info"
         assert archive.read("mpvit/data/imagenet1k_classes.txt") == CLASSES.read_bytes()
@@ -116,7 +116,7 @@ def fresh(folder: Path, *installed: object) -> Path:
     return python.parent
 
 
-def test_it_answers_from_a_bare_environment(wheel: Path, tmp_path: Path) -> None:
+def test_the_base_installation_works(wheel: Path, tmp_path: Path) -> None:
     """Only typer, rich and what these need stand beside it: a closed form needs neither torch nor numpy."""
     commands = fresh(tmp_path / "bare", "--no-index", "--no-deps", wheel)
     (site,) = (tmp_path / "bare").glob("lib/python*/site-packages")
@@ -150,7 +150,7 @@ def unpinned(environment: Path) -> dict[str, str]:
     return {name: version for name, version in found.items() if pinned().get(name) != version and name != "mpvit"}
 
 
-def test_every_distribution_that_is_needed_here_is_pinned() -> None:
+def test_every_required_distribution_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = [Requirement(text) for text in project["project"]["dependencies"] if "python_version" not in text]
     extras = project["project"]["optional-dependencies"]
@@ -160,7 +160,7 @@ def test_every_distribution_that_is_needed_here_is_pinned() -> None:
 
 
 @pytest.mark.slow
-def test_it_counts_live_from_a_whole_installation(wheel: Path) -> None:
+def test_the_full_installation_counts_live(wheel: Path) -> None:
     with TemporaryDirectory() as folder:  # a gigabyte, which pytest would keep for three runs
         commands = fresh(Path(folder) / "whole", wheel)
         assert unpinned(Path(folder) / "whole") == {}

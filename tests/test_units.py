@@ -9,5 +9,5 @@ from mpvit.units import duration
     ("seconds", "text"),
     [(0.4, "0 s"), (59, "59 s"), (89, "89 s"), (90, "2 min"), (3569, "59 min"), (3570, "1 h 0 min"), (6720, "1 h 52 min")],
 )
-def test_times_are_read_in_the_units_that_people_take(seconds: float, text: str) -> None:
+def test_durations_have_units_for_people(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # ── exporting ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_network_of_ones_own_is_exported_and_says_how_far_it_is_from_torch(folder: Path) -> None:
+def test_a_custom_network_is_exported_and_compared_with_torch(folder: Path) -> None:
     found = rows(call(*shlex.split(f"{MINE} --batch 2 -o a.pt2 --format json")))
     assert [(row["table"], row["target"], row["input_shape"], row["dtype"]) for row in found] == [
         ("differences", "pt2", [2, 3, 32, 32], "float32")
@@ -48,7 +48,7 @@ def test_a_network_of_ones_own_is_exported_and_says_how_far_it_is_from_torch(fol
     assert {row["class_name"] for row in rows(names)} == {"class 0", "class 1"}
 
 
-def test_nothing_is_written_where_the_engine_differs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_written_if_the_engine_differs_from_torch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mpvit.export.convert.TOLERANCES", {"float16": 0.0})
     done = call(*shlex.split(f"{MINE} --dtype float16 -o a.pt2"))
     assert done.code == 1
@@ -82,7 +82,7 @@ UGLY = {
 
 
 @pytest.mark.parametrize("options", UGLY)
-def test_what_cannot_be_asked_for_is_one_line_and_a_hint(options: str, folder: Path) -> None:
+def test_invalid_options_give_one_line_and_a_hint(options: str, folder: Path) -> None:
     said, hint = UGLY[options]
     done = call("export", *options.split())
     assert done.code == 2
@@ -96,7 +96,9 @@ def test_what_cannot_be_asked_for_is_one_line_and_a_hint(options: str, folder: P
 
 
 @pytest.mark.parametrize(("suffix", "library"), [(".onnx", "onnxscript"), (".xml", "openvino")])
-def test_a_missing_library_says_what_brings_it(suffix: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_gives_the_command_that_installs_it(
+    suffix: str, library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == library else find_spec(name))
     done = call("export", "--variant", "digits-nano", "-o", f"a{suffix}")
     assert done.code == 1
@@ -104,7 +106,7 @@ def test_a_missing_library_says_what_brings_it(suffix: str, library: str, monkey
 
 
 @pytest.mark.parametrize("target", ["no/folder/a.pt2", "taken.pt2"])
-def test_what_cannot_be_written_there_leaves_nothing(target: str, folder: Path) -> None:
+def test_a_failed_write_leaves_nothing(target: str, folder: Path) -> None:
     (folder / "taken.pt2").mkdir()
     done = call(*shlex.split(f"{MINE} -o {target}"))
     assert done.code == 1
@@ -131,7 +133,7 @@ def test_an_exported_file_predicts_what_its_weights_predict(suffix: str, exporte
         assert given["engine"].partition(" ")[0] in ("onnxruntime", "openvino", "torch")
 
 
-def test_onnx_of_somebody_else_is_used_by_what_it_says(folder: Path) -> None:
+def test_an_onnx_file_of_another_program_is_used(folder: Path) -> None:
     """Its class 3 has the largest column: means of red, green and blue times 3, 7 and 11."""
     (folder / "theirs.onnx").write_bytes(foreign(["n", 3, "h", "w"]))
     Image.new("RGB", (8, 8), "white").save("white.png")
@@ -229,7 +231,7 @@ DAMAGED: dict[str, tuple[str, Callable[[Path, Path], None], str]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGED)
-def test_a_file_that_is_no_use_gets_one_clear_line(case: str, exported: Path, folder: Path) -> None:
+def test_a_useless_file_gives_one_line_and_a_hint(case: str, exported: Path, folder: Path) -> None:
     name, damage, said = DAMAGED[case]
     damage(exported, folder)
     done = call("predict", "cat.png", "--weights", name)
@@ -250,20 +252,20 @@ def test_a_file_that_is_no_use_gets_one_clear_line(case: str, exported: Path, fo
         ("--classes mine.toml", "7 lines, the network has 3 classes"),
     ],
 )
-def test_what_contradicts_the_file_is_refused(options: str, said: str, exported: Path) -> None:
+def test_options_that_contradict_the_file_are_refused(options: str, said: str, exported: Path) -> None:
     done = call("predict", "cat.png", "--weights", str(exported / "small.onnx"), *options.split())
     assert done.code == 2
     assert said in done.err
 
 
-def test_who_looks_inside_a_network_is_told_to_name_its_weights(exported: Path) -> None:
+def test_commands_that_look_inside_a_network_refuse_an_exported_one(exported: Path) -> None:
     done = call("paths", "--weights", str(exported / "small.onnx"), "--view", "similarity")
     assert done.code == 1
     assert "is an exported network, which only its engine can run: must be weights here" in done.err
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_an_exported_file_says_what_it_is(suffix: str, exported: Path) -> None:
+def test_weights_commands_describe_an_exported_file(suffix: str, exported: Path) -> None:
     path = exported / f"small{suffix}"
     (row,) = rows(call("weights", "inspect", str(path), "--format", "json"))
     beside = path.with_suffix(".bin").stat().st_size if suffix == ".xml" else 0
@@ -276,13 +278,13 @@ def test_an_exported_file_says_what_it_is(suffix: str, exported: Path) -> None:
     assert "is an exported network" in call("weights", "convert", str(path), "--to", "published", "-o", "a.pth").err
 
 
-# ── pictures ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── images ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
-def test_small_numbers_cost_the_digits_no_more_than_a_point(suffix: str, dtype: str) -> None:
+def test_smaller_dtypes_lose_at_most_one_point_on_the_digits(suffix: str, dtype: str) -> None:
     command = f"export --variant digits-nano --dtype {dtype} --data digits --calibration 64 -o a{suffix} --format json"
     found = rows(call(*command.split()))
     before, after = (row for row in found if row["table"] == "accuracy")
@@ -296,7 +298,7 @@ def test_small_numbers_cost_the_digits_no_more_than_a_point(suffix: str, dtype: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_the_digits_are_known_as_well_in_every_engine(suffix: str) -> None:
+def test_every_engine_classifies_the_digits_equally_well(suffix: str) -> None:
     """``digits-nano`` knows 358 of 360, as its file says."""
     assert call("export", "--variant", "digits-nano", "-o", f"a{suffix}").code == 0
     found = rows(call("eval", "digits", "--weights", f"a{suffix}", "--format", "json"))

@@ -27,7 +27,7 @@ unreported("openvino")  # before a page imports it, which would tell Intel
 
 LONG = re.compile(
     r"--counter analytic,torch|--live|mpvit report|mpvit train digits|--weights run/|--train digits|"
-    r"mpvit export --variant tiny|small\.onnx"
+    r"mpvit export --variant tiny|small\.onnx|--fused"
 )
 """Commands of more than some seconds, which only `make slow` runs."""
 

@@ -1,4 +1,4 @@
-"""Exported files, opened as a stranger opens them: what they compute, what travels with them, and what is refused."""
+"""Exported files: what they compute in their engine without this project, what they hold, and what is refused."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from exports import METADATA, SMALL, network, pictures
+from exports import METADATA, SMALL, network, random_images
 from numpy.typing import NDArray
 
 from mpvit.errors import MpvitError, UsageError
@@ -40,12 +40,12 @@ def in_torch(path: Path) -> Run:
 
 
 AS_A_USER = {"onnx": in_onnxruntime, "openvino": in_openvino, "pt2": in_torch}
-"""What a user writes who knows the engine and not this project."""
+"""Code of a user who knows only the engine, by target."""
 
 
 @pytest.mark.parametrize(("target", "name"), TARGETS_AND_FILES)
-def test_a_user_of_the_engine_gets_the_logits_of_torch(target: str, name: str, exported: Path) -> None:
-    images = pictures(2)
+def test_the_engine_alone_gives_the_logits_of_torch(target: str, name: str, exported: Path) -> None:
+    images = random_images(2)
     with torch.inference_mode():
         wanted = network().double()(images.double()).numpy()
     np.testing.assert_allclose(AS_A_USER[target](exported / name)(images.numpy()), wanted, atol=1e-5)
@@ -53,9 +53,9 @@ def test_a_user_of_the_engine_gets_the_logits_of_torch(target: str, name: str, e
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 @pytest.mark.parametrize(("target", "name"), TARGETS_AND_FILES)
-def test_a_file_for_two_images_answers_for_any_number(target: str, name: str, number: int, exported: Path) -> None:
+def test_a_file_for_two_images_takes_any_number(target: str, name: str, number: int, exported: Path) -> None:
     del target
-    images = pictures(number)
+    images = random_images(number)
     with torch.inference_mode():
         wanted = network()(images)
     answers = open_exported(exported / name).network(images)
@@ -64,13 +64,13 @@ def test_a_file_for_two_images_answers_for_any_number(target: str, name: str, nu
 
 
 @pytest.mark.parametrize(("target", "name"), TARGETS_AND_FILES)
-def test_what_is_known_of_the_weights_travels_in_the_file(target: str, name: str, exported: Path) -> None:
+def test_an_exported_file_holds_the_metadata_of_the_weights(target: str, name: str, exported: Path) -> None:
     file = open_exported(exported / name)
     assert (file.config, file.metadata, file.dtype) == (SMALL, METADATA, "float32")
     assert (target == "pt2") == file.network.engine.startswith("torch")
 
 
-def test_onnx_is_valid_and_its_metadata_are_where_netron_shows_them(exported: Path) -> None:
+def test_onnx_is_valid_and_netron_shows_its_metadata(exported: Path) -> None:
     model = onnx.load(exported / "small.onnx")
     onnx.checker.check_model(model, full_check=True)
     known = {each.key: each.value for each in model.metadata_props}
@@ -87,13 +87,13 @@ def test_no_file_names_this_machine(name: str, exported: Path) -> None:
 
 
 @pytest.mark.parametrize("target", [pytest.param(name, marks=[] if name == "pt2" else pytest.mark.slow) for name in TARGETS])
-def test_what_is_too_far_from_torch_is_not_handed_out(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_that_is_too_far_from_torch_is_refused(target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(convert, "TOLERANCES", {"float16": 1e-7})
     with pytest.raises(MpvitError, match=r"float16: its logits are .* from torch's, more than 1e-07: not written"):
         convert.export_network("small", network(), METADATA, ExportOptions(target=target, dtype="float16", size=(32, 32)))
 
 
-def test_a_network_whose_logits_are_no_numbers_is_not_handed_out() -> None:
+def test_a_network_whose_logits_are_nan_is_refused() -> None:
     damaged = network()
     with torch.no_grad():
         next(damaged.parameters())[0] = torch.nan
@@ -110,21 +110,21 @@ def test_a_network_whose_logits_are_no_numbers_is_not_handed_out() -> None:
         ({"batch": 0}, "batch = 0: must be at least 1"),
     ],
 )
-def test_what_cannot_be_asked_for_is_named(asked: dict[str, object], said: str) -> None:
+def test_invalid_options_are_named(asked: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         ExportOptions(**({"target": "onnx"} | asked))  # type: ignore[arg-type]
 
 
-def test_shapes_are_all_kinds_that_the_file_allows() -> None:
-    """Those that the documentation names for 224 pixels."""
+def test_shapes_cover_the_dynamic_axes() -> None:
+    """The documentation names those of 224 pixels."""
     assert ExportOptions(target="onnx", batch=4).shapes == ((4, 224, 224),)
     assert ExportOptions(target="onnx", dynamic=("batch",)).shapes == ((1, 224, 224), (3, 224, 224), (8, 224, 224))
     both = ExportOptions(target="onnx", dynamic=("batch", "size")).shapes
     assert both == tuple((batch, *size) for size in ((224, 224), (192, 320), (256, 256)) for batch in (1, 3, 8))
 
 
-def test_openvino_is_imported_without_its_report() -> None:
-    """Its report would be the library's own, which is not imported."""
+def test_openvino_is_imported_without_its_telemetry() -> None:
+    """The telemetry library would send the report."""
     import sys
 
     unreported("openvino")

@@ -1,4 +1,4 @@
-"""Files that leave batch and size open, on a published network and on drawn ones."""
+"""Exports with dynamic batch and size, of a published network and of random ones."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The networks out of Python: exported, compiled, traced, transformed; each time against the eager network."""
+"""The networks exported, compiled, traced and transformed by torch equal the eager network."""
 
 import copy
 import io
@@ -27,7 +27,7 @@ SMALL = ModelConfig((StageConfig(1, 1, 8, 2, 2), StageConfig(2, 1, 12, 2, 2)), n
 EXAMPLE = (2, 3, 198, 165)  # so that no attention's own grid, such as an eighth of a stage's, is 1
 SHAPES = [EXAMPLE, (1, 3, 1, 1), (1, 3, 32, 32), (3, 3, 33, 71), (5, 3, 96, 64), (1, 3, 8, 130)]
 FREE = [kind for kind in KINDS if kind != "linformer"]
-"""The kinds of attention that are not built for one size."""
+"""Kinds of attention that take any size."""
 
 TOLERANCE = 1e-9  # of float64
 
@@ -60,12 +60,12 @@ def example(config: ModelConfig = SMALL) -> Tensor:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_program_serves_every_batch_and_size(form: str) -> None:
+def test_a_program_takes_any_batch_and_size(form: str) -> None:
     network = FORMS[form](drawn(ONE_STAGE))
     assert_follows(as_program(network, example()).module(), network)
 
 
-def test_a_program_keeps_what_it_is_not_to_leave_open() -> None:
+def test_a_program_keeps_the_axes_that_are_not_dynamic() -> None:
     network = drawn(ONE_STAGE)
     program = as_program(network, torch.randn(1, 3, 40, 56, dtype=torch.float64), dynamic=()).module()
     assert_follows(program, network, [(1, 3, 40, 56)])
@@ -77,7 +77,7 @@ def test_a_program_keeps_what_it_is_not_to_leave_open() -> None:
 @pytest.mark.filterwarnings("ignore:No complete tensor found:UserWarning")  # of channels-last weights, which load as they were
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("attention", FREE)
-def test_programs_of_every_kind_of_attention(attention: str, form: str) -> None:
+def test_programs_with_any_kind_of_attention(attention: str, form: str) -> None:
     plain = drawn(of_kind(attention))
     program = as_program(FORMS[form](plain), example())
     file = io.BytesIO()
@@ -99,7 +99,7 @@ def test_programs_of_any_configuration(config: ModelConfig, form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("backend", ["inductor", "aot_eager"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch about itself
-def test_one_graph_of_any_size_compiles(form: str, backend: str) -> None:
+def test_the_network_compiles_as_one_graph_for_any_size(form: str, backend: str) -> None:
     plain = drawn(ONE_STAGE)
     torch.compiler.reset()
     network = torch.compile(FORMS[form](plain), fullgraph=True, dynamic=True, backend=backend)
@@ -108,7 +108,7 @@ def test_one_graph_of_any_size_compiles(form: str, backend: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("attention", chosen(FREE, "factorized_crpe", "window"))
-def test_a_traced_network_serves_every_batch_and_size(attention: str, form: str) -> None:
+def test_a_traced_network_takes_any_batch_and_size(attention: str, form: str) -> None:
     network = drawn(of_kind(attention))
     assert_follows(traced(FORMS[form](network)), network)
 
@@ -150,7 +150,7 @@ def test_copies_and_pickles_compute_the_same(form: str, again: Callable[[nn.Modu
 
 
 @pytest.mark.parametrize("call", ["forward", "forward_features"])
-def test_the_fused_network_refuses_gradients_and_says_why(call: str) -> None:
+def test_the_fused_network_refuses_gradients(call: str) -> None:
     network = fuse(build_model(SMALL))
     image = torch.randn(1, 3, 40, 56, requires_grad=True)
     with pytest.raises(UsageError, match="requires a gradient: the fused network is only for inference") as refused:
@@ -161,7 +161,7 @@ def test_the_fused_network_refuses_gradients_and_says_why(call: str) -> None:
             assert not network(image).requires_grad
 
 
-def test_what_is_learned_on_fused_features_gets_gradients() -> None:
+def test_a_head_on_fused_features_gets_gradients() -> None:
     network, head = fuse(build_model(replace(SMALL, num_classes=0))), nn.Linear(12, 2)
     head(network(torch.randn(1, 3, 40, 56))).sum().backward()
     assert head.weight.grad is not None

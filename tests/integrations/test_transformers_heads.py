@@ -1,4 +1,4 @@
-"""What transformers puts on a backbone learns on this one: its own segmenters and detectors, small and untrained."""
+"""Small segmenters and detectors of transformers train on the backbone."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -105,7 +105,7 @@ def maskformer() -> nn.Module:
 
 
 def regions() -> dict[str, Any]:
-    """For each of two pictures a class for every pixel: its left, its right, a square."""
+    """Return a class for every pixel of two images: left half, right half, a square."""
     labels = torch.zeros(2, SIDE, SIDE, dtype=torch.long)
     labels[:, :, SIDE // 2 :] = 1
     labels[1, 10:40, 20:50] = 2
@@ -113,14 +113,14 @@ def regions() -> dict[str, Any]:
 
 
 def boxes() -> dict[str, Any]:
-    """For each of two pictures the classes and boxes, (x, y, w, h) of the centre in parts of the side, that are in it."""
+    """Return the classes and boxes (centre x, centre y, w, h; in parts of the side) in each of two images."""
     first = {"class_labels": torch.tensor([0]), "boxes": torch.tensor([[0.3, 0.4, 0.2, 0.3]])}
     second = {"class_labels": torch.tensor([2, 1]), "boxes": torch.tensor([[0.7, 0.5, 0.3, 0.3], [0.2, 0.2, 0.2, 0.1]])}
     return {"labels": [first, second]}
 
 
 def masks() -> dict[str, Any]:
-    """The regions as a mask and a class each."""
+    """Return the regions as a mask and a class each."""
     labels = regions()["labels"]
     found = [each.unique() for each in labels]
     return {
@@ -135,7 +135,7 @@ HEADS: dict[str, tuple[Callable[[], nn.Module], Callable[[], dict[str, Any]], fl
     "mask2former": (mask2former, masks, 1e-2),
     "maskformer": (maskformer, masks, 1e-3),
 }
-"""The network, the truth about two pictures, and the learning rate of each."""
+"""Network, labels of two images and learning rate of each head."""
 
 
 @pytest.mark.parametrize("name", ["upernet", "detr", "mask2former", "maskformer"])
@@ -143,13 +143,13 @@ def test_it_learns_a_batch(name: str) -> None:
     torch.manual_seed(0)
     make, truth, rate = HEADS[name]
     model, answers = make().train(), truth()
-    pictures = torch.randn(2, 3, SIDE, SIDE)
+    images = torch.randn(2, 3, SIDE, SIDE)
     backbones = [each for each in model.modules() if isinstance(each, MPViTBackbone)]
     before = [each.detach().clone() for each in backbones[0].parameters()]
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0)
     losses = []
     for _ in range(STEPS):
-        loss = model(pixel_values=pictures, **answers).loss
+        loss = model(pixel_values=images, **answers).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -164,14 +164,14 @@ def test_a_segmenter_is_saved_with_its_backbone_and_loaded(tmp_path: Path) -> No
     model.save_pretrained(tmp_path)  # type: ignore[operator]
     again = AutoModelForSemanticSegmentation.from_pretrained(tmp_path)
     assert isinstance(again.backbone, MPViTBackbone)
-    pictures = torch.randn(1, 3, 50, 70)
+    images = torch.randn(1, 3, 50, 70)
     with torch.inference_mode():
-        found = again(pictures).logits
+        found = again(images).logits
         assert found.shape == (1, CLASSES, 50, 70)
-        assert torch.allclose(found, model(pictures).logits, atol=1e-6)
+        assert torch.allclose(found, model(images).logits, atol=1e-6)
 
 
-def test_a_classifiers_weights_start_a_segmenter(tmp_path: Path) -> None:
+def test_a_classifiers_weights_initialise_a_segmenter(tmp_path: Path) -> None:
     classifier = MPViTForImageClassification(MPViTConfig.of(NETWORK))
     classifier.save_pretrained(tmp_path)
     segmenter: Any = upernet()

@@ -1,4 +1,4 @@
-"""The models of transformers are the project's network, and do what transformers' models do."""
+"""The models of transformers compute what the network does, and have the features of transformers' models."""
 
 import sys
 from dataclasses import replace
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow  # transformers alone takes seconds to import
 
 STAGES = (StageConfig(2, 1, 8, 2, 2), *(StageConfig(1, 1, dim, 2, 1) for dim in (12, 16, 20)))
 NETWORK = ModelConfig(STAGES, num_classes=5, drop_path=0.1)
-"""Small, and of four stages as the published networks."""
+"""A small network with four stages like the published ones."""
 
 PICTURES = torch.randn(2, 3, 45, 66, generator=torch.Generator().manual_seed(0))
 MODELS: dict[str, tuple[Any, Any]] = {
@@ -46,7 +46,7 @@ def config(**own: Any) -> MPViTConfig:  # noqa: ANN401
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_configuration_is_the_networks_and_back(name: str, tmp_path: Path) -> None:
+def test_a_configuration_is_saved_and_loaded(name: str, tmp_path: Path) -> None:
     MPViTConfig.of(name, out_features=["stage1"]).save_pretrained(tmp_path)
     again = AutoConfig.from_pretrained(tmp_path)
     assert isinstance(again, MPViTConfig)
@@ -57,11 +57,11 @@ def test_a_configuration_is_the_networks_and_back(name: str, tmp_path: Path) -> 
 
 
 def test_without_arguments_it_is_the_default_variant() -> None:
-    """As their tools want: they make one to see what differs from it."""
+    """Tools of transformers compare a configuration with the default one."""
     assert MPViTConfig().network() == replace(NETWORKS["xsmall"], num_classes=0)
 
 
-def test_what_no_network_can_be_is_refused() -> None:
+def test_an_invalid_configuration_is_refused() -> None:
     with pytest.raises(UsageError, match=r"stages\[0\]\.heads = 3|dim = 8: must be divisible by heads = 3"):
         MPViTConfig(stages=[{"paths": 1, "layers": 1, "dim": 8, "heads": 3, "mlp_ratio": 2}])
     with pytest.raises(ValueError, match="out_features"):
@@ -93,7 +93,7 @@ def test_it_computes_what_the_network_does() -> None:
     assert backbone.channels == [each.shape[1] for each in everything.feature_maps]
 
 
-def test_a_backbone_gives_the_last_map_unless_others_are_asked_for() -> None:
+def test_a_backbone_returns_the_last_map_by_default() -> None:
     backbone = AutoBackbone.from_config(config())
     assert isinstance(backbone, MPViTBackbone)
     assert backbone.out_features == ["stage4"]
@@ -103,7 +103,7 @@ def test_a_backbone_gives_the_last_map_unless_others_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_asked_for_in_the_configuration_and_as_a_tuple(name: str) -> None:
+def test_hidden_states_and_tuples_are_requested_in_configuration_or_call(name: str) -> None:
     model = MODELS[name][0](config(output_hidden_states=True)).eval()
     with torch.inference_mode():
         found, plain = model(PICTURES), model(PICTURES, return_dict=False)
@@ -123,7 +123,7 @@ def _tensors(nested: Any) -> list[torch.Tensor]:  # noqa: ANN401
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_saved_is_loaded(name: str, tmp_path: Path) -> None:
+def test_a_saved_model_is_loaded(name: str, tmp_path: Path) -> None:
     kind, auto = MODELS[name]
     model = kind(config()).eval()
     model(PICTURES)
@@ -136,7 +136,7 @@ def test_what_is_saved_is_loaded(name: str, tmp_path: Path) -> None:
     _assert_same(again.state_dict(), model.state_dict())
 
 
-def test_a_classifier_is_a_start_for_the_others(tmp_path: Path) -> None:
+def test_a_classifier_initialises_the_other_models(tmp_path: Path) -> None:
     model = MPViTForImageClassification(config())
     model.save_pretrained(tmp_path)
     _assert_same(MPViTModel.from_pretrained(tmp_path).state_dict(), model.mpvit.state_dict())
@@ -151,8 +151,8 @@ def test_a_classifier_is_a_start_for_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_file_lacks_is_initialised_as_published(kind: str) -> None:
-    """Every tensor: transformers builds a network without numbers first."""
+def test_tensors_that_a_file_lacks_are_initialised_as_published(kind: str) -> None:
+    """transformers first builds a network on the meta device."""
     network = config_of(kind)
     made = MPViTModel.from_pretrained(None, config=MPViTConfig.of(network), state_dict={}).network
     wanted = build_model(replace(network, num_classes=0)).state_dict()
@@ -168,7 +168,7 @@ def config_of(kind: str) -> ModelConfig:
     return ModelConfig((StageConfig(1, 1, 32, 2, 2, attention=kind),), num_classes=5)
 
 
-def test_half_a_file_keeps_that_half(tmp_path: Path) -> None:
+def test_tensors_that_a_file_holds_are_kept(tmp_path: Path) -> None:
     model = MPViTModel(config())
     tensors = {name: tensor for name, tensor in model.state_dict().items() if "stages.1.paths" not in name}
     again = MPViTModel.from_pretrained(None, config=config(), state_dict=dict(tensors))
@@ -215,14 +215,14 @@ LOSSES: dict[str, tuple[dict[str, Any], torch.Tensor, nn.Module]] = {
 
 
 @pytest.mark.parametrize(("own", "labels", "loss"), LOSSES.values(), ids=LOSSES)
-def test_the_loss_is_torchs(own: dict[str, Any], labels: torch.Tensor, loss: nn.Module) -> None:
+def test_the_loss_is_that_of_torch(own: dict[str, Any], labels: torch.Tensor, loss: nn.Module) -> None:
     model = MPViTForImageClassification(MPViTConfig(**{**config().to_dict(), "id2label": None, "num_labels": 5, **own})).eval()
     with torch.inference_mode():
         found = model(PICTURES, labels=labels)
         assert torch.isclose(found.loss, loss(found.logits.squeeze(1) if labels.ndim == 1 and own else found.logits, labels))
 
 
-def test_every_parameter_learns() -> None:
+def test_every_parameter_gets_a_gradient() -> None:
     model = MPViTForImageClassification(config(drop_path_rate=0.0)).train()
     model(PICTURES, labels=torch.tensor([0, 3])).loss.backward()
     assert [name for name, each in model.named_parameters() if each.grad is None or not each.grad.isfinite().all()] == []
@@ -238,7 +238,7 @@ def test_other_dtypes(dtype: torch.dtype, tmp_path: Path) -> None:
     assert found.isfinite().all()
 
 
-def test_what_is_not_supported_is_refused() -> None:
+def test_unsupported_features_are_refused() -> None:
     model = MPViTModel(config())
     with pytest.raises(ValueError, match="does not support"):
         model.activation_checkpointing_enable()
@@ -246,7 +246,7 @@ def test_what_is_not_supported_is_refused() -> None:
         model(PICTURES, output_attentions=True)
 
 
-def test_without_the_library_one_line_says_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     room = "mpvit.integrations.transformers"
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.delitem(sys.modules, room)

@@ -13,12 +13,14 @@ from mpvit.prediction.pretrained import shipped_weights
 
 STAGES = (StageConfig(2, 1, 8, 2, 2), *(StageConfig(1, 1, dim, 2, 1) for dim in (12, 16, 20)))
 FOUR = ModelConfig(STAGES, num_classes=5)
-"""Small, and of four stages as the published networks."""
+"""A small network with four stages like the published ones."""
 
 
 @pytest.mark.parametrize("indices", [(0,), (3,), (1, 2), (0, 3), (1, 2, 3), [0, 1, 2, 3]], ids=str)
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (65, 30)], ids=str)
-def test_maps_are_the_chosen_ones_of_the_network(indices: list[int], size: tuple[int, int], tmp_path: Path) -> None:
+def test_the_backbone_returns_the_chosen_feature_maps_of_the_network(
+    indices: list[int], size: tuple[int, int], tmp_path: Path
+) -> None:
     network = build_model(FOUR).eval()
     save_weights(network, tmp_path / "weights.safetensors")
     backbone = create_backbone(FOUR, indices, weights=tmp_path / "weights.safetensors").eval()
@@ -37,7 +39,7 @@ def test_maps_are_the_chosen_ones_of_the_network(indices: list[int], size: tuple
 
 @pytest.mark.parametrize("variant", mpvit.VARIANTS)
 def test_published_variants_have_the_channels_of_the_paper(variant: str) -> None:
-    """Table 1: each stage's output is as wide as the next stage; strides 4 to 32 are figure 2's."""
+    """Table 1: the output of a stage has the channels of the next stage; figure 2: the strides are 4 to 32."""
     with torch.device("meta"):
         info = create_backbone(variant).feature_info
     dims = [stage.dim for stage in mpvit.VARIANTS[variant].config.stages]
@@ -45,7 +47,7 @@ def test_published_variants_have_the_channels_of_the_paper(variant: str) -> None
     assert info.reduction() == [4, 8, 16, 32]
 
 
-def test_what_is_known_of_the_maps_is_read_as_with_timm() -> None:
+def test_feature_info_has_the_interface_of_timm() -> None:
     info = create_backbone(FOUR, (1, 3)).feature_info
     assert len(info) == 4
     assert (info.channels(), info.reduction(), info.module_name()) == ([16, 20], [8, 32], ["stages.1", "stages.3"])
@@ -57,7 +59,7 @@ def test_what_is_known_of_the_maps_is_read_as_with_timm() -> None:
     assert info.out_indices == (1, 3)
 
 
-def test_its_modules_have_the_names_that_are_told() -> None:
+def test_feature_info_names_the_modules_of_the_maps() -> None:
     backbone = create_backbone(FOUR)
     maps: dict[str, torch.Tensor] = {}
     for name in backbone.feature_info.module_name():
@@ -66,7 +68,7 @@ def test_its_modules_have_the_names_that_are_told() -> None:
     assert all(torch.equal(one, maps[name]) for one, name in zip(found, backbone.feature_info.module_name(), strict=True))
 
 
-def test_what_stands_behind_the_last_map_is_not_built() -> None:
+def test_stages_after_the_last_map_are_not_built() -> None:
     def params(module: torch.nn.Module) -> int:
         return sum(each.numel() for each in module.parameters())
 
@@ -77,13 +79,13 @@ def test_what_stands_behind_the_last_map_is_not_built() -> None:
     )
 
 
-def test_weights_that_come_along_and_their_classifier_is_passed_over() -> None:
+def test_shipped_weights_load_without_their_classifier() -> None:
     backbone = create_backbone("digits-nano", weights=shipped_weights("digits-nano"))
     assert not [name for name in backbone.state_dict() if name.startswith("head")]
     assert backbone.feature_info.channels() == [48, 48]
 
 
-def test_a_published_checkpoint_fits_whatever_its_classes(tmp_path: Path) -> None:
+def test_a_published_checkpoint_of_any_number_of_classes_fits(tmp_path: Path) -> None:
     network = build_model(replace(FOUR, num_classes=7))
     save_weights(network, tmp_path / "checkpoint.pth", layout="published")
     backbone = create_backbone(FOUR, weights=tmp_path / "checkpoint.pth")
@@ -105,7 +107,7 @@ REFUSED: dict[str, tuple[Any, Any, str]] = {
 
 
 @pytest.mark.parametrize(("model", "indices", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_is_refused_in_one_line(model: Any, indices: Any, message: str) -> None:  # noqa: ANN401
+def test_invalid_indices_are_refused_in_one_line(model: Any, indices: Any, message: str) -> None:  # noqa: ANN401
     with pytest.raises(UsageError) as refused:
         create_backbone(model, indices)
     assert str(refused.value).startswith(message)

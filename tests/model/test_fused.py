@@ -1,4 +1,4 @@
-"""The fused network against the plain one, which the golden values hold in place."""
+"""The fused network equals the plain one, which the golden values test."""
 
 import copy
 import platform
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from golden import published_tensors
+from golden import golden_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import configs, shapes
@@ -22,7 +22,6 @@ from mpvit.errors import UsageError
 from mpvit.model import fused, onednn
 from mpvit.model.fused import fuse
 from mpvit.model.network import MPViT
-from mpvit.model.weights import WeightsFile, load_into
 
 SMALL = ModelConfig((StageConfig(2, 1, 8, 2, 2), StageConfig(3, 2, 24, 4, 2)), num_classes=5)
 FLOAT32, FLOAT64 = 1e-4, 1e-9
@@ -30,7 +29,7 @@ FLOAT32, FLOAT64 = 1e-4, 1e-9
 
 @torch.no_grad()
 def randomised(config: ModelConfig, dtype: torch.dtype = torch.float64) -> MPViT:
-    """A network in evaluation mode whose every parameter and statistic counts."""
+    """Return a network in evaluation mode with random parameters and statistics."""
     torch.manual_seed(0)
     model = build_model(config).eval().to(dtype)
     for parameter in model.parameters():
@@ -56,17 +55,15 @@ def assert_equivalent(model: MPViT, image: Tensor, tolerance: float) -> None:
             assert_same(found, expected, tolerance)
         first = network(image)
         assert_same(first, model(image), tolerance)
-        assert torch.equal(network(image), first)  # no weight was written in place
+        assert torch.equal(network(image), first)  # no weight has changed
 
 
 QUICK = [pytest.param(variant, marks=pytest.mark.slow if variant == "base" else ()) for variant in VARIANTS]
 
 
 @pytest.fixture(scope="module", params=QUICK)
-def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MPViT:
-    model = build_model(request.param).eval()
-    load_into(model, WeightsFile(tmp_path_factory.mktemp("golden"), published_tensors(request.param)))
-    return model
+def published(request: pytest.FixtureRequest) -> MPViT:
+    return golden_model(request.param)
 
 
 def test_variants_in_float32(published: MPViT) -> None:
@@ -117,14 +114,14 @@ CHANGES += [{"local": False, "fusion": "sum", "paths": 1}, {"local": False, "cpe
 
 
 @pytest.mark.parametrize("fields", CHANGES, ids=str)
-def test_parts_switched_off_or_exchanged(fields: dict[str, Any]) -> None:
+def test_alternative_stages(fields: dict[str, Any]) -> None:
     config = replace(SMALL, stages=tuple(replace(stage, **fields) for stage in SMALL.stages))
     assert_equivalent(randomised(config), torch.randn(2, 3, 61, 44, dtype=torch.float64), FLOAT64)
 
 
 @pytest.fixture
 def other_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run on the CPU what a device of another type would."""
+    """Run on the CPU the operations for other devices."""
     monkeypatch.setattr(fused, "_in_parts", lambda _: False)
 
 
@@ -135,7 +132,7 @@ def test_variants_as_other_devices_run_them(published: MPViT) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 10**9], ids=["image by image", "at once"])
-def test_every_grouping_of_images(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_every_split_of_a_batch(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(fused, "CHANNEL_BYTES", size)
     assert_equivalent(randomised(SMALL), torch.randn(3, 3, 61, 44, dtype=torch.float64), FLOAT64)
 
@@ -145,7 +142,7 @@ def test_any_size_as_other_devices_run_it() -> None:
     assert_equivalent(randomised(SMALL), torch.randn(3, 3, 61, 44, dtype=torch.float64), FLOAT64)
 
 
-def test_the_plain_network_is_neither_changed_nor_followed() -> None:
+def test_fusing_does_not_change_the_plain_network_and_later_changes_have_no_effect() -> None:
     model = randomised(SMALL).train()
     before = copy.deepcopy(model.state_dict())
     network = fuse(model)
@@ -161,7 +158,7 @@ def test_the_plain_network_is_neither_changed_nor_followed() -> None:
 
 
 @pytest.mark.parametrize("replace_them", [True, False], ids=["assigned", "copied"])
-def test_loaded_weights_count_at_once(replace_them: bool) -> None:  # noqa: FBT001
+def test_loaded_weights_take_effect_at_once(replace_them: bool) -> None:  # noqa: FBT001
     network, other = (fuse(randomised(SMALL, torch.float32)) for _ in range(2))
     image = torch.randn(1, 3, 40, 56)
     with torch.no_grad():
@@ -225,19 +222,20 @@ def test_memory_that_a_pass_frees_is_used_by_the_next_if_it_is_kept() -> None:
 
 
 @glibc
+@pytest.mark.slow
 def test_the_heap_of_the_process_changes_only_with_keep_memory() -> None:
     done = subprocess.run([sys.executable, "-c", HEAP], check=True, capture_output=True, text=True)
     assert done.stdout.split() == ["1", "1", "0"]
 
 
-def test_the_image_is_left_as_it_was() -> None:
+def test_the_image_is_not_changed() -> None:
     image = torch.randn(1, 3, 1, 1, dtype=torch.float64)
     before = image.clone()
     fuse(randomised(SMALL))(image)
     assert torch.equal(image, before)
 
 
-def test_it_follows_the_model_to_its_device() -> None:
+def test_the_fused_network_is_on_the_device_of_the_model() -> None:
     with torch.device("meta"):
         model = build_model(SMALL)
     assert fuse(model)(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, 5)

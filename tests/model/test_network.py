@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from chosen import chosen
-from golden import golden, golden_input, published_tensors
+from golden import golden, golden_input, golden_model
 from hypothesis import given, settings
 from strategies import configs, shapes
 from torch import Tensor, nn
@@ -17,18 +17,14 @@ from mpvit.config import ALTERNATIVES
 from mpvit.errors import UsageError
 from mpvit.model.layers import DropPath
 from mpvit.model.network import MPViT
-from mpvit.model.weights import WeightsFile, load_into
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 SMALL = ModelConfig((StageConfig(2, 1, 8, 2, 2), StageConfig(3, 2, 12, 4, 2)), num_classes=5)
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
-def golden_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, MPViT]:
-    variant: str = request.param
-    model = build_model(variant).eval()
-    load_into(model, WeightsFile(tmp_path_factory.mktemp("golden"), published_tensors(variant)))
-    return variant, model
+def published(request: pytest.FixtureRequest) -> tuple[str, MPViT]:
+    return request.param, golden_model(request.param)
 
 
 def assert_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -38,8 +34,8 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("number", chosen([0, 1], 0))
-def test_golden_values(golden_model: tuple[str, MPViT], number: int, dtype: torch.dtype) -> None:
-    variant, model = golden_model
+def test_golden_values(published: tuple[str, MPViT], number: int, dtype: torch.dtype) -> None:
+    variant, model = published
     case = golden(variant)["cases"][number]
     tolerance = TOLERANCE[dtype]
     image = golden_input(case).to(dtype)
@@ -58,7 +54,7 @@ def test_golden_values(golden_model: tuple[str, MPViT], number: int, dtype: torc
 
 @settings(max_examples=40)
 @given(configs(), shapes())
-def test_any_checked_configuration_builds_and_runs(config: ModelConfig, shape: tuple[int, int, int]) -> None:
+def test_any_valid_configuration_builds_and_runs(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     batch, height, width = shape
     image = torch.randn(batch, config.in_channels, height, width)
     model = build_model(config).eval()
@@ -115,7 +111,7 @@ def unchanged(_: str, tensor: Tensor) -> Tensor:
     ],
     ids=["local", "cpe", "crpe", "fusion", "patch_embed"],
 )
-def test_an_alternative_is_the_published_network_with_certain_weights(
+def test_an_alternative_equals_the_published_network_with_certain_weights(
     fields: dict[str, Any], as_published: Callable[[str, Tensor], Tensor]
 ) -> None:
     torch.manual_seed(0)
@@ -134,7 +130,7 @@ def test_an_alternative_is_the_published_network_with_certain_weights(
         assert_close(other(image), model(image), 1e-12)
 
 
-def test_parallel_embeddings_see_the_stages_input() -> None:
+def test_parallel_embeddings_take_the_input_of_the_stage() -> None:
     """Windows of 3x3, 5x5 and 7x7, each as far apart as the stage's."""
     paths = build_model(changed(patch_embed="parallel")).get_submodule("stages.1.paths")
     convs = [convolution for name, convolution in paths.named_modules() if name.endswith("embedding.depthwise")]
@@ -147,7 +143,7 @@ def test_parallel_embeddings_see_the_stages_input() -> None:
     ("patch_embed", "windows"),
     [("series", [[3, 5], [3, 7, 11], [3, 7, 11], [3, 7, 11]]), ("parallel", [[3, 5], [3, 5, 7], [3, 5, 7], [3, 5, 7]])],
 )
-def test_a_patch_covers_what_moves_it(patch_embed: str, windows: list[list[int]]) -> None:
+def test_the_patch_window_is_the_receptive_field_of_a_patch(patch_embed: str, windows: list[list[int]]) -> None:
     """The window that the configuration tells is the side of the input that a patch's gradient reaches."""
     published = VARIANTS["tiny"].config
     config = replace(published, stages=tuple(replace(stage, patch_embed=patch_embed) for stage in published.stages))
@@ -208,6 +204,12 @@ def test_drop_path_grows_linearly_over_the_layers_and_is_the_same_for_all_paths(
             assert rates[f"stages.{stage}.paths.{path}"] == pytest.approx(expected[layers])
 
 
+@pytest.fixture(scope="module")
+def initialised() -> MPViT:
+    torch.manual_seed(0)
+    return build_model("tiny")
+
+
 @pytest.mark.parametrize(
     ("name", "std"),
     [
@@ -220,9 +222,8 @@ def test_drop_path_grows_linearly_over_the_layers_and_is_the_same_for_all_paths(
         ("stages.3.fusion.conv.weight", math.sqrt(2 / 216)),
     ],
 )
-def test_initialisation_has_the_published_spread(name: str, std: float) -> None:
-    torch.manual_seed(0)
-    weight = build_model("tiny").get_parameter(name)
+def test_initialisation_has_the_published_spread(initialised: MPViT, name: str, std: float) -> None:
+    weight = initialised.get_parameter(name)
     assert weight.std().item() == pytest.approx(std, rel=5 / math.sqrt(2 * weight.numel()))
     assert abs(weight.mean().item()) <= 5 * std / math.sqrt(weight.numel())
 
@@ -233,7 +234,7 @@ def test_build_model_takes_a_name_or_a_configuration() -> None:
         build_model("large")
 
 
-def test_the_package_offers_its_names_without_importing_them() -> None:
+def test_the_package_lists_its_names_without_importing_them() -> None:
     assert set(mpvit.__all__) <= set(dir(mpvit))
     with pytest.raises(AttributeError, match="no attribute 'vit'"):
         _ = mpvit.vit

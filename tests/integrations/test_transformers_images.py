@@ -1,4 +1,4 @@
-"""Pictures take the same way through transformers as through this project, from the file to the classes."""
+"""Images get the same preprocessing and classes in transformers as in this project."""
 
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,17 @@ def pixels(processor: Any, images: Any, **own: Any) -> Any:  # noqa: ANN401
 
 
 @pytest.mark.parametrize("how", WAYS, ids=str)
-def test_pictures_become_the_very_numbers(how: Preprocessing) -> None:
+def test_pixel_values_equal_those_of_predict(how: Preprocessing) -> None:
     random = np.random.default_rng(0)
     processor = MPViTImageProcessor.of(how)
-    pictures = [read_image(PHOTO)] + [
+    images = [read_image(PHOTO)] + [
         Image.fromarray(random.integers(0, 256, (*size, 3), np.uint8)) for size in ((41, 90), (301, 260), (7, 5))
     ]
-    wanted = np.stack([preprocess(picture, how) for picture in pictures])
-    found = pixels(processor, pictures)
+    wanted = np.stack([preprocess(image, how) for image in images])
+    found = pixels(processor, images)
     assert found.dtype == np.float32
     assert np.array_equal(found, wanted)
-    assert np.array_equal(pixels(processor, [np.asarray(picture) for picture in pictures]), wanted)
+    assert np.array_equal(pixels(processor, [np.asarray(image) for image in images]), wanted)
 
 
 def test_the_published_preprocessing_is_the_default() -> None:
@@ -45,18 +45,18 @@ def test_the_published_preprocessing_is_the_default() -> None:
 
 
 def test_every_level_of_every_colour() -> None:
-    """Two ways of dividing by 255 might differ in the last bit."""
+    """Two ways to divide by 255 could differ in the last bit."""
     levels = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, axis=2)
     how = Preprocessing(16, 1.0)
     assert np.array_equal(pixels(MPViTImageProcessor.of(how), levels)[0], preprocess(Image.fromarray(levels), how))
 
 
-def test_grey_pictures_are_read_as_rgb() -> None:
+def test_grey_images_are_converted_to_rgb() -> None:
     grey = read_image(PHOTO).convert("L")
     assert np.array_equal(pixels(MPViTImageProcessor(), grey)[0], preprocess(grey.convert("RGB")))
 
 
-def test_it_is_kept_in_a_file(tmp_path: Path) -> None:
+def test_the_image_processor_is_saved_and_loaded(tmp_path: Path) -> None:
     from_weights(shipped_weights("digits-nano"))[0].config.save_pretrained(tmp_path)
     processor = MPViTImageProcessor.of(WAYS[2])
     processor.save_pretrained(tmp_path)
@@ -80,12 +80,12 @@ def test_other_steps_are_those_of_transformers(own: dict[str, Any], size: tuple[
     assert pixels(MPViTImageProcessor(), photo, **own).shape == (1, 3, *size)
 
 
-def test_numbers_without_the_last_steps_are_the_pictures() -> None:
+def test_without_scaling_pixel_values_are_bytes() -> None:
     found = pixels(MPViTImageProcessor.of(WAYS[1]), read_image(PHOTO), do_rescale=False, do_normalize=False)
     assert found.dtype == np.uint8
 
 
-def test_a_pipeline_sees_what_predict_sees(tmp_path: Path) -> None:
+def test_a_pipeline_predicts_what_predict_does(tmp_path: Path) -> None:
     model, processor = from_weights(shipped_weights("digits-nano"))
     model.save_pretrained(tmp_path / "digits")
     processor.save_pretrained(tmp_path / "digits")
