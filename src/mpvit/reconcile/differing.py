@@ -1,4 +1,4 @@
-"""Where a difference sits: the rule is applied to the calls of each module alone and compared with the tool's count there."""
+"""The modules in which a tool differs from its rule: the rule is applied to the calls of one module at a time."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The study: each tool's number for a network as the exact count plus named terms, and the live tool's beside it."""
+"""The study: the number of each tool for a network as the exact count plus named terms, and what the tool itself counts."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace

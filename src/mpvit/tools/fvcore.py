@@ -1,4 +1,4 @@
-"""``fvcore.nn.FlopCountAnalysis`` (0.1.5): handlers for the operators of a JIT trace. The counter behind the published figures.
+"""``fvcore.nn.FlopCountAnalysis`` (0.1.5), the counter of the published figures: handlers for the operators of a JIT trace.
 
 Its "FLOP" is a multiply-add. It traces a real forward pass and keeps every intermediate tensor. The rule reads what the
 tracer records if the trace has it; else, as in closed form, each call counts as one operator of the same name, which is the
@@ -46,14 +46,14 @@ def _rule(trace: Trace) -> Iterator[Term]:
         handled.add(node.call)
         yield _difference(node.operator, _FORMULAS[node.operator](node, exact) - exact)
         if node.call is None:
-            yield Term("under the tracer alone", exact, "the network takes another path where sizes are traced")
+            yield Term("under the tracer only", exact, "the network takes another path where sizes are traced")
     traced = {node.call for node in graph}
     missing = [(index, call) for index, call in enumerate(trace.calls) if index not in handled]
     yield from not_counted((call for index, call in missing if index in traced), _UNSUPPORTED)
     yield from (Term(f"not traced: {call.operator}", -call.macs, _UNTRACED) for index, call in missing if index not in traced)
 
 
-_UNSUPPORTED = "no handler for this operator: it stands under unsupported_ops()"
+_UNSUPPORTED = "no handler for this operator: unsupported_ops() lists it"
 _UNTRACED = "inside an autograd.Function, or its result is never used, or on no path that is taken under the tracer"
 
 

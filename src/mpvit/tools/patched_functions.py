@@ -49,9 +49,9 @@ def _difference(operator: str, amount: int) -> Term:
     if operator.startswith("conv_transpose"):
         return Term("transposed convolutions", amount, "its formula divides them by their groups twice")
     if operator.startswith("conv"):
-        return Term("convolutions of even windows", amount, 'of padding="same" it takes the same half on both sides')
+        return Term("convolutions of even windows", amount, 'with padding="same" it takes the same half on both sides')
     if operator == "linear":
-        return Term("flat weights", amount, "the first axis of a weight is taken for its outputs")
+        return Term("flat weights", amount, "it takes the first axis of a weight for the outputs")
     return Term("broadcast product", amount, "left operand times columns, whatever the right one repeats")
 
 

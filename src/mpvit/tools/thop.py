@@ -46,7 +46,7 @@ def _rule(trace: Trace) -> Iterator[Term]:
         if layer := recurrent_layer(module, module.type):
             amount = _recurrent(layer, module_call, trace)
             counted[module_call.module] += amount
-            reason = "gates with their sums and biases, hidden numbers as if never projected, images counted by the axes' order"
+            reason = "gates with their sums and biases, states as if never projected, steps by the order of the axes"
             yield Term("recurrent layers", amount, reason)
     for name, amount in counted.items():
         yield Term(

@@ -60,7 +60,7 @@ def _counted(module: Module, output: Shape) -> int:
 
 @dataclass(slots=True)
 class _Line:
-    """A line of its summary: a module, how deep it is registered, and whether an earlier line was the same module."""
+    """A line of its summary: a module, its depth, and whether an earlier line has the same module."""
 
     depth: int
     params: int
@@ -81,7 +81,7 @@ def _params_rule(trace: Trace) -> Iterator[Term]:
 
 
 def _own(lines: list[_Line], index: int) -> int:
-    """Return the parameters of a line that no deeper line behind it has; below 0 where those have more."""
+    """Return the parameters of a line without those of the deeper lines that follow; negative if these have more."""
     line = lines[index]
     if line.leaf:
         return line.params
@@ -95,7 +95,7 @@ def _own(lines: list[_Line], index: int) -> int:
 
 
 def _summary(trace: Trace) -> list[_Line]:
-    """Return the lines in the order of calls, a module that only holds others before the first of them."""
+    """Return the lines in the order of calls; a module that only holds others comes before the first of these."""
     aliases = {alias: name for name, module in trace.modules.items() for alias in module.names}
     called = [(call.module, trace.modules[call.module].names[-1]) for call in trace.module_calls]
     below = _params_below(trace)
@@ -111,7 +111,9 @@ def _summary(trace: Trace) -> list[_Line]:
             holder = aliases.get(prefix, prefix)
             if open_at.get(depth) != holder:
                 line = holders.setdefault(holder, _Line(depth, below[prefix], leaf=False, repeated=False))
-                line.repeated = holder in everywhere  # one line in all its places: the first is marked with the second
+                line.repeated = (
+                    holder in everywhere
+                )  # the same line everywhere: when it comes again, its first place is marked too
                 everywhere.add(holder)
                 lines.append(line)
                 _open(open_at, depth, holder)
@@ -124,14 +126,14 @@ def _summary(trace: Trace) -> list[_Line]:
 
 
 def _open(open_at: dict[int, str], depth: int, name: str) -> None:
-    """Make ``name`` the current module of its depth; what was open below it is no more."""
+    """Make ``name`` the current module of its depth, and close the deeper ones."""
     open_at[depth] = name
     for deeper in [level for level in open_at if level > depth]:
         del open_at[deeper]
 
 
 def _params_below(trace: Trace) -> dict[str, int]:
-    """Return the parameters of all modules at or below each name, each of them once."""
+    """Return the parameters of all modules at or below each name, each parameter once."""
     found: dict[str, dict[str, int]] = {}
     for name, module in trace.modules.items():
         own = {module.tied.get(each, f"{name}.{each}"): prod(shape) for each, shape in module.parameters}

@@ -54,7 +54,7 @@ def _attention(operands: Sequence[Shape], output: Shape) -> int:
 
 
 def _recurrent(operands: Sequence[Shape], _: Shape) -> int:
-    """Each step multiplies by each weight matrix once; the inputs come first, and states have three axes."""
+    """Multiply each step by each weight matrix once; the inputs are the first operand, and states have three axes."""
     return prod(operands[0][:-1]) * sum(prod(weight) for weight in operands[1:] if len(weight) == 2)  # noqa: PLR2004
 
 
