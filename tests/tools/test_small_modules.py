@@ -4,15 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from live_tools import INSTALLED
 from zoo.modules import MODULES
 
 from mpvit.reconcile.explain import Explanation, explain, run_tool
-from mpvit.tools import TOOLS, get_tool, trace_options
+from mpvit.tools import TOOLS, trace_options
 from mpvit.trace.user_model import trace_user_model
 from mpvit.user_model import UserModel
 from mpvit.user_model.inputs import parse_input
-
-INSTALLED = [name for name in TOOLS if get_tool(name).installed_version]
 
 RECORDED = json.loads((Path(__file__).parents[1] / "data" / "not_installed.json").read_text())
 """Multiply-adds and parameters by module, printed by each tool in an environment of its own (docs/reconcile_live_checks.md)."""

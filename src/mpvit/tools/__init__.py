@@ -6,6 +6,7 @@ loaded.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -112,10 +113,15 @@ class Tool:
     @property
     def installed_version(self) -> str | None:
         """The version that is installed, without a local part such as +cpu; None if none is."""
-        try:
-            return version(self.distribution).partition("+")[0]
-        except PackageNotFoundError:
-            return None
+        return _installed(self.distribution)
+
+
+@cache
+def _installed(distribution: str) -> str | None:
+    try:
+        return version(distribution).partition("+")[0]
+    except PackageNotFoundError:
+        return None
 
 
 def get_tool(name: str) -> Tool:

@@ -42,7 +42,8 @@ def _unpatched() -> Iterator[None]:
         yield
     finally:
         for home, names in zip(homes, before, strict=True):
-            for name, value in dict(vars(home)).items():
+            now = dict(vars(home))
+            for name, value in now.items() if now != names else ():
                 if name not in names:
                     delattr(home, name)
                 elif names[name] is not value:
