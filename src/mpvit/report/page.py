@@ -1,6 +1,5 @@
 """A report as one HTML page that needs no other file, and as Markdown with figures; both are drawn from its results."""
 
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
@@ -9,7 +8,7 @@ from mpvit.render.markdown import render as render_markdown
 from mpvit.render.markdown import render_table
 from mpvit.report.commands import report_command
 from mpvit.report.results import Report
-from mpvit.report.sections import Section, sections
+from mpvit.report.sections import sections
 from mpvit.report.summary import network_notes, network_table, path_table, path_text, study_summaries
 from mpvit.report.svg import inline
 from mpvit.tables import Branch, Cell, Column, Compared, Label, Rounded, Share, cell_text
@@ -39,18 +38,8 @@ def draw(report: Report) -> dict[str, str]:
         autoescape=select_autoescape(),
     )
     environment.filters |= {"cell": _cell, "summary_cell": _summary_cell, "markdown": render_markdown, "table": render_table}
-    content = {**_content(report), "sections": shown}
-    css = environment.loader.get_source(environment, "report.css")[0] if environment.loader else ""
-    html = environment.get_template("report.html").render(
-        **content, css=css, inline=inline, labels={section.name: _labels(section) for section in shown}, long=_LONG
-    )
-    markdown = environment.get_template("report.md").render(**content)
-    return {"report.html": html, "report.md": markdown} | {f"{each.name}.svg": each.svg for each in shown if each.svg}
-
-
-def _content(report: Report) -> dict[str, Any]:
-    versions = {name: value for name, value in report.environment.items() if value is not None}
-    return {
+    content = {
+        "sections": shown,
         "title": TITLE,
         "introduction": (
             "MPViT is a vision transformer whose stages process an image along several parallel paths, each at its own scale. "
@@ -63,16 +52,12 @@ def _content(report: Report) -> dict[str, Any]:
         "studies": study_summaries(report),
         "environment": report.environment,
         "command": report_command(report),
-        "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
+        "versions": ", ".join(f"{name} {value}" for name, value in report.environment.items() if value is not None),
+        "inline": inline,
+        "long": _LONG,
     }
-
-
-def _labels(section: Section) -> list[str]:
-    """Return a label for each table: its title or, without one, that of the table or section before it."""
-    labels: list[str] = []
-    for table in section.document.tables:
-        labels.append(table.title or (f"{labels[-1]}, in detail" if labels else section.title))
-    return labels
+    pages = {name: environment.get_template(name).render(content) for name in ("report.html", "report.md")}
+    return pages | {f"{each.name}.svg": each.svg for each in shown if each.svg}
 
 
 def _cell(cell: Cell, column: Column) -> Markup:

@@ -120,6 +120,12 @@ def cell_text(cell: Cell, separator: str = " ") -> str:
 
 
 Result = TypeVar("Result")
+Value = TypeVar("Value")
+
+
+def known(value: Value | None, read: Callable[[Value], Cell]) -> Cell:
+    """Return what ``read`` makes of a value; None for None."""
+    return None if value is None else read(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from operator import attrgetter
 
-from mpvit.ablation.knobs import get_knob
-from mpvit.ablation.results import PARTS, Row
+from mpvit.ablation.knobs import Knob, get_knob
+from mpvit.ablation.results import PARTS, NetworkCost, Row
 from mpvit.ablation.study import Ablation, AblationStudy
+from mpvit.config import ModelConfig
 from mpvit.dense import label
 from mpvit.operations import Cost
-from mpvit.tables import Document, Field, Table, build
+from mpvit.tables import Document, Field, Table, build, known
 from mpvit.tables.accuracy import accuracy_note, accuracy_text, conclusions, is_baseline, points_text, training_seconds
 from mpvit.tables.number_text import (
     bytes_text,
@@ -51,28 +53,34 @@ def _fields(found: Ablation) -> Iterator[Field[Row]]:
     """Yield the columns: the axes, the costs and their differences from the baseline, the match, the time, the accuracy."""
     baseline, rows = found.baseline, [found.baseline, *found.rows]
     matched, trained = any(row.matched for row in rows), baseline.accuracy is not None
+    macs = baseline.cost.macs if baseline.cost else 1
     first = next(iter(found.study.axes))
     for axis in found.study.axes:
         yield Field(axis, partial(_value, axis, baseline if axis == first else None), numeric=False)
-    for header, figure in (("Params", "params"), ("MACs", "macs")):
-        yield Field(header, partial(_figure, figure))
-        if not trained:
-            yield Field(f"Δ {'params' if figure == 'params' else header}", partial(_delta, found, figure), optional=True)
-    yield Field("Δ MACs %", partial(_percent, found), optional=matched)
+    yield Field("Params", lambda row: known(row.cost, attrgetter("params")))
     if not trained:
-        yield Field("Activations", partial(_figure, "activations"), optional=True)
-        if any(row.saved_activation_bytes is not None for row in rows):
-            yield Field("Saved", lambda row: _bytes(row.saved_activation_bytes), optional=True)
-            yield Field("Peak", lambda row: _bytes(row.training_peak_bytes), optional=True)
+        yield Field("Δ params", lambda row: known(_delta(found, row), lambda delta: signed(delta.params)), optional=True)
+    yield Field("MACs", lambda row: known(row.cost, attrgetter("macs")))
+    if not trained:
+        yield Field("Δ MACs", lambda row: known(_delta(found, row), lambda delta: signed(delta.macs)), optional=True)
+    yield Field(
+        "Δ MACs %", lambda row: known(_delta(found, row), lambda delta: signed_percent(delta.macs / macs, 1)), optional=matched
+    )
+    if not trained:
+        yield Field("Activations", lambda row: known(row.cost, attrgetter("activations")), optional=True)
+        if _has_memory(rows):
+            yield Field("Saved", lambda row: known(row.saved_activation_bytes, bytes_text), optional=True)
+            yield Field("Peak", lambda row: known(row.training_peak_bytes, bytes_text), optional=True)
     if matched:
-        yield Field(get_knob(found.study.knob).what, partial(_amounts, found.study.knob), numeric=False)
-        yield Field("off %", lambda row: signed_percent(row.matched.off, 2) if row.matched else None)
+        knob = get_knob(found.study.knob)
+        yield Field(knob.what, lambda row: known(row.config, partial(_amounts, knob)), numeric=False)
+        yield Field("off %", lambda row: known(row.matched, lambda matched: signed_percent(matched.off, 2)))
     if baseline.time:
         yield Field("median ms", lambda row: median(row.time))
         yield Field("quartiles ms", lambda row: quartiles(row.time), optional=True)
         yield Field("over baseline", lambda row: interval_text(row.latency_ratio))
     if trained:
-        yield Field("top-1", lambda row: accuracy_text(row.accuracy) if row.accuracy else None)
+        yield Field("top-1", lambda row: known(row.accuracy, accuracy_text))
         yield Field("Δ top-1, points", lambda row: None if is_baseline(found, row) else points_text(row.accuracy))
         yield Field("Verdict", partial(_verdict, found), numeric=False)
     if any(_problem(row) for row in rows):
@@ -83,26 +91,16 @@ def _value(axis: str, marked: Row | None, row: Row) -> str:
     return row.values[axis] + (" (baseline)" if row is marked else "")
 
 
-def _figure(name: str, row: Row) -> int | None:
-    return getattr(row.cost, name, None)
+def _delta(found: Ablation, row: Row) -> NetworkCost | None:
+    return None if row is found.baseline else found.delta(row)
 
 
-def _bytes(number: int | None) -> str | None:
-    return None if number is None else bytes_text(number)
+def _amounts(knob: Knob, config: ModelConfig) -> str:
+    return "/".join(str(knob.read(stage)) for stage in config.stages)
 
 
-def _delta(found: Ablation, name: str, row: Row) -> str | None:
-    delta = found.delta(row)
-    return None if delta is None or row is found.baseline else signed(getattr(delta, name))
-
-
-def _percent(found: Ablation, row: Row) -> str | None:
-    delta, own = found.delta(row), found.baseline.cost
-    return None if delta is None or own is None or row is found.baseline else signed_percent(delta.macs / own.macs, 1)
-
-
-def _amounts(knob: str, row: Row) -> str | None:
-    return "/".join(str(get_knob(knob).read(stage)) for stage in row.config.stages) if row.config else None
+def _has_memory(rows: Sequence[Row]) -> bool:
+    return any(row.saved_activation_bytes is not None for row in rows)
 
 
 def _verdict(found: Ablation, row: Row) -> str:
@@ -134,7 +132,7 @@ def _step_figure(figure: str, parts: Sequence[str], step: _Step) -> int:
 def _notes(found: Ablation, *, unfinished: bool) -> Iterator[str]:
     rows, accuracy, study = [found.baseline, *found.rows], found.baseline.accuracy, found.study
     yield "The first row is the unchanged baseline; Δ is the difference from it."
-    if not accuracy and any(row.saved_activation_bytes is not None for row in rows):
+    if not accuracy and _has_memory(rows):
         yield (
             "Saved: bytes that autograd keeps in a training step, exact. Peak: memory of that step with AdamW in float32, "
             f"modelled within {5 if study.task else 4} %."

@@ -32,7 +32,14 @@ def reconcile_document(explanations: Sequence[Explanation], layout: str, *, live
         shapes = ", ".join(times(shape) for shape in own[0].input_shapes)
         exact = f"exact: {grouped(own[0].macs)} MACs, {grouped(own[0].params)} parameters"
         summary = build(f"{model}: input {shapes}, {layout} layout, {exact}", [*_SUMMARY, *(_LIVE if live else ())], own)
-        tables += [summary, Table("", _TERMS, tuple(row for each in own for row in _term_rows(each)))]
+        tables += [
+            summary,
+            Table(
+                f"{model}: from the exact count to that of each tool",
+                _TERMS,
+                tuple(row for each in own for row in _term_rows(each)),
+            ),
+        ]
     if any(each.terms or each.param_terms for each in explanations):
         tables.append(Table("Reasons", _REASONS, tuple(_reason_rows(explanations))))
     rows = tuple({**each.as_row(), "layout": layout} for each in explanations)

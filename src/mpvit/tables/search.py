@@ -9,7 +9,7 @@ from mpvit.config import TRAINED_SIZE, ModelConfig
 from mpvit.search.criteria import get_criterion
 from mpvit.search.results import Candidate, PublishedVariant, RankedCandidate, SearchResult, TrainedCandidates
 from mpvit.search.space import choices_text, stages_text
-from mpvit.tables import Document, Field, build
+from mpvit.tables import Document, Field, build, known
 from mpvit.tables.accuracy import accuracy_note, accuracy_text, points_text
 from mpvit.tables.number_text import median, quartiles, ran_on, trouble, warnings
 from mpvit.units import grouped, times
@@ -28,7 +28,7 @@ def search_document(found: SearchResult) -> Document:
     )
     published = "Published variants, with their published ImageNet-1K accuracy"
     candidates = [build(title, list(_fields(found)), found.ranked)] if found.candidates else []
-    tables = (*candidates, build(published, list(_published_fields()), found.published))
+    tables = (*candidates, build(published, _PUBLISHED, found.published))
     measured = next((row.time for row in found.ranked if row.time), None)
     return Document("search", tuple(_rows(found)), tables, tuple(_notes(found)), *ran_on(measured))
 
@@ -36,29 +36,31 @@ def search_document(found: SearchResult) -> Document:
 # ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+_COST: tuple[Field[Any], ...] = (
+    Field("MACs", lambda row: row.candidate.macs),
+    Field("Params", lambda row: row.candidate.params),
+    Field("Activations", lambda row: row.candidate.activations, optional=True),
+)
+
+
 def _fields(found: SearchResult) -> Iterator[Field[RankedCandidate]]:
     limits, timed = found.study.limits.given(), found.max_latency_s is not None
     yield Field("#", lambda row: row.rank)
     if found.trained:
-        yield Field("top-1", lambda row: accuracy_text(row.accuracy) if row.accuracy else None)
+        yield Field("top-1", lambda row: known(row.accuracy, accuracy_text))
         yield Field("Δ to #1, points", lambda row: points_text(row.accuracy) if row.rank > 1 else None)
         yield Field("Verdict", lambda row: row.accuracy.verdict if row.accuracy and row.rank > 1 else "", numeric=False)
         yield Field(f"# by {found.study.criterion}", lambda row: row.by_criterion, optional=True)
-    for figure, header in (("macs", "MACs"), ("params", "Params")):
-        yield Field(header, partial(_figure, figure))
-        if figure in limits:
-            yield Field(f"% of max {figure}", partial(_share, figure, limits[figure]), optional=True)
-    yield Field("Activations", lambda row: row.candidate.activations, optional=True)
+    for field in _COST:
+        yield field
+        if limit := limits.get(name := field.header.lower()):
+            yield Field(f"% of max {name}", partial(_share, name, limit), optional=True)
     for name, header in _SHAPE.items():
         yield Field(header, partial(_stages, name), numeric=False, optional=name == "heads" or (timed and name == "mlp_ratio"))
     if timed:
         yield Field("ms", lambda row: median(row.time))
         yield Field("Quartiles ms", lambda row: quartiles(row.time), optional=True)
         yield Field("Within", _within, numeric=False)
-
-
-def _figure(name: str, row: RankedCandidate) -> int:
-    return getattr(row.candidate, name)
 
 
 def _share(name: str, limit: int, row: RankedCandidate) -> str:
@@ -75,15 +77,13 @@ def _within(row: RankedCandidate) -> str:
     return "✓" if row.within else "✗"
 
 
-def _published_fields() -> Iterator[Field[PublishedVariant]]:
-    yield Field("Variant", lambda row: row.name, numeric=False)
-    yield Field("MACs", lambda row: row.candidate.macs)
-    yield Field("Params", lambda row: row.candidate.params)
-    yield Field("Activations", lambda row: row.candidate.activations, optional=True)
-    for name, header in _SHAPE.items():
-        yield Field(header, partial(_stages, name), numeric=False, optional=True)
-    yield Field("Top-1 %", lambda row: f"{row.accuracy.top1:.3f}")
-    yield Field("Top-5 %", lambda row: f"{row.accuracy.top5:.3f}")
+_PUBLISHED: tuple[Field[PublishedVariant], ...] = (
+    Field("Variant", lambda row: row.name, numeric=False),
+    *_COST,
+    *(Field(header, partial(_stages, name), numeric=False, optional=True) for name, header in _SHAPE.items()),
+    Field("Top-1 %", lambda row: f"{row.accuracy.top1:.3f}"),
+    Field("Top-5 %", lambda row: f"{row.accuracy.top5:.3f}"),
+)
 
 
 # ── rows for programs ───────────────────────────────────────────────────────────────────────────────────────────────
