@@ -121,7 +121,6 @@ def _segment(
 
     from mpvit.plots.segmentation import MOST
     from mpvit.prediction.segmentation import mask_paths, save_mask, segment
-    from mpvit.tables.segmentation import segmentation_document
 
     plot, masks = files
     names = mask_paths(masks, paths) if masks else []
@@ -131,7 +130,7 @@ def _segment(
             save_mask(each.indices, names[place])
         drawn = sum(one.indices is not None for one in found)
         found.append(each if plot and drawn < MOST else replace(each, indices=None))
-    terminal.show(segmentation_document(found, segmenter.about, how.top), form, output)
+    terminal.show(prediction_document(found, segmenter.about, how.top), form, output)
     if masks:
         terminal.note(f"wrote {sum(not each.error for each in found)} masks into {masks}")
     if plot:

@@ -1,6 +1,5 @@
 """A report as one HTML page that needs no other file, and as Markdown with figures; both are drawn from its results."""
 
-
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
+from operator import attrgetter
 
 from mpvit.compare_attention.results import AttentionCost, StageTokens
 from mpvit.tables import Document, Field, Result, Table, build
@@ -32,7 +33,7 @@ def attention_document(
     if swept:
         tables.append(_sweep_table(swept))
     if stages:
-        tables.append(_stage_table(stages, network))
+        tables.append(_ratio_table(f"Tokens in the stages of {network}", _STAGE, stages, attrgetter("costs")))
     results = [{"table": "kinds", **cost.as_row()} for cost in costs]
     results += [{"table": "sweep", **cost.as_row()} for cost in swept]
     results += [
@@ -50,49 +51,47 @@ def widths_text(cost: AttentionCost) -> str:
 
 # ── growth with N ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-_Costs = Sequence[AttentionCost]
-
 
 def _sweep_table(swept: Sequence[AttentionCost]) -> Table:
     by_tokens: dict[int, list[AttentionCost]] = {}
     for cost in swept:
-        by_tokens.setdefault(cost.tokens, []).append(cost)
-    kinds = [cost.label for cost in next(iter(by_tokens.values())) if cost.kind != "softmax"]  # it has a column of its own
-    fields: list[Field[_Costs]] = [
-        Field("N", lambda costs: costs[0].tokens),
-        Field("full MACs", lambda costs: costs[0].softmax_macs),
-        *_ratios(kinds, lambda costs: costs, required=2),
-        Field("cheaper", _cheaper, numeric=False),
-    ]
-    return build(f"As N grows, {widths_text(swept[0])}", fields, list(by_tokens.values()))
+        others = by_tokens.setdefault(cost.tokens, [])
+        others += [cost] if cost.kind != "softmax" else []  # full attention has a column of its own
+    full = {cost.tokens: cost.softmax_macs for cost in swept}
+    fields: tuple[Field[int], ...] = (Field("N", lambda tokens: tokens), Field("full MACs", lambda tokens: full[tokens]))
+    return _ratio_table(f"As N grows, {widths_text(swept[0])}", fields, list(by_tokens), by_tokens.__getitem__, required=2)
 
 
-def _stage_table(stages: Sequence[StageTokens], network: str) -> Table:
-    kinds = [cost.label for cost in stages[0].costs]
-    fields: list[Field[StageTokens]] = [
-        Field("Image", lambda stage: times(stage.size), numeric=False),
-        Field("Stage", lambda stage: stage.stage),
-        Field("N", lambda stage: stage.tokens),
-        Field("d", lambda stage: stage.dim // stage.heads),
-        *_ratios(kinds, lambda stage: stage.costs, required=len(kinds)),
-        Field("cheaper", lambda stage: _cheaper(stage.costs), numeric=False),
-    ]
-    return build(f"Tokens in the stages of {network}", fields, stages)
+_STAGE: tuple[Field[StageTokens], ...] = (
+    Field("Image", lambda stage: times(stage.size), numeric=False),
+    Field("Stage", lambda stage: stage.stage),
+    Field("N", lambda stage: stage.tokens),
+    Field("d", lambda stage: stage.dim // stage.heads),
+)
 
 
-def _ratios(kinds: Sequence[str], costs: Callable[[Result], _Costs], required: int) -> list[Field[Result]]:
-    """Return one column per kind with the cost of full attention divided by its own; the first ones are ``required``."""
+def _ratio_table(
+    title: str,
+    fields: Sequence[Field[Result]],
+    results: Sequence[Result],
+    costs: Callable[[Result], Sequence[AttentionCost]],
+    required: int | None = None,
+) -> Table:
+    """Return the fields, the cost of full attention divided by that of each kind, and whether full attention is cheaper.
 
-    def ratio(kind: str, result: Result) -> str:
-        return next(ratio_text(cost.ratio) for cost in costs(result) if cost.label == kind)
+    A narrow window keeps the first ``required`` kinds; None for all.
+    """
 
-    return [Field(f"full ÷ {kind}", partial(ratio, kind), optional=i >= required) for i, kind in enumerate(kinds)]
+    def ratio(index: int, result: Result) -> str:
+        return ratio_text(costs(result)[index].ratio)
 
+    def cheaper(result: Result) -> str:
+        below = [cost.ratio < 1 for cost in costs(result)]
+        return "full" if below and all(below) else "depends" if any(below) else ""
 
-def _cheaper(costs: _Costs) -> str:
-    """Return where full attention is cheaper than the others, which is the exception; empty elsewhere."""
-    below = [cost.ratio < 1 for cost in costs if cost.kind != "softmax"]
-    return "full" if below and all(below) else "depends" if any(below) else ""
+    kinds = list(enumerate(cost.label for cost in costs(results[0])))
+    ratios = [Field(f"full ÷ {kind}", partial(ratio, i), optional=i >= (required or len(kinds))) for i, kind in kinds]
+    return build(title, [*fields, *ratios, Field("cheaper", cheaper, numeric=False)], results)
 
 
 def _notes(first: AttentionCost, stages: Sequence[StageTokens], network: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Tables of the evaluation of a classifier or a segmenter: all images together, and each class."""
+"""Evaluation of a classifier or a segmenter: figures for all images together, and for each class."""
 
 from collections.abc import Sequence
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mpvit.model.metadata import MeanIoU, TrainingRecord
-from mpvit.tables import Document, Field, build
+from mpvit.tables import Document, Field, build, known
 from mpvit.tables.number_text import percent, percent_interval, share_text
 from mpvit.training.metrics import Interval, interval_entries, wilson
 from mpvit.training.results import Epoch
@@ -17,11 +17,11 @@ def overlap_text(overlap: MeanIoU) -> str:
     return percent_interval(overlap.miou, Interval(overlap.low, overlap.high))
 
 
-def trained_text(known: TrainingRecord) -> str:
+def trained_text(record: TrainingRecord) -> str:
     """Return how well trained weights do on held-out images."""
-    if known.overlap:
-        return f"mIoU {overlap_text(known.overlap)} on {known.images} held-out images"
-    return f"{share_text(known.correct, known.images)} of {known.images} held-out images"
+    if record.overlap:
+        return f"mIoU {overlap_text(record.overlap)} on {record.images} held-out images"
+    return f"{share_text(record.correct, record.images)} of {record.images} held-out images"
 
 
 _SHOWN = 5
@@ -35,7 +35,7 @@ _EPOCH: tuple[Field[Epoch], ...] = (
 )
 _TOP1: tuple[Field[Epoch], ...] = (Field("Top-1", lambda epoch: percent(epoch.held_out_accuracy)),)
 _OVERLAP: tuple[Field[Epoch], ...] = (
-    Field("mIoU", lambda epoch: percent(epoch.overlap.miou) if epoch.overlap else None),
+    Field("mIoU", lambda epoch: known(epoch.overlap, lambda overlap: percent(overlap.miou))),
     Field("Pixel accuracy", lambda epoch: percent(epoch.held_out_accuracy), optional=True),
 )
 _SPEED: Field[Epoch] = Field("Images/s", lambda epoch: f"{epoch.images_per_s:.0f}", optional=True)
