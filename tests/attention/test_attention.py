@@ -1,7 +1,6 @@
-"""Each kind of attention against its formula, torch's dispatch, explicit float64 maps in numpy, and its identities."""
+"""Each kind of attention against its formula, torch's dispatched operators, explicit float64 maps in numpy, and identities."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from math import isqrt, prod
 
 import numpy as np
@@ -48,13 +47,13 @@ def attend(kind: str, sizes: Sizes, query: Tensor, key: Tensor, value: Tensor) -
 small = st.builds(Sizes, st.integers(1, 2), st.integers(1, 4), st.integers(1, 6), st.integers(1, 9), st.integers(1, 9))
 
 
-# ── what it costs ───────────────────────────────────────────────────────────────────────────────────────────────────
+# ── cost ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40)
 @given(sizes=small, option=st.integers(1, 9))
-def test_the_cost_is_what_torch_dispatches(kind: str, sizes: Sizes, option: int) -> None:
+def test_cost_equals_what_torch_dispatches(kind: str, sizes: Sizes, option: int) -> None:
     made, default = get_kind(kind)
     sizes = sizes._replace(option=option if default else 0)
     with torch.device("meta"):
@@ -63,7 +62,7 @@ def test_the_cost_is_what_torch_dispatches(kind: str, sizes: Sizes, option: int)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         output = made.attend(query, key, value, sizes, tensors)
     tree = made.operations(sizes)
-    if kind == "sdpa":  # torch counts the fused kernel's products at any length, with no einsum to simplify
+    if kind == "sdpa":  # torch counts the products of the fused kernel at any length: no einsum is simplified
         assert counter.get_total_flops() == 2 * tally(tree, "exact").cost.macs
     else:
         assert counter.get_total_flops() == 2 * tally(tree, "matmul").cost.macs
@@ -75,8 +74,8 @@ def test_the_cost_is_what_torch_dispatches(kind: str, sizes: Sizes, option: int)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("heads", "head_dim"), [(8, 8), (8, 16), (8, 60), (16, 3)])
 @pytest.mark.parametrize("side", [56, 112])
-def test_the_formula_is_the_cost(kind: str, heads: int, head_dim: int, side: int) -> None:
-    """The formula as people read it, evaluated: sides are multiples of the default window 7 and ratio 8."""
+def test_formula_gives_the_cost(kind: str, heads: int, head_dim: int, side: int) -> None:
+    """The sides are multiples of the default window 7 and ratio 8."""
     sizes = sizes_of(kind, 1, heads, head_dim, side, side)
     letter = {"rank k": "k", "number of features m": "m", "window side M": "M", "reduction ratio R": "R", "": "_"}
     values = {"N": sizes.tokens, "C": sizes.dim, "h": heads, "d": head_dim, letter[get_kind(kind)[0].option]: sizes.option}
@@ -103,7 +102,7 @@ def test_the_formula_is_the_cost(kind: str, heads: int, head_dim: int, side: int
         ("spatial_reduction:8", 2 * 3136**2 * 64 // 64 + 2 * 3136 * 64**2, 8 * 3136 * 49, 8 * 3136 * 49),
     ],
 )
-def test_the_table_of_costs(kind: str, macs: int, exponentials: int, extra: int) -> None:
+def test_costs_in_stage_2_of_xsmall(kind: str, macs: int, exponentials: int, extra: int) -> None:
     made, sizes = get_kind(kind)[0], sizes_of(kind, 1, 8, 8, 56, 56)
     counted = tally(made.operations(sizes), "exact")
     assert counted.cost.macs - counted.by_kind["layer_norm"] == macs
@@ -114,14 +113,10 @@ def test_the_table_of_costs(kind: str, macs: int, exponentials: int, extra: int)
     ("size", "expected"),
     [((224, 224), (5.01, 6.56, 8.96, 24.36)), ((800, 1280), (1445, 1577, 1864, 3750))],
 )
-def test_the_whole_network_under_full_attention(size: tuple[int, int], expected: tuple[float, ...]) -> None:
+def test_cost_of_whole_networks_with_full_attention(size: tuple[int, int], expected: tuple[float, ...]) -> None:
     for variant, macs in zip(VARIANTS.values(), expected, strict=True):
-        found = tally(network(with_attention(variant.config, "softmax"), 1, *size), "exact").cost.macs / 1e9
+        found = tally(network(variant.config.with_attention("softmax"), 1, *size), "exact").cost.macs / 1e9
         assert found == pytest.approx(macs, abs=0.005 if macs < 100 else 0.5)
-
-
-def with_attention(config: ModelConfig, kind: str) -> ModelConfig:
-    return replace(config, stages=tuple(replace(stage, attention=kind) for stage in config.stages))
 
 
 SMALL = ModelConfig((StageConfig(2, 1, 16, 4, 2), StageConfig(1, 1, 24, 8, 2)), num_classes=3)
@@ -129,30 +124,30 @@ SMALL = ModelConfig((StageConfig(2, 1, 16, 4, 2), StageConfig(1, 1, 24, 8, 2)), 
 
 @pytest.mark.parametrize("counter", chosen(["torch", "fvcore"], "fvcore"))
 @pytest.mark.parametrize("kind", [*KINDS, "linformer:5", "performer:7", "window:3", "spatial_reduction:2"])
-def test_live_counters_agree_on_networks_of_every_kind(kind: str, counter: str) -> None:
+def test_torch_and_fvcore_count_the_same_for_networks_of_every_kind(kind: str, counter: str) -> None:
     if (kind, counter) == ("sdpa", "fvcore"):
-        pytest.skip("fvcore passes the fused kernel over")
-    config = with_attention(SMALL, kind)
+        pytest.skip("fvcore does not count the fused kernel")
+    config = SMALL.with_attention(kind)
     found = count(config, 224 if kind.startswith("linformer") else (40, 72), counter=counter)
     assert found.macs == found.closed_form_macs
     assert found.params == count(config).params == sum(p.numel() for p in build_model(config).parameters())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_trains_as_a_drop_in(kind: str) -> None:
-    model = build_model(with_attention(SMALL, kind)).train()
+def test_every_kind_trains_in_a_network(kind: str) -> None:
+    model = build_model(SMALL.with_attention(kind)).train()
     side = 224 if kind == "linformer" else 64
     model(torch.randn(2, 3, side, side)).square().sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_the_published_attention_has_two_names() -> None:
-    assert with_attention(SMALL, "factorized_crpe") == SMALL
+def test_factorized_crpe_in_a_configuration_means_factorized() -> None:
+    assert SMALL.with_attention("factorized_crpe") == SMALL
     with pytest.raises(UsageError, match="must have crpe_windows"):
         StageConfig(1, 1, 8, 2, 1, (), "factorized_crpe")
 
 
-# ── what it computes ────────────────────────────────────────────────────────────────────────────────────────────────
+# ── values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def softmax(x: Array, axis: int) -> Array:
@@ -164,7 +159,7 @@ def full_map(q: Array, k: Array) -> Array:
     return softmax(q @ k.T / np.sqrt(q.shape[1]), 1)
 
 
-def row_normalised(weights: Array) -> Array:
+def rows_of_sum_one(weights: Array) -> Array:
     return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
@@ -180,19 +175,11 @@ def factorized_map(q: Array, k: Array) -> Array:
     return np.asarray(q @ softmax(k, 0).T / np.sqrt(q.shape[1]))
 
 
-def efficient_map(q: Array, k: Array) -> Array:
-    return np.asarray(softmax(q, 1) @ softmax(k, 0).T)
-
-
-def linear_map(q: Array, k: Array) -> Array:
-    return row_normalised(elu_plus_one(q) @ elu_plus_one(k).T)
-
-
 def performer_map(q: Array, k: Array, features: Array) -> Array:
-    """The paper's estimator of exp(q·k / √d) as written, without any shift of exponents."""
+    """The paper's estimator of exp(q·k / √d), without a shift of the exponents."""
     q, k = (x * x.shape[1] ** -0.25 for x in (q, k))
     phi_q, phi_k = (np.exp(x @ features.T - (x**2).sum(1, keepdims=True) / 2) for x in (q, k))
-    return row_normalised(phi_q @ phi_k.T)
+    return rows_of_sum_one(phi_q @ phi_k.T)
 
 
 def window_map(q: Array, k: Array, sizes: Sizes) -> Array:
@@ -203,12 +190,12 @@ def window_map(q: Array, k: Array, sizes: Sizes) -> Array:
 
 
 Maps = Mapping[str, Callable[[Array, Array, Sizes, dict[str, Array]], Array]]
-MAPS: Maps = {  # kinds whose output is an N x N map times the values, head by head
+MAPS: Maps = {  # kinds whose output is, in each head, an N x N map times the values
     "softmax": lambda q, k, _, __: full_map(q, k),
     "sdpa": lambda q, k, _, __: full_map(q, k),
     "factorized": lambda q, k, _, __: factorized_map(q, k),
-    "efficient": lambda q, k, _, __: efficient_map(q, k),
-    "linear": lambda q, k, _, __: linear_map(q, k),
+    "efficient": lambda q, k, _, __: np.asarray(softmax(q, 1) @ softmax(k, 0).T),
+    "linear": lambda q, k, _, __: rows_of_sum_one(elu_plus_one(q) @ elu_plus_one(k).T),
     "performer": lambda q, k, _, t: performer_map(q, k, t["features"]),
     "window:2": lambda q, k, sizes, _: window_map(q, k, sizes),
     "window:3": lambda q, k, sizes, _: window_map(q, k, sizes),
@@ -219,7 +206,7 @@ GRIDS = [(1, 1), (1, 5), (4, 6), (5, 3)]
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
 @pytest.mark.parametrize("kind", MAPS)
-def test_a_kind_is_its_explicit_map(kind: str, grid: tuple[int, int]) -> None:
+def test_output_is_the_explicit_map_times_the_values(kind: str, grid: tuple[int, int]) -> None:
     sizes = sizes_of(kind, 2, 3, 4, *grid)
     query, key, value = inputs(sizes)
     found = attend(kind, sizes, query, key, value)
@@ -232,7 +219,7 @@ def test_a_kind_is_its_explicit_map(kind: str, grid: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_cross_covariance_is_a_map_between_channels(grid: tuple[int, int]) -> None:
+def test_cross_covariance_maps_channels_to_channels(grid: tuple[int, int]) -> None:
     sizes = sizes_of("cross_covariance", 1, 3, 4, *grid)
     query, key, value = inputs(sizes)
     temperature = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64).reshape(3, 1, 1)
@@ -240,13 +227,13 @@ def test_cross_covariance_is_a_map_between_channels(grid: tuple[int, int]) -> No
     found = kind.attend(query, key, value, sizes, {"temperature": temperature})
     for head in range(3):
         q, k, v = (x[0, head].numpy() for x in (query, key, value))
-        # XCiT, equation 2: V · softmax(K̂ᵀQ̂ τ), each output channel a mean of v's channels
+        # XCiT, equation 2: V · softmax(K̂ᵀQ̂ τ); each output channel is a mean of v's channels
         weights = softmax(unit(k, 0).T @ unit(q, 0) * temperature[head].item(), 0)
         np.testing.assert_allclose(found[0, head].numpy(), v @ weights, rtol=1e-12)
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=str)
-def test_hydra_gates_a_global_sum(grid: tuple[int, int]) -> None:
+def test_hydra_gates_a_global_sum_with_the_query(grid: tuple[int, int]) -> None:
     sizes = sizes_of("hydra", 1, 3, 4, *grid)
     tensors = inputs(sizes)
     q, k, v = (x[0].numpy().transpose(1, 0, 2).reshape(sizes.tokens, 12) for x in tensors)
@@ -257,7 +244,7 @@ def test_hydra_gates_a_global_sum(grid: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("grid", [*GRIDS, (9, 7)], ids=str)
 @pytest.mark.parametrize("heads", [1, 2, 8])
-def test_crpe_adds_the_query_times_a_window_of_the_values(heads: int, grid: tuple[int, int]) -> None:
+def test_crpe_adds_the_query_times_a_convolution_of_the_values(heads: int, grid: tuple[int, int]) -> None:
     sizes = sizes_of("factorized_crpe", 1, heads, 2, *grid)
     query, key, value = inputs(sizes)
     tensors = {name: tensor.numpy() for name, tensor in tensors_of("factorized_crpe", sizes).items()}
@@ -305,7 +292,7 @@ def test_spatial_reduction_attends_to_merged_tokens(grid: tuple[int, int], ratio
 
 
 @given(small)
-def test_fused_and_one_window_are_full_attention(sizes: Sizes) -> None:
+def test_fused_attention_and_a_single_window_equal_full_attention(sizes: Sizes) -> None:
     tensors = inputs(sizes)
     full = attend("softmax", sizes, *tensors)
     torch.testing.assert_close(attend("sdpa", sizes, *tensors), full)
@@ -314,7 +301,7 @@ def test_fused_and_one_window_are_full_attention(sizes: Sizes) -> None:
 
 
 @given(small)
-def test_closed_forms_where_keys_are_zero(sizes: Sizes) -> None:
+def test_zero_keys_give_the_mean_of_the_values(sizes: Sizes) -> None:
     query, _, value = inputs(sizes)
     mean = value.mean(dim=2, keepdim=True)
     zero = torch.zeros_like(query)
@@ -323,7 +310,7 @@ def test_closed_forms_where_keys_are_zero(sizes: Sizes) -> None:
     torch.testing.assert_close(attend("factorized", sizes, query, zero, value), scale * query.sum(-1, keepdim=True) * mean)
 
 
-def test_what_factorized_attention_is_not() -> None:
+def test_factorized_attention_does_not_approximate_softmax_attention() -> None:
     sizes = sizes_of("factorized", 1, 1, 4, 6, 6)
     query, key, _ = inputs(sizes)
     q, k = query[0, 0].numpy(), key[0, 0].numpy()
@@ -336,7 +323,7 @@ def test_what_factorized_attention_is_not() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_flow_to_every_input_and_tensor(kind: str) -> None:
+def test_every_input_and_parameter_gets_a_gradient(kind: str) -> None:
     sizes = sizes_of(kind, 1, 2, 3, 9, 10)
     query, key, value = (x.requires_grad_() for x in inputs(sizes))
     made = {name: tensor.requires_grad_() for name, tensor in tensors_of(kind, sizes).items()}
@@ -346,7 +333,7 @@ def test_gradients_flow_to_every_input_and_tensor(kind: str) -> None:
         assert tensor.grad.any()
 
 
-def test_performer_estimates_full_attention() -> None:
+def test_performer_with_many_features_approximates_full_attention() -> None:
     sizes = sizes_of("performer", 1, 2, 8, 5, 5)._replace(option=20_000)
     query, key, value = (x / 2 for x in inputs(sizes))
     estimate, full = (attend(kind, sizes, query, key, value) for kind in ("performer", "softmax"))
@@ -368,30 +355,30 @@ def test_performer_estimates_full_attention() -> None:
         ("linformer:9999999", "the rank k must be a whole number"),
     ],
 )
-def test_a_wrong_name_says_the_rule(name: str, complaint: str) -> None:
+def test_wrong_name_is_refused_with_the_rule(name: str, complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         StageConfig(1, 1, 8, 2, 1, attention=name)
 
 
-def test_linformer_serves_the_size_it_was_built_for() -> None:
-    config = with_attention(VARIANTS["tiny"].config, "linformer")
+def test_linformer_refuses_other_sizes_than_its_own() -> None:
+    config = VARIANTS["tiny"].config.with_attention("linformer")
     assert (count(config).macs or 0) > 0
     with pytest.raises(UsageError, match="over 4096 tokens in stage 2: its parameters are for 3136"):
         count(config, 256)
-    model = build_model(with_attention(SMALL, "linformer")).eval()
-    with pytest.raises(UsageError, match="over 4096 tokens: it was built for 3136"):
+    model = build_model(SMALL.with_attention("linformer")).eval()
+    with pytest.raises(UsageError, match="over 4096 tokens: its projections are for 3136"):
         model(torch.zeros(1, 3, 256, 256))
 
 
 @given(st.integers(1, 5000))
-def test_a_number_of_tokens_is_laid_out_as_square_as_it_can_be(tokens: int) -> None:
+def test_grid_is_as_square_as_possible(tokens: int) -> None:
     height, width = grid_of(tokens)
     assert height * width == prod((height, width)) == tokens
     assert not any(tokens % side == 0 for side in range(height + 1, isqrt(tokens) + 1))
 
 
-def test_learned_tensors_are_parameters_and_features_are_not() -> None:
-    model = build_model(with_attention(SMALL, "performer"))
+def test_random_features_are_buffers() -> None:
+    model = build_model(SMALL.with_attention("performer"))
     assert not any("features" in name for name, _ in model.named_parameters())
     assert sum("features" in name for name, _ in model.named_buffers()) == 2 + 1  # one a layer of each path
-    assert isinstance(build_model(with_attention(SMALL, "linformer")), nn.Module)
+    assert isinstance(build_model(SMALL.with_attention("linformer")), nn.Module)

@@ -1,28 +1,32 @@
 """Kinds of attention between tokens. Each file holds one kind: its forward pass and the record of its operations.
 
 Axes: B images, h heads, N tokens on an H x W grid, d channels per head, C = h·d channels.
-A new kind is one file with a ``KIND`` and one line in ``KINDS``; the network, the counts and the studies then know it.
+A new kind is one file with a ``KIND`` and one line in ``KINDS``; the network, the counts and the studies then have it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.errors import UsageError, unknown_name
-from mpvit.operations import Block, walk
+from mpvit.operations import Block, occurrences
 from mpvit.operations.tape import Tape
 from mpvit.operations.tensor_spec import TensorSpec, new
 from mpvit.registry import resolve
 from mpvit.units import is_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from torch import Tensor
 
     from mpvit.operations import Shape
+
+__all__ = ["KINDS", "Kind", "Sizes", "Tape", "TensorSpec", "Tensors", "get_kind", "grid_of"]
+
+Tensors = Mapping[str, "Tensor"]
+"""Parameters and buffers of an attention by name."""
 
 
 class Sizes(NamedTuple):
@@ -50,8 +54,19 @@ class Sizes(NamedTuple):
         """Shape of queries, keys and values: (B, h, N, d)."""
         return (self.batch, self.heads, self.tokens, self.head_dim)
 
+    @property
+    def windows(self) -> tuple[int, int]:
+        """Number of windows of side ``option`` that cover the grid: (rows, columns)."""
+        return -(-self.height // self.option), -(-self.width // self.option)
 
-def _none(_: Sizes) -> dict[str, Tensor]:
+    @property
+    def padding(self) -> tuple[int, int]:
+        """Positions that are missing to whole windows: (right, below)."""
+        rows, columns = self.windows
+        return columns * self.option - self.width, rows * self.option - self.height
+
+
+def _none(_: Sizes) -> Tensors:
     return {}
 
 
@@ -65,20 +80,20 @@ class Kind:
         attend: forward pass: (query, key, value, sizes, parameters and buffers by name) -> (B, h, N, d), scaled.
         record: record of the operations of ``attend`` on a tape.
         extra_elements: elements of the largest tensor except queries, keys, values, their normalised forms and the output.
-        parameters: returns the initial parameters by name; draws them from torch's random state.
-        buffers: returns the buffers by name; draws them from torch's random state.
-        fixed_tokens: whether the parameters fit one number of tokens only.
+        parameters: function that returns the initial parameters by name; draws from torch's random state.
+        buffers: function that returns the buffers by name; draws from torch's random state.
+        fixed_tokens: whether the parameters fit only one number of tokens.
         option: meaning of the number after the colon, as in ``linformer:128``; empty if the kind takes none.
-        default: the number that is used if none is given.
+        default: default of this number.
     """
 
     label: str
     formula: str
-    attend: Callable[[Tensor, Tensor, Tensor, Sizes, Mapping[str, Tensor]], Tensor]
+    attend: Callable[[Tensor, Tensor, Tensor, Sizes, Tensors], Tensor]
     record: Callable[[Tape, TensorSpec, TensorSpec, TensorSpec, Sizes], TensorSpec]
     extra_elements: Callable[[Sizes], int]
-    parameters: Callable[[Sizes], dict[str, Tensor]] = _none
-    buffers: Callable[[Sizes], dict[str, Tensor]] = _none
+    parameters: Callable[[Sizes], Tensors] = _none
+    buffers: Callable[[Sizes], Tensors] = _none
     fixed_tokens: bool = False
     option: str = ""
     default: int = 0
@@ -91,10 +106,10 @@ class Kind:
         return tape.tree()
 
     def exponentials(self, sizes: Sizes) -> int:
-        """Return the number of exponentials that one call computes for one image; ``elu`` computes at most one an element."""
-        operations = [operation for _, _, operation in walk(self.operations(sizes._replace(batch=1)))]
-        computed = sum(each.elements_written for each in operations if each.kind in ("softmax", "exp", "elu"))
-        fused = sum(each.macs // (2 * sizes.head_dim) for each in operations if each.kind == "sdpa")
+        """Return the number of exponentials of one call for one image; ``elu`` computes at most one for each element."""
+        found = list(occurrences(self.operations(sizes._replace(batch=1))))
+        computed = sum(times * each.elements_written for each, times in found if each.kind in ("softmax", "exp", "elu"))
+        fused = sum(times * each.macs for each, times in found if each.kind == "sdpa") // (2 * sizes.head_dim)
         return computed + fused
 
     def __reduce__(self) -> tuple[Callable[[str], Kind], tuple[str]]:
@@ -119,9 +134,9 @@ KINDS = {
 
 
 def get_kind(name: str) -> tuple[Kind, int]:
-    """Return the kind and the option that ``name`` stands for: "softmax", "linformer" or "linformer:128".
+    """Return the kind of a name such as "softmax" or "linformer:128", and the number after the colon or its default.
 
-    Raises ``UsageError`` for an unknown kind, or an option that is no whole number of at least 1.
+    Raises ``UsageError`` for an unknown kind, or a number that is not a whole number of at least 1.
     """
     base, colon, option = name.partition(":")
     if base not in KINDS:

@@ -1,27 +1,22 @@
 """Cross-covariance attention: channels attend to channels, through a d x d matrix.
 
 Source: El-Nouby et al., "XCiT: Cross-Covariance Image Transformers", NeurIPS 2021 (arXiv:2106.09681), equation 2.
-The l2 norms over tokens take another 2·N·C multiplications, which are elementwise and not counted as multiply-adds.
+The l2 norms over tokens take another 2·N·C multiplications. They are elementwise and are not counted as multiply-adds.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes, factorized
+from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec, factorized
 from mpvit.operations.tensor_spec import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
 
-
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return v·softmax(τ·k̂ᵀ·q̂), k̂ and q̂ of norm 1 over tokens; (B, h, N, d) three times -> (B, h, N, d)."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Tensors) -> Tensor:
+    """Return v·softmax(τ·k̂ᵀ·q̂), where k̂ and q̂ have norm 1 over the tokens; three (B, h, N, d) -> (B, h, N, d)."""
     import torch
     from torch.nn.functional import normalize
 
@@ -32,7 +27,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Map
 
 
 def parameters(sizes: Sizes) -> dict[str, Tensor]:
-    """Return τ, one temperature a head (h, 1, 1), at first 1."""
+    """Return τ, a temperature for each head (h, 1, 1), initially 1."""
     import torch
 
     return {"temperature": torch.ones(sizes.heads, 1, 1)}

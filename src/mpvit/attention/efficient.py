@@ -1,26 +1,21 @@
-"""Efficient attention: queries softmaxed over channels, keys over tokens, so that its implied rows sum to 1.
+"""Efficient attention: softmax of the queries over channels and of the keys over tokens.
 
 Source: Shen et al., "Efficient Attention: Attention with Linear Complexities", WACV 2021 (arXiv:1812.01243), equation 4
-with softmax normalisation.
+with softmax normalisation. The rows of its implied map sum to 1.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes, factorized
+from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec, factorized
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
 
-
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return (softmax over channels of q)·(softmax over tokens of k)ᵀ·v; (B, h, N, d) three times -> (B, h, N, d)."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Tensors) -> Tensor:
+    """Return (softmax over channels of q)·(softmax over tokens of k)ᵀ·v; three (B, h, N, d) -> (B, h, N, d)."""
     import torch
 
     context = torch.einsum("bhnk,bhnv->bhkv", key.softmax(dim=-2), value)  # (B, h, d, d)

@@ -1,26 +1,21 @@
-"""Factorized attention, MPViT's own: the cost is linear in the number of tokens, and no N x N matrix is ever formed.
+"""Factorized attention, which MPViT uses: its cost is linear in the number of tokens, without any N x N matrix.
 
-Source: Xu et al., "Co-Scale Conv-Attentional Image Transformers", ICCV 2021 (arXiv:2104.06399), equation 4. It is no
-approximation of softmax attention: its implied map has rank at most d, signed entries, and rows that do not sum to 1.
+Source: Xu et al., "Co-Scale Conv-Attentional Image Transformers", ICCV 2021 (arXiv:2104.06399), equation 4. It does not
+approximate softmax attention: its implied map has rank at most d, signed entries, and rows that do not sum to 1.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes
+from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
 
-
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return q·(softmax over tokens of k)ᵀ·v / √d; (B, h, N, d) three times -> (B, h, N, d)."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Tensors) -> Tensor:
+    """Return q·(softmax over tokens of k)ᵀ·v / √d; three (B, h, N, d) -> (B, h, N, d)."""
     import torch
 
     context = torch.einsum("bhnk,bhnv->bhkv", key.softmax(dim=-2), value)  # (B, h, d, d)
@@ -34,7 +29,7 @@ def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, si
 
 
 def context_elements(sizes: Sizes) -> int:
-    """Return h·d²."""
+    """Return h·d², the elements of kᵀ·v."""
     return sizes.heads * sizes.head_dim**2
 
 

@@ -1,48 +1,42 @@
-"""Factorized attention with convolutional relative position encoding, as MPViT uses it.
+"""Factorized attention with convolutional relative position encoding (CRPE), as in MPViT.
 
 Source: Xu et al., "Co-Scale Conv-Attentional Image Transformers", ICCV 2021 (arXiv:2104.06399), equations 4 and 6. The
-values, back on the grid, go through depthwise convolutions whose window depends on the head; the query multiplies them.
-In the network the convolutions belong to the path, whose layers share them; here, alone, the kind has its own.
+values on their grid pass depthwise convolutions whose window depends on the head; the query multiplies the result. In the
+network the convolutions belong to a path, whose layers share them. As a separate kind, the attention owns them.
 """
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes, factorized
+from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec, factorized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import Tensor
-
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
 
 ENCODING = "ConvRelativePositionEncoding"
 """Class name of the module that ``record_encoding`` records."""
 
 Windows = tuple[tuple[int, int], ...]
-"""Pairs (window, share): heads are split over the windows in proportion to the shares."""
+"""Pairs (window side, share): heads are split over the windows in proportion to the shares."""
 
 PUBLISHED_WINDOWS: Windows = ((3, 2), (5, 3), (7, 3))
-"""Of 8 heads 2 see 3 x 3, 3 see 5 x 5 and 3 see 7 x 7 positions: 30 taps on average."""
+"""The paper's windows: with 8 heads, 2 have 3 x 3, 3 have 5 x 5 and 3 have 7 x 7 positions, on average 30."""
 
 
 def split_heads(heads: int, windows: Windows) -> Windows:
-    """Return pairs (window, heads) whose heads sum to ``heads``; a window that gets no head is left out.
+    """Return pairs (window side, heads) whose heads sum to ``heads``; a window without heads is left out.
 
-    Cumulative shares are rounded half up, so the published windows give 8 heads 2, 3, 3 and 4 heads 1, 2, 1.
+    Cumulative shares are rounded half up: the published windows split 8 heads into 2, 3, 3 and 4 heads into 1, 2, 1.
     """
-    total = sum(share for _, share in windows)
-    split, seen, before = [], 0, 0
-    for window, share in windows:
-        seen += share
-        upto = (2 * heads * seen + total) // (2 * total)
-        if upto > before:
-            split.append((window, upto - before))
-        before = upto
-    return tuple(split)
+    shares = [share for _, share in windows]
+    total = sum(shares)
+    ends = [(2 * heads * end + total) // (2 * total) for end in accumulate(shares)]
+    counts = [end - start for start, end in pairwise([0, *ends])]
+    return tuple((window, count) for (window, _), count in zip(windows, counts, strict=True) if count)
 
 
 def encode(
@@ -54,7 +48,7 @@ def encode(
 ) -> Tensor:
     """Return q ∘ conv(v), two (B, h, N, d) -> (B, h, N, d).
 
-    ``convs`` are depthwise, (B, c, H, W) -> (B, c, H, W), one for each group of heads in order; ``channels`` are their c.
+    ``convs`` are depthwise convolutions, (B, c, H, W) -> (B, c, H, W), one for each group of heads; ``channels`` are their c.
     """
     import torch
     from einops import rearrange
@@ -67,8 +61,8 @@ def encode(
     return query * rearrange(encoded, "b (heads d) h w -> b heads (h w) d", heads=value.shape[1])
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return q·(softmax over tokens of k)ᵀ·v / √d + q ∘ conv(v); (B, h, N, d) three times -> (B, h, N, d)."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Tensors) -> Tensor:
+    """Return q·(softmax over tokens of k)ᵀ·v / √d + q ∘ conv(v); three (B, h, N, d) -> (B, h, N, d)."""
     from functools import partial
 
     from torch.nn.functional import conv2d
@@ -83,7 +77,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Map
 
 
 def parameters(sizes: Sizes) -> dict[str, Tensor]:
-    """Return the weight (c, 1, w, w) and bias (c,) of each group of heads' convolution, at first torch's default."""
+    """Return the weight (c, 1, w, w) and bias (c,) of each convolution, with torch's default initialisation."""
     from torch import nn
 
     tensors: dict[str, Tensor] = {}
@@ -95,7 +89,7 @@ def parameters(sizes: Sizes) -> dict[str, Tensor]:
 
 
 def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
-    """Record ``attend``: 2·N·C·d + 30·N·C multiply-adds for 8 heads; the products with the query are elementwise."""
+    """Record ``attend``: 2·N·C·d + 30·N·C multiply-adds for 8 heads. The query multiplies elementwise."""
     attended = tape.call("attend", "", factorized.record, query, key, value, sizes)
     encoded = tape.call("crpe", ENCODING, record_encoding, query, value, sizes, PUBLISHED_WINDOWS)
     return tape.elementwise("add", "add", attended, encoded)

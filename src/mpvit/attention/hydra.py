@@ -1,26 +1,21 @@
-"""Hydra attention: linear attention with as many heads as channels, so that no two channels are ever multiplied.
+"""Hydra attention: linear attention with as many heads as channels, so that channels are never mixed.
 
 Source: Bolya et al., "Hydra Attention: Efficient Attention with Many Heads", ECCV Workshops 2022 (arXiv:2209.07484),
-equation 9 with the cosine feature map. The l2 norms over channels take 2·N·C multiplications more, elementwise.
+equation 9 with the cosine feature map. The l2 norms over channels take another 2·N·C elementwise multiplications.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes
+from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
 
-
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return q̂ ∘ Σₙ k̂ ∘ v, each token of norm 1 over all C channels; (B, h, N, d) three times -> (B, h, N, d)."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Tensors) -> Tensor:
+    """Return q̂ ∘ Σₙ k̂ ∘ v, where q̂ and k̂ have norm 1 over all C channels; three (B, h, N, d) -> (B, h, N, d)."""
     import torch
     from einops import rearrange
     from torch.nn.functional import normalize

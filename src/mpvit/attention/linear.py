@@ -1,4 +1,4 @@
-"""Linear attention with the feature map elu + 1, each row divided by its sum.
+"""Linear attention with the feature map elu + 1; each row is divided by its sum.
 
 Source: Katharopoulos et al., "Transformers are RNNs", ICML 2020 (arXiv:2006.16236), equations 5 to 7.
 """
@@ -7,19 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes, factorized
+from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec, factorized
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
 
-
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return φ(q)·φ(k)ᵀ·v over its rows' sums, φ = elu + 1; (B, h, N, d) three times -> (B, h, N, d)."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Tensors) -> Tensor:
+    """Return φ(q)·φ(k)ᵀ·v divided by the row sums, φ = elu + 1; three (B, h, N, d) -> (B, h, N, d)."""
     import torch
     from torch.nn.functional import elu
 
@@ -30,14 +25,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Map
 
 
 def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
-    """Record ``attend``: 2·N·C·d multiply-adds, and N·C for the sums of the rows."""
+    """Record ``attend``: 2·N·C·d multiply-adds, and N·C for the row sums."""
     query = tape.elementwise("query_add", "add", tape.elementwise("query_elu", "elu", query))
     key = tape.elementwise("key_add", "add", tape.elementwise("key_elu", "elu", key))
     return record_normalised(tape, query, key, value)
 
 
 def record_normalised(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec) -> TensorSpec:
-    """Record q·kᵀ·v divided by the sums of its rows."""
+    """Record q·kᵀ·v divided by its row sums."""
     context = tape.einsum("context", "bhnk,bhnv->bhkv", key, value)
     key_sum = tape.reduction("key_sum", "sum", key, -2, keepdim=False)
     sums = tape.einsum("row_sums", "bhnk,bhk->bhn", query, key_sum)

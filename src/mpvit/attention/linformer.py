@@ -1,4 +1,4 @@
-"""Linformer attention: keys and values are projected from N to k tokens by learned matrices, for one fixed N.
+"""Linformer attention: learned matrices project keys and values from N to k tokens, for one fixed N.
 
 Source: Wang et al., "Linformer: Self-Attention with Linear Complexity", 2020 (arXiv:2006.04768), equation 7, with one
 pair of projections for all heads.
@@ -8,28 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes, softmax
+from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec, softmax
 from mpvit.errors import UsageError
 from mpvit.operations.tensor_spec import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
 
-
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return softmax(q·(E·k)ᵀ / √d)·(F·v); (B, h, N, d) three times -> (B, h, N, d). N must be the one it was built for."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Tensors) -> Tensor:
+    """Return softmax(q·(E·k)ᵀ / √d)·(F·v); three (B, h, N, d) -> (B, h, N, d). Raises ``UsageError`` for another N."""
     import torch
 
     projections = tensors["key_projection"], tensors["value_projection"]  # (k, N) each
     if query.shape[2] != projections[0].shape[1]:
         raise UsageError(
-            f"linformer attention over {query.shape[2]} tokens: it was built for {projections[0].shape[1]}",
-            hint="its projections are learned for one image size",
+            f"linformer attention over {query.shape[2]} tokens: its projections are for {projections[0].shape[1]}",
+            hint="choose images of the size that the network was built for",
         )
     key, value = (torch.einsum("bhnd,kn->bhkd", x, p) for p, x in zip(projections, (key, value), strict=True))
     scores = torch.einsum("bhqd,bhkd->bhqk", sizes.head_dim**-0.5 * query, key)  # (B, h, N, k)
@@ -37,7 +32,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Map
 
 
 def parameters(sizes: Sizes) -> dict[str, Tensor]:
-    """Return E and F, (k, N) each, at first normal with variance 1 / k."""
+    """Return E and F, (k, N) each, drawn from a normal distribution with variance 1 / k."""
     import torch
 
     shape, std = (sizes.option, sizes.tokens), sizes.option**-0.5
@@ -54,17 +49,12 @@ def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, si
     return softmax.record(tape, query, key, value, sizes)
 
 
-def scores_elements(sizes: Sizes) -> int:
-    """Return h·N·k: the elements of the attention matrices, each the exponential of a score."""
-    return sizes.heads * sizes.tokens * sizes.option
-
-
 KIND = Kind(
     label="linformer",
     formula="2·2·N·k·C",
     attend=attend,
     record=record,
-    extra_elements=scores_elements,
+    extra_elements=lambda sizes: sizes.heads * sizes.tokens * sizes.option,
     parameters=parameters,
     fixed_tokens=True,
     option="rank k",

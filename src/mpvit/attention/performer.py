@@ -1,30 +1,25 @@
 """Performer attention: softmax attention estimated with m positive random features.
 
 Source: Choromanski et al., "Rethinking Attention with Performers", ICLR 2021 (arXiv:2009.14794), section 2.3 and lemma 1,
-with orthogonal features. The feature maps themselves, h·N·m elements, take the place of queries and keys.
+with orthogonal features. The feature maps, h·N·m elements, replace queries and keys.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes, linear
+from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec, linear
 from mpvit.operations.tensor_spec import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
-
 EPSILON = 1e-8
-"""Added to every feature, so that no row sums to 0 (the ε of the paper, smaller)."""
+"""Addend of every feature, so that no row sums to 0 (the ε of the paper, but smaller)."""
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return φ(q)·φ(k)ᵀ·v over its rows' sums; (B, h, N, d) three times -> (B, h, N, d)."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Tensors) -> Tensor:
+    """Return φ(q)·φ(k)ᵀ·v divided by the row sums; three (B, h, N, d) -> (B, h, N, d)."""
     import torch
 
     directions = tensors["features"]  # (m, d)
@@ -36,9 +31,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Map
 
 
 def _features(x: Tensor, directions: Tensor, over: tuple[int, ...]) -> Tensor:
-    """Return exp(w·x - |x|²/2 - max) + ε, x already scaled by d^(-1/4); (B, h, N, d) -> (B, h, N, m).
+    """Return exp(w·x - |x|²/2 - max) + ε for an x that is scaled by d^(-1/4); (B, h, N, d) -> (B, h, N, m).
 
-    The largest exponent is taken off over the axes ``over``: what a row, or all keys, share cancels in the quotient.
+    The maximum is over the axes ``over``. A factor that a query, or all keys, have in common cancels in the quotient.
     """
     import torch
 
@@ -47,7 +42,7 @@ def _features(x: Tensor, directions: Tensor, over: tuple[int, ...]) -> Tensor:
 
 
 def buffers(sizes: Sizes) -> dict[str, Tensor]:
-    """Draw m directions (m, d): blocks of d orthogonal ones, each as long as a Gaussian vector."""
+    """Draw m directions (m, d) in blocks of d orthogonal vectors with the lengths of Gaussian vectors."""
     import torch
 
     blocks = [torch.randn(sizes.head_dim, sizes.head_dim) for _ in range(-(-sizes.option // sizes.head_dim))]
@@ -59,7 +54,7 @@ def buffers(sizes: Sizes) -> dict[str, Tensor]:
 
 
 def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
-    """Record ``attend``: 2·2·N·m·C multiply-adds, and N·m·h for the sums of the rows."""
+    """Record ``attend``: 2·2·N·m·C multiply-adds, and N·m·h for the row sums."""
     directions = parameter("features", sizes.option, sizes.head_dim, buffer=True)
     with tape.group("query_features"):
         query = _record_features(tape, query, directions, -1)

@@ -1,4 +1,4 @@
-"""Full softmax attention: every token looks at every token, through an N x N matrix.
+"""Full softmax attention: every token attends to every token through an N x N matrix.
 
 Source: Vaswani et al., "Attention Is All You Need", NeurIPS 2017 (arXiv:1706.03762), equation 1.
 """
@@ -7,19 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes
+from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
 
-
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return softmax(q·kᵀ / √d)·v; (B, h, N, d) three times -> (B, h, N, d)."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Tensors) -> Tensor:
+    """Return softmax(q·kᵀ / √d)·v; three (B, h, N, d) -> (B, h, N, d)."""
     import torch
 
     scores = torch.einsum("bhqd,bhkd->bhqk", sizes.head_dim**-0.5 * query, key)  # (B, h, N, N)
@@ -32,9 +27,10 @@ def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, si
     return tape.einsum("attended", "bhqk,bhkd->bhqd", tape.softmax("softmax", scores), value)
 
 
-def pairs(sizes: Sizes) -> int:
-    """Return h·N², the elements of the attention matrices."""
-    return sizes.heads * sizes.tokens**2
-
-
-KIND = Kind(label="softmax (full)", formula="2·N²·C", attend=attend, record=record, extra_elements=pairs)
+KIND = Kind(
+    label="softmax (full)",
+    formula="2·N²·C",
+    attend=attend,
+    record=record,
+    extra_elements=lambda sizes: sizes.heads * sizes.tokens**2,
+)

@@ -1,33 +1,28 @@
-"""Spatial-reduction attention: keys and values are merged R x R to one by a strided convolution and a layer norm.
+"""Spatial-reduction attention: a strided convolution and a layer norm merge R x R keys and values to one.
 
-Source: Wang et al., "Pyramid Vision Transformer", ICCV 2021 (arXiv:2102.12122), equations 3 and 4. The convolution stands
-behind the linear layers instead of before them, so that the projections cost what every other kind's do.
+Source: Wang et al., "Pyramid Vision Transformer", ICCV 2021 (arXiv:2102.12122), equations 3 and 4. Here the convolution comes
+after the linear layers instead of before them, so that the projections cost the same for every kind of attention.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes
+from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec
 from mpvit.operations.tensor_spec import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
 
-
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return softmax(q·SR(k)ᵀ / √d)·SR(v); (B, h, N, d) three times -> (B, h, N, d). The grid is padded to whole R x R."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Tensors) -> Tensor:
+    """Return softmax(q·SR(k)ᵀ / √d)·SR(v); three (B, h, N, d) -> (B, h, N, d). The grid is padded to whole R x R windows."""
     import torch
     from einops import rearrange
     from torch.nn.functional import conv2d, layer_norm, pad
 
-    rows, columns = _reduced(sizes)
-    right, below = columns * sizes.option - sizes.width, rows * sizes.option - sizes.height
+    right, below = sizes.padding
 
     def reduce(x: Tensor) -> Tensor:  # (B, h, N, d) -> (B, h, N', d)
         grid = pad(rearrange(x, "b heads (h w) d -> b (heads d) h w", h=sizes.height), (0, right, 0, below))
@@ -40,13 +35,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Map
     return torch.einsum("bhqk,bhkd->bhqd", scores.softmax(dim=-1), reduce(value))
 
 
-def _reduced(sizes: Sizes) -> tuple[int, int]:
-    """Return the height and width of the merged grid."""
-    return -(-sizes.height // sizes.option), -(-sizes.width // sizes.option)
-
-
 def parameters(sizes: Sizes) -> dict[str, Tensor]:
-    """Return the convolution's weight (C, C, R, R) and bias, at first torch's default, and the norm's weight and bias."""
+    """Return weight (C, C, R, R) and bias of the convolution, initialised as in torch, and weight and bias of the norm."""
     import torch
     from torch import nn
 
@@ -57,7 +47,7 @@ def parameters(sizes: Sizes) -> dict[str, Tensor]:
 
 def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
     """Record ``attend``: 2·N·N'·C multiply-adds with N' = N / R², and N'·R²·C² for each of two convolutions."""
-    dim, side, (rows, columns) = sizes.dim, sizes.option, _reduced(sizes)
+    dim, side, (rows, columns) = sizes.dim, sizes.option, sizes.windows
     padded = (sizes.batch, dim, rows * side, columns * side)
     weights = parameter("weight", dim, dim, side, side), parameter("bias", dim)
     norm_weights = parameter("norm_weight", dim), parameter("norm_bias", dim)
@@ -73,18 +63,12 @@ def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, si
     return tape.einsum("attended", "bhqk,bhkd->bhqd", tape.softmax("softmax", scores), reduce("value", value))
 
 
-def scores_elements(sizes: Sizes) -> int:
-    """Return h·N·N', the elements of the attention matrices."""
-    rows, columns = _reduced(sizes)
-    return sizes.heads * sizes.tokens * rows * columns
-
-
 KIND = Kind(
     label="spatial reduction",
     formula="2·N²·C / R² + 2·N·C²",
     attend=attend,
     record=record,
-    extra_elements=scores_elements,
+    extra_elements=lambda sizes: sizes.heads * sizes.tokens * prod(sizes.windows),
     parameters=parameters,
     option="reduction ratio R",
     default=8,

@@ -1,34 +1,29 @@
-"""Window attention: softmax attention within windows of M x M tokens; the grid is padded up to whole windows.
+"""Window attention: softmax attention within windows of M x M tokens; the grid is padded to whole windows.
 
 Source: Liu et al., "Swin Transformer", ICCV 2021 (arXiv:2103.14030), section 3.2, without shift and position bias.
-Padded tokens cost what real ones do but are masked, so that one window over the whole grid is full attention.
+Padded tokens cost as much as real ones but are masked, so that one window over the whole grid is full attention.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
-from mpvit.attention import Kind, Sizes
+from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec
 from mpvit.operations.tensor_spec import constant
 from mpvit.torch_graph import in_torch_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor
 
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
 
-
-def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return softmax(q·kᵀ / √d)·v within each window; (B, h, N, d) three times -> (B, h, N, d)."""
+def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Tensors) -> Tensor:
+    """Return softmax(q·kᵀ / √d)·v within each window; three (B, h, N, d) -> (B, h, N, d)."""
     import torch
     from einops import rearrange
     from torch.nn.functional import pad
 
-    side, (rows, columns) = sizes.option, _windows(sizes)
-    right, below = columns * side - sizes.width, rows * side - sizes.height
+    side, (rows, columns), (right, below) = sizes.option, sizes.windows, sizes.padding
 
     def partition(x: Tensor) -> Tensor:  # (B, h, N, d) -> (windows of all images, h, M², d)
         grid = rearrange(x, "b heads (h w) d -> b heads h w d", h=sizes.height)
@@ -46,14 +41,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, sizes: Sizes, tensors: Map
     return rearrange(grid[:, :, : sizes.height, : sizes.width], "b heads h w d -> b heads (h w) d")
 
 
-def _windows(sizes: Sizes) -> tuple[int, int]:
-    """Return how many windows cover the grid's height and width."""
-    return -(-sizes.height // sizes.option), -(-sizes.width // sizes.option)
-
-
 def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, sizes: Sizes) -> TensorSpec:
     """Record ``attend``: 2·M²·N·C multiply-adds, with N padded to whole windows."""
-    side, (rows, columns) = sizes.option, _windows(sizes)
+    side, (rows, columns) = sizes.option, sizes.windows
     padded = (sizes.batch, sizes.heads, rows * side, columns * side, sizes.head_dim)
 
     def partition(name: str, x: TensorSpec) -> TensorSpec:
@@ -71,18 +61,12 @@ def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, si
     return inside.rearrange("b heads h w d -> b heads (h w) d")
 
 
-def scores_elements(sizes: Sizes) -> int:
-    """Return h·N·M², with N padded: the elements of the attention matrices."""
-    rows, columns = _windows(sizes)
-    return sizes.heads * rows * columns * sizes.option**4
-
-
 KIND = Kind(
     label="window",
     formula="2·M²·N·C",
     attend=attend,
     record=record,
-    extra_elements=scores_elements,
+    extra_elements=lambda sizes: sizes.heads * prod(sizes.windows) * sizes.option**4,
     option="window side M",
     default=7,
 )
