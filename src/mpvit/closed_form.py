@@ -5,7 +5,6 @@ Equal layers and paths of a recording in evaluation mode are one object, so a co
 depth and the image size.
 """
 
-from functools import reduce
 from math import prod
 
 from mpvit.attention import Sizes, get_kind
@@ -118,9 +117,7 @@ def _joined(tape: Tape, stage: StageConfig, maps: list[TensorSpec]) -> TensorSpe
         return tape.cat("cat", maps)
     if len(maps) == 1:
         return maps[0]
-    with tape.group("sum"):
-        names = map(str, range(len(maps)))
-        return reduce(lambda x, y: tape.elementwise(next(names), "add", x, y), maps)
+    return tape.total("sum", maps)
 
 
 def _path(

@@ -1,4 +1,4 @@
-"""What a Multi-Path Vision Transformer is made of, as plain data: its configuration, its published variants, its TOML form.
+"""Configuration of a Multi-Path Vision Transformer as plain data, and its TOML file.
 
 The paper (Lee et al., CVPR 2022, arXiv:2112.11010) counts the stem as stage 1, so ``ModelConfig.stages[0]`` is its stage 2.
 """
@@ -17,16 +17,19 @@ from mpvit.errors import UsageError, file_reason, unknown_name
 from mpvit.files import write_atomically
 
 TRAINED_SIZE = 224
-"""The side in pixels of the images that the published networks were trained on."""
+"""Side of the images on which the published networks were trained, in pixels."""
 
-MOST = 10**6
-"""The largest width or count of classes that is no slip of the hand."""
+MAX_COUNT = 10**6
+"""Upper bound of channels, heads and classes."""
 
-DEEPEST = 1000
-"""The most paths, layers and MLP ratio, likewise."""
+MAX_DEPTH = 1000
+"""Upper bound of paths, layers and mlp_ratio."""
 
 FIRST_STAGE = 2
-"""The paper's number of ``ModelConfig.stages[0]``."""
+"""Number of ``ModelConfig.stages[0]`` in the paper."""
+
+STEM_STRIDE = 4
+"""Stride of the stem, in pixels."""
 
 ALTERNATIVES: dict[str, tuple[bool, bool] | tuple[str, str]] = {
     "local": (True, False),
@@ -34,17 +37,24 @@ ALTERNATIVES: dict[str, tuple[bool, bool] | tuple[str, str]] = {
     "fusion": ("concat", "sum"),
     "patch_embed": ("series", "parallel"),
 }
-"""What each of these fields of a stage may be, the published network's first."""
+"""Allowed values of fields of a stage, the published network's value first."""
+
+_HINT = "see docs/configurations.md"
 
 
 def _require(condition: bool, field: str, value: object, rule: str) -> None:  # noqa: FBT001 - reads as a sentence
     if not condition:
         text = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "a number of more than 20 digits"
-        raise UsageError(f"{field} = {text}: {rule}", hint="see docs/configurations.md")
+        raise UsageError(f"{field} = {text}: {rule}", hint=_HINT)
 
 
-def _is_int(value: object, at_least: int, at_most: int = MOST) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= at_most
+def _require_whole(config: object, field: str, low: int, high: int) -> None:
+    value = getattr(config, field)
+    _require(_is_whole(value, low, high), field, value, f"must be a whole number of at least {low} and at most {high}")
+
+
+def _is_whole(value: object, low: int, high: int = MAX_COUNT) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
 def _is_number(value: object) -> bool:
@@ -53,16 +63,24 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class StageConfig:
-    """One transformer stage: ``paths`` parallel paths of ``layers`` layers, each ``dim`` channels wide.
+    """One transformer stage of parallel paths. The defaults are those of the published networks.
 
-    ``mlp_ratio`` times ``dim`` is the width of the MLP's hidden layer. ``crpe_windows`` are pairs (window, share) of the
-    convolutional relative position encoding: the published 2, 3 and 3 of 8 heads see 3x3, 5x5 and 7x7 windows, and any
-    other head count is split in the same proportion; without windows there is none.
+    Raises ``UsageError`` with the field, the value and the rule.
 
-    The published network has the defaults of what follows. ``local`` is the convolutional branch, ``cpe`` the paths'
-    convolutional position encoding; ``fusion`` joins the branch and the paths by concatenation or as their ``sum``.
-    ``patch_embed`` is ``series`` where each path embeds what the one before has embedded, ``parallel`` where each embeds the
-    stage's input, with a window that is wider by 2. Raises ``UsageError`` naming the field, the value and the rule.
+    Attributes:
+        paths: number of paths.
+        layers: number of transformer layers of each path.
+        dim: channels of each path.
+        heads: attention heads; must divide ``dim``.
+        mlp_ratio: hidden channels of the MLP divided by ``dim``.
+        crpe_windows: pairs (window side, share of the heads) of the convolutional relative position encoding; empty without
+            it. The published windows of 3, 5 and 7 have 2, 3 and 3 of 8 heads; other numbers of heads are split alike.
+        attention: kind of attention (``mpvit.attention.get_kind``).
+        local: whether the stage has the convolutional branch.
+        cpe: whether the paths have the convolutional position encoding.
+        fusion: how the branch and the paths are joined: ``concat`` or ``sum``.
+        patch_embed: ``series`` if each path embeds the embedding of the path before it; ``parallel`` if each path embeds the
+            input of the stage, with a window that is wider by 2 for each further path.
     """
 
     paths: int
@@ -78,33 +96,20 @@ class StageConfig:
     patch_embed: str = "series"
 
     def __post_init__(self) -> None:
-        """Check every field once."""
-        for name, most in (("paths", DEEPEST), ("layers", DEEPEST), ("dim", MOST), ("heads", MOST)):
-            value = getattr(self, name)
-            _require(_is_int(value, 1, most), name, value, f"must be a whole number of at least 1 and at most {most}")
+        """Check every field."""
+        for name, high in (("paths", MAX_DEPTH), ("layers", MAX_DEPTH), ("dim", MAX_COUNT), ("heads", MAX_COUNT)):
+            _require_whole(self, name, 1, high)
         _require(self.dim % self.heads == 0, "dim", self.dim, f"must be divisible by heads = {self.heads}")
-        _require(
-            _is_number(self.mlp_ratio) and 0 < self.mlp_ratio <= DEEPEST,
-            "mlp_ratio",
-            self.mlp_ratio,
-            f"must be a number above 0 and at most {DEEPEST}",
-        )
-        _require(
-            float(self.mlp_ratio * self.dim).is_integer(),
-            "mlp_ratio",
-            self.mlp_ratio,
-            f"times dim = {self.dim} must be a whole number of hidden channels",
-        )
-        if float(self.mlp_ratio).is_integer():
-            object.__setattr__(self, "mlp_ratio", int(self.mlp_ratio))
-        windows = self.crpe_windows
+        ratio, windows = self.mlp_ratio, self.crpe_windows
+        in_range = _is_number(ratio) and 0 < ratio <= MAX_DEPTH
+        _require(in_range, "mlp_ratio", ratio, f"must be a number above 0 and at most {MAX_DEPTH}")
+        whole = float(ratio * self.dim).is_integer()
+        _require(whole, "mlp_ratio", ratio, f"times dim = {self.dim} must be a whole number of hidden channels")
+        if float(ratio).is_integer():
+            object.__setattr__(self, "mlp_ratio", int(ratio))
         pairs = isinstance(windows, tuple) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in windows)  # noqa: PLR2004
-        _require(
-            pairs and all(_is_int(w, 1) and w % 2 == 1 and _is_int(share, 1) for w, share in windows),
-            "crpe_windows",
-            windows,
-            "must be pairs (odd window, share of the heads of at least 1)",
-        )
+        valid = pairs and all(_is_whole(side, 1) and side % 2 == 1 and _is_whole(share, 1) for side, share in windows)
+        _require(valid, "crpe_windows", windows, "must be pairs (odd window, share of the heads of at least 1)")
         _require(isinstance(self.attention, str), "attention", self.attention, "must be a name")
         if self.attention == "factorized_crpe":
             _require(len(windows) > 0, "attention", self.attention, "must have crpe_windows")
@@ -112,8 +117,8 @@ class StageConfig:
         get_kind(self.attention)
         for name, choices in ALTERNATIVES.items():
             value = getattr(self, name)
-            fits = type(value) is type(choices[0]) and value in choices
-            _require(fits, name, value, f"must be {' or '.join(map(repr, choices))}")
+            allowed = type(value) is type(choices[0]) and value in choices
+            _require(allowed, name, value, f"must be {' or '.join(map(repr, choices))}")
 
     @property
     def head_dim(self) -> int:
@@ -127,32 +132,29 @@ class StageConfig:
 
     @property
     def joined_dim(self) -> int:
-        """Channels that the fusion takes."""
+        """Input channels of the fusion."""
         return self.dim * (self.paths + self.local) if self.fusion == "concat" else self.dim
 
     def embedding(self, path: int, stride: int) -> tuple[int, int]:
-        """Return the (kernel, stride) of a path's patch embedding, ``path`` 0 the first, in a stage of stride ``stride``."""
+        """Return the (kernel, stride) of the patch embedding of ``path``, counted from 0, in a stage of this ``stride``."""
         if self.patch_embed == "parallel":
             return 3 + 2 * path, stride
         return 3, 1 if path else stride
 
-    def patch_window(self, path: int, stride: int) -> int:
-        """Return the side of what a patch of ``path`` covers of the stage's input, in its positions; as ``embedding``.
-
-        In series each 3x3 window behind the first reaches one embedded position further to each side, ``stride`` apart.
-        """
-        return 3 + 2 * path * (stride if self.patch_embed == "series" else 1)
-
     def head_windows(self) -> Windows:
-        """Return pairs (window, heads) of the relative position encoding, whose heads sum to ``heads``."""
+        """Return pairs (window side, heads) of the relative position encoding, whose heads sum to ``heads``."""
         return split_heads(self.heads, self.crpe_windows)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """A whole network. ``num_classes`` 0 leaves out the classifier; ``drop_path`` is the last layer's rate in training.
+    """A whole network. Stages are counted from 0. Raises ``UsageError`` with the field, the value and the rule.
 
-    Raises ``UsageError`` naming the field, the value and the rule.
+    Attributes:
+        stages: configurations of the stages.
+        in_channels: channels of the images.
+        num_classes: number of classes; 0 for a network without classifier.
+        drop_path: rate of stochastic depth of the last layer, in training.
     """
 
     stages: tuple[StageConfig, ...]
@@ -161,83 +163,72 @@ class ModelConfig:
     drop_path: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check every field once; each stage has checked itself."""
+        """Check every field; each stage has checked itself."""
         stages = isinstance(self.stages, tuple) and all(isinstance(stage, StageConfig) for stage in self.stages)
         _require(stages and len(self.stages) > 0, "stages", self.stages, "must be a tuple of at least one StageConfig")
         first = self.stages[0].dim
         _require(first % 2 == 0, "stages[0].dim", first, "must be even: the stem's first convolution has half the channels")
-        _require(
-            _is_int(self.in_channels, 1),
-            "in_channels",
-            self.in_channels,
-            "must be a whole number of at least 1 and at most 1000000",
-        )
-        _require(
-            _is_int(self.num_classes, 0),
-            "num_classes",
-            self.num_classes,
-            "must be a whole number of at least 0 and at most 1000000",
-        )
-        _require(
-            _is_number(self.drop_path) and 0 <= self.drop_path < 1,
-            "drop_path",
-            self.drop_path,
-            "must be a number in [0, 1)",
-        )
+        _require_whole(self, "in_channels", 1, MAX_COUNT)
+        _require_whole(self, "num_classes", 0, MAX_COUNT)
+        in_range = _is_number(self.drop_path) and 0 <= self.drop_path < 1
+        _require(in_range, "drop_path", self.drop_path, "must be a number in [0, 1)")
 
     def next_dim(self, stage: int) -> int:
-        """Return the channels that stage ``stage`` (0 the first) hands on: the next stage's width, or the last's own."""
+        """Return the output channels of a stage: those of the next stage, or its own for the last."""
         return self.stages[min(stage + 1, len(self.stages) - 1)].dim
 
     def stride(self, stage: int) -> int:
-        """Return how far apart stage ``stage`` (0 the first) samples its input: the stem has already taken the first's."""
+        """Return the stride of a stage in positions of its input: 1 for the first, which follows the stem, and 2 for others."""
         return 1 if stage == 0 else 2
 
     def reduction(self, stage: int) -> int:
-        """Return the stride of stage ``stage``'s feature map (0 the first), in pixels of the image: 4, 8, 16, ..."""
-        return 4 * 2**stage
+        """Return the stride of a stage's feature map in pixels of the image: 4, 8, 16, ..."""
+        return STEM_STRIDE * math.prod(map(self.stride, range(stage + 1)))
 
     def with_attention(self, kind: str) -> Self:
-        """Return the same network with another attention in every layer; its position encodings stay."""
+        """Return the same network with another kind of attention in every layer, and the same position encodings."""
         return replace(self, stages=tuple(replace(stage, attention=kind) for stage in self.stages))
 
     def drop_path_rates(self) -> list[float]:
-        """Return each layer's rate, in order: from 0 linearly to ``drop_path``; the paths of a stage share theirs."""
+        """Return the rate of each layer in order, from 0 linearly to ``drop_path``; the paths of a stage have equal rates."""
         layers = sum(stage.layers for stage in self.stages)
         return [self.drop_path * index / max(layers - 1, 1) for index in range(layers)]
 
     def trained_grid(self, stage: int) -> tuple[int, int]:
-        """Return the (height, width) of stage ``stage``'s tokens in training."""
+        """Return the (height, width) of a stage's tokens for images of ``TRAINED_SIZE``."""
         side = -(-TRAINED_SIZE // self.reduction(stage))
         return side, side
 
 
 def config_from_dict(data: Mapping[str, Any]) -> ModelConfig:
-    """Return the configuration that ``data`` describes: the fields of ``ModelConfig``, its stages as a list of tables."""
-    known = _known_fields(ModelConfig, data, "the configuration")
-    tables: Any = known["stages"]
+    """Return the configuration with the fields in ``data``, whose stages are a list of mappings.
+
+    Raises ``UsageError`` for an unknown or missing field, and a wrong value.
+    """
+    values = _known_fields(ModelConfig, data, "the configuration")
+    tables: Any = values["stages"]
     _require(isinstance(tables, list | tuple), "stages", tables, "must be a list of [[stages]] tables")
-    return ModelConfig(**{**known, "stages": tuple(_stage_from_dict(i, table) for i, table in enumerate(tables))})
+    return ModelConfig(**{**values, "stages": tuple(_stage_from_dict(i, table) for i, table in enumerate(tables))})
 
 
-def _stage_from_dict(index: int, table: Any) -> StageConfig:  # noqa: ANN401 - whatever a file held
+def _stage_from_dict(index: int, table: Any) -> StageConfig:  # noqa: ANN401 - any content of a file
     where = f"stages[{index}]"
     _require(isinstance(table, Mapping), where, table, "must be a table")
-    known = _known_fields(StageConfig, table, where)
-    if isinstance(windows := known.get("crpe_windows"), list):
-        known["crpe_windows"] = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in windows)
+    values = _known_fields(StageConfig, table, where)
+    if isinstance(windows := values.get("crpe_windows"), list):
+        values["crpe_windows"] = tuple(tuple(pair) if isinstance(pair, list) else pair for pair in windows)
     try:
-        return StageConfig(**known)
+        return StageConfig(**values)
     except UsageError as error:
         raise UsageError(f"{where}.{error}", hint=error.hint) from None
 
 
 def _known_fields(kind: type, data: Mapping[str, Any], where: str) -> dict[str, Any]:
     names = [field.name for field in fields(kind)]
+    required = [field.name for field in fields(kind) if field.default is MISSING]
     for key in data:
         if key not in names:
             raise unknown_name(f"field of {where}", key, names)
-    required = ["stages"] if kind is ModelConfig else ["paths", "layers", "dim", "heads", "mlp_ratio"]
     for name in required:
         if name not in data:
             raise UsageError(f"{where} lacks {name!r}", hint=f"it needs {', '.join(required)}")
@@ -245,40 +236,30 @@ def _known_fields(kind: type, data: Mapping[str, Any], where: str) -> dict[str, 
 
 
 def load_config(path: Path) -> ModelConfig:
-    """Read a configuration from a TOML file; raise ``UsageError`` naming the file and what is wrong in it."""
+    """Read a configuration from a TOML file; raise ``UsageError`` with the file and what is wrong in it."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return config_from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {file_reason(error)}", hint="--config takes a TOML file") from None
+        raise UsageError(f"cannot read {path}: {file_reason(error)}", hint=f"give a TOML file, {_HINT}") from None
     except RecursionError:
-        raise UsageError(f"{path}: its brackets are nested too deep", hint="see docs/configurations.md") from None
+        raise UsageError(f"{path}: its brackets are nested too deep", hint=_HINT) from None
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not TOML: {error}", hint="see docs/configurations.md") from None
-    try:
-        return config_from_dict(data)
+        raise UsageError(f"{path} is not TOML: {error}", hint=_HINT) from None
     except UsageError as error:
         raise UsageError(f"{path}: {error}", hint=error.hint) from None
 
 
 def config_to_toml(config: ModelConfig) -> str:
-    """Return the TOML file that ``load_config`` reads ``config`` from; what has its default is left out."""
+    """Return the TOML file from which ``load_config`` reads ``config``; fields that have their defaults are left out."""
     tables = [_toml_lines(config), *(["[[stages]]", *_toml_lines(stage)] for stage in config.stages)]
     return "\n".join("".join(f"{line}\n" for line in lines) for lines in tables if lines)
 
 
 def _toml_lines(part: ModelConfig | StageConfig) -> list[str]:
-    own = {field.name: getattr(part, field.name) for field in fields(part) if field.default is MISSING}
-    changed = {f.name: getattr(part, f.name) for f in fields(part) if f.default not in (MISSING, getattr(part, f.name))}
-    return [f"{name} = {_toml_value(value)}" for name, value in (own | changed).items() if name != "stages"]
-
-
-def _toml_value(value: object) -> str:
-    """Return a number, truth value, plain string or tuple of those as TOML writes it."""
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(_toml_value, value))}]"
-    return json.dumps(value)
+    values = [(field.name, getattr(part, field.name)) for field in fields(part) if getattr(part, field.name) != field.default]
+    return [f"{name} = {json.dumps(value)}" for name, value in values if name != "stages"]  # these values are also valid TOML
 
 
 def save_config(config: ModelConfig, path: Path) -> None:
-    """Write ``config`` to a TOML file, whole or not at all; raise ``MpvitError`` where it cannot be written."""
+    """Write ``config`` to a TOML file; raise ``MpvitError`` if it cannot be written."""
     write_atomically(path, config_to_toml(config).encode())

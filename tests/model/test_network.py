@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 import mpvit
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
-from mpvit.config import ALTERNATIVES
+from mpvit.config import ALTERNATIVES, FIRST_STAGE
 from mpvit.errors import UsageError
 from mpvit.model.layers import DropPath
 from mpvit.model.network import MPViT
+from mpvit.paths.fields import path_fields
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 SMALL = ModelConfig((StageConfig(2, 1, 8, 2, 2), StageConfig(3, 2, 12, 4, 2)), num_classes=5)
@@ -144,7 +145,7 @@ def test_parallel_embeddings_take_the_input_of_the_stage() -> None:
     [("series", [[3, 5], [3, 7, 11], [3, 7, 11], [3, 7, 11]]), ("parallel", [[3, 5], [3, 5, 7], [3, 5, 7], [3, 5, 7]])],
 )
 def test_the_patch_window_is_the_receptive_field_of_a_patch(patch_embed: str, windows: list[list[int]]) -> None:
-    """The window that the configuration tells is the side of the input that a patch's gradient reaches."""
+    """The embedding window in closed form is the side of the input that the gradient of a patch reaches."""
     published = VARIANTS["tiny"].config
     config = replace(published, stages=tuple(replace(stage, patch_embed=patch_embed) for stage in published.stages))
     model, reached = build_model(config).eval(), []
@@ -159,7 +160,8 @@ def test_the_patch_window_is_the_receptive_field_of_a_patch(patch_embed: str, wi
             reached_here.append(rows.unique().numel())
             assert rows.unique().numel() == columns.unique().numel()
         reached.append(reached_here)
-        assert reached_here == [stage.patch_window(path, config.stride(index)) for path in range(stage.paths)]
+        fields = [field for field in path_fields(config) if field.stage == index + FIRST_STAGE]
+        assert reached_here == [field.embedding_window for field in fields]
     assert reached == windows
 
 

@@ -1,8 +1,8 @@
-"""Detectors and segmenters on the network: one file a head, its torch modules and their cost side by side.
+"""Detectors and segmenters on the network. Each file holds one head: its modules, its forward pass and the record of it.
 
-A head takes the backbone's pyramid, its maps at strides 4, 8, 16 and 32, and gives raw outputs: no boxes are chosen, no
-masks pasted. A new head is one file with a ``HEAD`` and one line in ``TASKS``.
-Axes: B images, C channels, H x W the grid of a map, K classes.
+A head maps the backbone's feature pyramid, at strides 4, 8, 16 and 32, to raw outputs: it selects no boxes and pastes no
+masks. A new head is one file with a ``HEAD`` and one line in ``TASKS``.
+Axes: B images, C channels, H x W the grid of a feature map, K classes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mpvit.closed_form import parts, record_backbone
-from mpvit.config import MOST, ModelConfig
+from mpvit.config import MAX_COUNT, ModelConfig
 from mpvit.errors import UsageError, unknown_name
 from mpvit.operations.tape import Tape
+from mpvit.operations.tensor_spec import TensorSpec
 from mpvit.registry import resolve
 
 if TYPE_CHECKING:
@@ -22,26 +23,28 @@ if TYPE_CHECKING:
 
     from mpvit.dense.torch_network import DenseNetwork
     from mpvit.operations import Block, Node, Shape
-    from mpvit.operations.tensor_spec import TensorSpec
+
+__all__ = ["SEGMENTERS", "TASKS", "Head", "Layers", "Tape", "Task", "TensorSpec", "build", "cut", "get_segmenter", "get_tasks"]
+__all__ += ["input_shapes", "label", "network", "record_network", "require_levels"]
 
 LEVELS = 4
-"""Maps of the pyramid that heads are made for."""
+"""Number of feature maps that every head takes."""
 
 Layers = Mapping[str, Any]
-"""A head's torch modules by name."""
+"""Torch modules of a head by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A head and what it is asked for; as in ``TASKS``, what was published or its paper has.
+    """A detector or segmenter: a head with its numbers of classes and regions.
 
     Attributes:
-        name: what the command line calls it.
-        head: "module:object" of its ``Head``.
-        size: (height, width) of the image in pixels.
-        classes: K, the background not included.
-        proposals: boxes an image that the box head judges; 0 where there is none.
-        detections: boxes an image that the mask head is run on; 0 where there is none.
+        name: name of the task on the command line and in tables.
+        head: "module:object" of the ``Head``.
+        size: (height, width) of the images, in pixels.
+        classes: number of classes K, without background.
+        proposals: number of boxes per image that the box head takes; 0 without a box head.
+        detections: number of boxes per image that the mask head takes; 0 without a mask head.
     """
 
     name: str
@@ -52,21 +55,21 @@ class Task:
     detections: int = 0
 
     def as_row(self) -> dict[str, Any]:
-        """Return its name and what it is asked for as columns of a row."""
+        """Return the name and the numbers of classes and regions as columns of a row."""
         regions = {"proposals": self.proposals, "detections": self.detections} if self.proposals else {}
         return {"task": self.name, "classes": self.classes, **regions}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What stands on the backbone.
+    """The layers after the backbone.
 
     Attributes:
-        modules: (channels of each map of the pyramid, task) -> the torch modules.
-        forward: (modules, pyramid, (height, width) of the image, *regions) -> the raw outputs.
+        modules: (channels of each feature map, task) -> torch modules by name.
+        forward: (modules, pyramid, (height, width) of the image, *region features) -> raw outputs.
         record: record of the operations of ``forward``: (tape, pyramid, task, (height, width) of the image) -> outputs. The
             blocks have the names of the modules.
-        regions: (images, task) -> the shapes of the features of regions that ``forward`` takes beside the pyramid.
+        regions: (number of images, task) -> shapes of the region features.
     """
 
     modules: Callable[[Sequence[int], Task], dict[str, nn.Module]]
@@ -85,26 +88,25 @@ TASKS: dict[str, Task] = {
         Task("semantic-fpn", "mpvit.dense.semantic_fpn:HEAD", (512, 512), 150),
     )
 }
-"""Each task at the size and classes that its figures on backbones like this one are published for: COCO's 80 classes,
-ADE20K's 150."""
+"""The tasks by name, with the sizes and classes of the published results: 80 classes of COCO, 150 of ADE20K."""
 
 
 SEGMENTERS = ("semantic-fpn", "segformer", "upernet")
-"""Tasks whose raw output is logits of each pixel, the lightest head's training first: those that ``mpvit train`` takes."""
+"""Names of the tasks whose output is the logits of each pixel, which ``mpvit train`` trains; the cheapest training first."""
 
 
 def get_segmenter(name: str, classes: int) -> Task:
-    """Return the task of a segmenter for so many classes; raise ``UsageError`` for another name."""
+    """Return the segmenter of this name with this number of classes; raise ``UsageError`` for any other name."""
     if name not in SEGMENTERS:
         raise unknown_name("task of training", name, SEGMENTERS)
     return replace(TASKS[name], classes=classes)
 
 
 def get_tasks(names: Sequence[str], **numbers: int | None) -> list[Task]:
-    """Return the tasks of these names with ``numbers`` instead of their own: classes, proposals or detections.
+    """Return the tasks of these names, with other numbers of classes, proposals or detections; None keeps the task's own.
 
-    A number of what only some of them have is theirs; None stands for their own. Raises ``UsageError`` for an unknown name, a
-    number below 1, or one of what none of them has.
+    A number applies to those of the tasks that have it. Raises ``UsageError`` for an unknown name, a number below 1, or a
+    number that none of the tasks has.
     """
     for name in names:
         if name not in TASKS:
@@ -112,23 +114,23 @@ def get_tasks(names: Sequence[str], **numbers: int | None) -> list[Task]:
     tasks = [TASKS[name] for name in names]
     given: dict[str, Any] = {field: value for field, value in numbers.items() if value is not None}
     for field, value in given.items():
-        if not 1 <= value <= MOST:
-            raise UsageError(f"{field} = {value}: must be a whole number of at least 1 and at most {MOST}")
+        if not 1 <= value <= MAX_COUNT:
+            raise UsageError(f"{field} = {value}: must be a whole number of at least 1 and at most {MAX_COUNT}")
         if not any(getattr(task, field) for task in tasks):
             having = ", ".join(task.name for task in TASKS.values() if getattr(task, field))
-            raise UsageError(f"{field} = {value}: {', '.join(names)} has no {field}", hint=f"{having} has")
+            raise UsageError(f"{field} = {value}: {', '.join(names)} has no {field}", hint=f"tasks that have {field}: {having}")
     return [replace(task, **{field: value for field, value in given.items() if getattr(task, field)}) for task in tasks]
 
 
 def label(model: str, task: Task | None) -> str:
-    """Return what a network is called: its name, or that of the task on it too."""
+    """Return the label of a network: its name, together with the name of the task if there is one."""
     return model if task is None else f"{task.name} on {model}"
 
 
 def network(config: ModelConfig, task: Task, batch: int, height: int, width: int) -> Block:
-    """Return the tree of one forward pass over (batch, in_channels, height, width): the backbone without classifier, the head.
+    """Return the operations of one forward pass over (batch, in_channels, height, width) in evaluation mode.
 
-    Raises ``UsageError`` for a backbone of another number of stages than four, and as ``mpvit.closed_form.network``.
+    The backbone has no classifier. Raises ``UsageError`` for a length below 1 or a backbone without four stages.
     """
     tape = Tape()
     record_network(tape, config, task, batch, height, width)
@@ -136,7 +138,7 @@ def network(config: ModelConfig, task: Task, batch: int, height: int, width: int
 
 
 def record_network(tape: Tape, config: ModelConfig, task: Task, batch: int, height: int, width: int) -> list[TensorSpec]:
-    """Record the forward pass of ``network`` and return its outputs; errors as there."""
+    """Record the forward pass and return its outputs; errors as ``network``."""
     require_levels(config, task)
     with tape.group("backbone"):
         pyramid = record_backbone(tape, config, batch, height, width)
@@ -145,7 +147,7 @@ def record_network(tape: Tape, config: ModelConfig, task: Task, batch: int, heig
 
 
 def input_shapes(config: ModelConfig, task: Task | None, batch: int, height: int, width: int) -> tuple[Shape, ...]:
-    """Return the shapes of what a network takes: images, and the features of regions where the head of its task does."""
+    """Return the shapes of the inputs: images, then the region features that the head of the task takes."""
     images = (batch, config.in_channels, height, width)
     if task is None:
         return (images,)
@@ -154,7 +156,7 @@ def input_shapes(config: ModelConfig, task: Task | None, batch: int, height: int
 
 
 def build(config: ModelConfig, task: Task) -> DenseNetwork:
-    """Return the freshly initialised torch network that ``network`` counts; as there."""
+    """Return the freshly initialised torch network; raise ``UsageError`` for a backbone without four stages."""
     from mpvit.dense.torch_network import DenseNetwork
 
     require_levels(config, task)
@@ -162,9 +164,9 @@ def build(config: ModelConfig, task: Task) -> DenseNetwork:
 
 
 def cut(tree: Block, by: str) -> dict[str, Node]:
-    """Cut a whole network's tree into named parts that sum to it: by ``part``, ``stage`` or ``path``.
+    """Return named parts of a network's tree that sum to it: by ``part``, ``stage`` or ``path``.
 
-    ``part`` is the backbone and each part of the head; the others cut the backbone too, as ``mpvit.closed_form.parts`` does.
+    ``part`` separates the backbone and each part of the head; the others also cut the backbone (``mpvit.closed_form.parts``).
     """
     body = tree.block("backbone")
     first: dict[str, Node] = {"backbone": body} if by == "part" else parts(body, by)
@@ -172,9 +174,9 @@ def cut(tree: Block, by: str) -> dict[str, Node]:
 
 
 def require_levels(config: ModelConfig, task: Task) -> None:
-    """Raise ``UsageError`` for a backbone that does not give the maps that heads take."""
+    """Raise ``UsageError`` for a backbone without the four feature maps that heads take."""
     if len(config.stages) != LEVELS:
         raise UsageError(
-            f"{task.name} on a network of {len(config.stages)} stages: it takes the maps of {LEVELS}",
-            hint="they stand at strides 4, 8, 16 and 32",
+            f"{task.name} on a network of {len(config.stages)} stages: the network must have {LEVELS}",
+            hint=f"the head takes feature maps at strides {', '.join(str(config.reduction(i)) for i in range(LEVELS))}",
         )

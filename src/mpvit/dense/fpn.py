@@ -1,7 +1,7 @@
-"""Feature pyramid network: every level gets what the coarser ones have seen (Lin et al., CVPR 2017, arXiv:1612.03144).
+"""Feature pyramid network (Lin et al., CVPR 2017, arXiv:1612.03144).
 
-A 1x1 lateral and a 3x3 output convolution a level, both with bias; top down, each map is upsampled to the nearest
-positions of the next finer grid and added.
+Each level has a 1x1 lateral and a 3x3 output convolution, both with bias. From the coarsest level on, each feature map is
+upsampled to the nearest positions of the next finer grid and added.
 """
 
 from __future__ import annotations
@@ -13,26 +13,24 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from mpvit.dense import Layers
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
+    from mpvit.dense import Layers, Tape, TensorSpec
 
-WIDTH = 256
+CHANNELS = 256
 """Channels of every level."""
 
 
 def modules(channels: Sequence[int]) -> dict[str, nn.Module]:
-    """Return the convolutions for maps of ``channels``, finest first."""
+    """Return the convolutions for feature maps with these ``channels``, finest first."""
     from torch import nn
 
     return {
-        "laterals": nn.ModuleList(nn.Conv2d(each, WIDTH, 1) for each in channels),
-        "outputs": nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in channels),
+        "laterals": nn.ModuleList(nn.Conv2d(each, CHANNELS, 1) for each in channels),
+        "outputs": nn.ModuleList(nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1) for _ in channels),
     }
 
 
 def forward(layers: Layers, pyramid: Sequence[Tensor]) -> list[Tensor]:
-    """Map each (B, C, H, W), finest first, -> (B, WIDTH, H, W)."""
+    """Map each (B, C, H, W), finest first, -> (B, CHANNELS, H, W)."""
     from torch.nn.functional import interpolate
 
     maps = [lateral(x) for lateral, x in zip(layers["laterals"], pyramid, strict=True)]
@@ -44,14 +42,14 @@ def forward(layers: Layers, pyramid: Sequence[Tensor]) -> list[Tensor]:
 def record(tape: Tape, pyramid: Sequence[TensorSpec]) -> list[TensorSpec]:
     """Record ``forward`` and return the feature maps."""
     with tape.group("laterals"):
-        maps = [tape.conv(str(i), x, WIDTH, 1, bias=True) for i, x in enumerate(pyramid)]
-    top_down(tape, maps, "nearest")
+        maps = [tape.conv(str(i), x, CHANNELS, 1, bias=True) for i, x in enumerate(pyramid)]
+    record_top_down(tape, maps, "nearest")
     with tape.group("outputs"):
-        return [tape.conv(str(i), x, WIDTH, 3, bias=True) for i, x in enumerate(maps)]
+        return [tape.conv(str(i), x, CHANNELS, 3, bias=True) for i, x in enumerate(maps)]
 
 
-def top_down(tape: Tape, maps: list[TensorSpec], mode: str) -> None:
-    """Record the additions of each upsampled feature map to the next finer one, in place, coarsest first."""
+def record_top_down(tape: Tape, maps: list[TensorSpec], mode: str) -> None:
+    """Record the addition of each upsampled feature map to the next finer one, coarsest first, and change ``maps`` in place."""
     with tape.group("top_down"):
         for level in reversed(range(len(maps) - 1)):
             with tape.group(str(level)):

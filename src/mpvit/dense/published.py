@@ -1,7 +1,7 @@
-"""What is published of detectors and segmenters on the network, and what came out here.
+"""Published parameters and multiply-adds of detectors and segmenters on the network.
 
-Figures from the authors' public result tables of Lee et al., CVPR 2022 (arXiv:2112.11010), its tables 2 to 4. They are
-printed in whole millions and billions; "FLOPs" are multiply-adds.
+The figures are in tables 2 to 4 of Lee et al., CVPR 2022 (arXiv:2112.11010), in whole millions and billions. The "FLOPs" of the
+paper are multiply-adds.
 """
 
 from dataclasses import dataclass, replace
@@ -10,15 +10,20 @@ from mpvit.config import ModelConfig
 from mpvit.variants import get_config
 
 CONVENTION = "published-dense"
-"""The convention that explains the figures."""
+"""Convention that explains the published figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedTask:
-    """Printed figures of a task on a variant: millions of parameters, billions of multiply-adds.
+    """Published figures of a task on a variant.
 
-    ``mlp_ratio`` is the backbone's where it cannot have been the classified network's. ``explained`` is False where no
-    convention gives the printed multiply-adds.
+    Attributes:
+        task: name of the task.
+        variant: name of the backbone.
+        params_millions: parameters, in millions.
+        macs_billions: multiply-adds, in billions.
+        mlp_ratio: MLP ratio of the backbone if the published figures exclude the variant's own; else None.
+        explained: whether a convention gives the published multiply-adds.
     """
 
     task: str
@@ -30,19 +35,19 @@ class PublishedTask:
 
     @property
     def config(self) -> ModelConfig:
-        """The backbone."""
+        """Configuration of the backbone."""
         config = get_config(self.variant)
         if self.mlp_ratio is None:
             return config
         return replace(config, stages=tuple(replace(stage, mlp_ratio=self.mlp_ratio) for stage in config.stages))
 
     def agreement(self, params: int, macs: int) -> tuple[bool, bool]:
-        """Tell whether parameters and multiply-adds round to the printed figures."""
+        """Return whether the parameters, and whether the multiply-adds, round to the published figures."""
         return _rounded(params, 10**6) == self.params_millions, _rounded(macs, 10**9) == self.macs_billions
 
     @property
     def name(self) -> str:
-        """The backbone's name, with what it has other than the variant."""
+        """Name of the backbone, with its MLP ratio if that differs from the variant's."""
         return self.variant if self.mlp_ratio is None else f"{self.variant} (MLP ratio {self.mlp_ratio})"
 
 
@@ -62,4 +67,4 @@ PUBLISHED: tuple[PublishedTask, ...] = (
     PublishedTask("upernet", "small", 52, 943),
     PublishedTask("upernet", "base", 105, 1185, explained=False),
 )
-"""At each task's own size and classes."""
+"""Published figures at the size and classes of each task."""

@@ -1,72 +1,71 @@
-"""UperNet: pooled maps of the last stage, a pyramid, and all its levels together (Xiao et al., ECCV 2018, arXiv:1807.10221).
+"""UperNet: pooled features, a feature pyramid, and their fusion (Xiao et al., ECCV 2018, arXiv:1807.10221).
 
-The last map is pooled to 1x1, 2x2, 3x3 and 6x6 positions (Zhao et al., CVPR 2017), each behind a 1x1 convolution upsampled
-and put beside it; a 3x3 convolution makes one map of these. The finer maps get 1x1 laterals, sums top down and a 3x3
-convolution each; all four, upsampled to stride 4, go through one 3x3 convolution to the classifier. Convolutions but the
-last have no bias, a batch norm and a ReLU; what is upsampled is so bilinearly.
+The backbone's last feature map is pooled to 1x1, 2x2, 3x3 and 6x6 positions (Zhao et al., CVPR 2017). Each pooled map passes a
+1x1 convolution, is upsampled and concatenated with the last map; a 3x3 convolution fuses them. The finer maps have 1x1
+laterals, top-down sums and a 3x3 convolution each. All four maps are upsampled to stride 4 and fused by a 3x3 convolution;
+a 1x1 convolution gives the classes. Each convolution except the last has no bias, a batch norm and a ReLU. Upsampling is
+bilinear.
 
-The auxiliary head on the map at stride 16 helps in training alone: in evaluation mode it is there and does not run.
+The auxiliary head on the map at stride 16 runs only in training; in evaluation mode it has parameters but no calls.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mpvit.dense import Head, Layers, Task, fpn
-from mpvit.dense.layers import conv_norm_relu, record_conv_norm_relu, record_join, to_size
+from mpvit.dense import Head, Layers, Tape, Task, TensorSpec, fpn
+from mpvit.dense.layers import conv_norm_relu, join, record_conv_norm_relu, record_join, to_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from mpvit.operations.tape import Tape
-    from mpvit.operations.tensor_spec import TensorSpec
 
-WIDTH = 512
-POOLED = (1, 2, 3, 6)
-"""Positions of the pooled maps along each side."""
+CHANNELS = 512
+"""Output channels of each convolution except the last."""
 
-AUXILIARY_WIDTH = 256
+POOLED_SIDES = (1, 2, 3, 6)
+"""Sides of the pooled maps, in positions."""
+
+AUXILIARY_CHANNELS = 256
+"""Output channels of the first convolution of the auxiliary head."""
+
 AUXILIARY_LEVEL = 2
-"""The map that the auxiliary head takes: at stride 16."""
+"""Index of the backbone's feature map that the auxiliary head takes, at stride 16."""
 
 
 def modules(channels: Sequence[int], task: Task) -> dict[str, nn.Module]:
-    """Return the modules for maps of ``channels``."""
+    """Return the modules for feature maps with these ``channels``."""
     from torch import nn
 
     *finer, last = channels
     pooling = {
-        "branches": nn.ModuleList(conv_norm_relu(last, WIDTH, 1) for _ in POOLED),
-        "fusion": conv_norm_relu(last + len(POOLED) * WIDTH, WIDTH, 3),
+        "branches": nn.ModuleList(conv_norm_relu(last, CHANNELS, 1) for _ in POOLED_SIDES),
+        "fusion": conv_norm_relu(last + len(POOLED_SIDES) * CHANNELS, CHANNELS, 3),
     }
     pyramid = {
-        "laterals": nn.ModuleList(conv_norm_relu(each, WIDTH, 1) for each in finer),
-        "outputs": nn.ModuleList(conv_norm_relu(WIDTH, WIDTH, 3) for _ in finer),
+        "laterals": nn.ModuleList(conv_norm_relu(each, CHANNELS, 1) for each in finer),
+        "outputs": nn.ModuleList(conv_norm_relu(CHANNELS, CHANNELS, 3) for _ in finer),
     }
-    auxiliary = conv_norm_relu(channels[AUXILIARY_LEVEL], AUXILIARY_WIDTH, 3)
+    auxiliary = conv_norm_relu(channels[AUXILIARY_LEVEL], AUXILIARY_CHANNELS, 3)
     return {
         "pyramid_pooling": nn.ModuleDict(pooling),
         "fpn": nn.ModuleDict(pyramid),
-        "fusion": conv_norm_relu(len(channels) * WIDTH, WIDTH, 3),
-        "classifier": nn.Conv2d(WIDTH, task.classes, 1),
-        "auxiliary": nn.Sequential(auxiliary, nn.Conv2d(AUXILIARY_WIDTH, task.classes, 1)),
+        "fusion": conv_norm_relu(len(channels) * CHANNELS, CHANNELS, 3),
+        "classifier": nn.Conv2d(CHANNELS, task.classes, 1),
+        "auxiliary": nn.Sequential(auxiliary, nn.Conv2d(AUXILIARY_CHANNELS, task.classes, 1)),
     }
 
 
 def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) -> Tensor | tuple[Tensor, Tensor]:
-    """Map each (B, C, H, W) -> logits at the image's size, (B, K, height, width); in training the auxiliary ones too."""
-    import torch
-
+    """Map each (B, C, H, W) -> logits at the image's size, (B, K, height, width); in training also the auxiliary ones."""
     pooled = _pool(layers["pyramid_pooling"], pyramid[-1])
     maps = [*(lateral(x) for lateral, x in zip(layers["fpn"]["laterals"], pyramid[:-1], strict=True)), pooled]
     for level in range(len(maps) - 2, -1, -1):
         maps[level] = maps[level] + to_size(maps[level + 1], maps[level].shape[2:])
     maps[:-1] = [output(x) for output, x in zip(layers["fpn"]["outputs"], maps[:-1], strict=True)]
-    grid = maps[0].shape[2:]
-    joined = torch.cat([maps[0], *(to_size(x, grid) for x in maps[1:])], dim=1)  # (B, 4·512, H, W) at stride 4
-    logits = to_size(layers["classifier"](layers["fusion"](joined)), size)
+    logits = to_size(layers["classifier"](layers["fusion"](join(maps))), size)  # from (B, 4·512, H, W) at stride 4
     if not layers["auxiliary"].training:
         return logits
     return logits, to_size(layers["auxiliary"](pyramid[AUXILIARY_LEVEL]), size)
@@ -74,12 +73,11 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) ->
 
 def _pool(layers: Layers, x: Tensor) -> Tensor:
     """Map (B, C, H, W) -> (B, 512, H, W)."""
-    import torch
     from torch.nn.functional import adaptive_avg_pool2d
 
-    pooled = [adaptive_avg_pool2d(x, side) for side in POOLED]
-    seen = [branch(each) for branch, each in zip(layers["branches"], pooled, strict=True)]
-    return layers["fusion"](torch.cat([x, *(to_size(each, x.shape[2:]) for each in seen)], dim=1))
+    pooled = [adaptive_avg_pool2d(x, side) for side in POOLED_SIDES]
+    branches = [branch(each) for branch, each in zip(layers["branches"], pooled, strict=True)]
+    return layers["fusion"](join([x, *branches]))
 
 
 def record(tape: Tape, pyramid: Sequence[TensorSpec], task: Task, size: tuple[int, int]) -> list[TensorSpec]:
@@ -88,12 +86,12 @@ def record(tape: Tape, pyramid: Sequence[TensorSpec], task: Task, size: tuple[in
         pooled = _record_pool(tape, pyramid[-1])
     with tape.group("fpn"):
         with tape.group("laterals"):
-            maps = [_conv_norm_relu(tape, str(i), x, WIDTH, 1) for i, x in enumerate(pyramid[:-1])]
+            maps = [_conv_norm_relu(tape, str(i), x, CHANNELS, 1) for i, x in enumerate(pyramid[:-1])]
         maps.append(pooled)
-        fpn.top_down(tape, maps, "bilinear")
+        fpn.record_top_down(tape, maps, "bilinear")
         with tape.group("outputs"):
-            maps[:-1] = [_conv_norm_relu(tape, str(i), x, WIDTH, 3) for i, x in enumerate(maps[:-1])]
-    fused = _conv_norm_relu(tape, "fusion", record_join(tape, maps), WIDTH, 3)
+            maps[:-1] = [_conv_norm_relu(tape, str(i), x, CHANNELS, 3) for i, x in enumerate(maps[:-1])]
+    fused = _conv_norm_relu(tape, "fusion", record_join(tape, maps), CHANNELS, 3)
     logits = tape.conv("classifier", fused, task.classes, 1, bias=True)
     outputs = [tape.upsample("upsample", "bilinear", logits, size)]
     if tape.training:
@@ -108,17 +106,17 @@ def _conv_norm_relu(tape: Tape, name: str, x: TensorSpec, out: int, kernel: int)
 
 
 def _record_auxiliary(tape: Tape, x: TensorSpec, classes: int) -> TensorSpec:
-    return tape.conv("1", _conv_norm_relu(tape, "0", x, AUXILIARY_WIDTH, 3), classes, 1, bias=True)
+    return tape.conv("1", _conv_norm_relu(tape, "0", x, AUXILIARY_CHANNELS, 3), classes, 1, bias=True)
 
 
 def _record_pool(tape: Tape, x: TensorSpec) -> TensorSpec:
     with tape.group("pooled"):
-        pooled = [tape.adaptive_pool(str(i), x, side) for i, side in enumerate(POOLED)]
+        pooled = [tape.adaptive_pool(str(i), x, side) for i, side in enumerate(POOLED_SIDES)]
     with tape.group("branches"):
-        branches = [_conv_norm_relu(tape, str(i), each, WIDTH, 1) for i, each in enumerate(pooled)]
+        branches = [_conv_norm_relu(tape, str(i), each, CHANNELS, 1) for i, each in enumerate(pooled)]
     with tape.group("upsampled"):
         upsampled = [tape.upsample(str(i), "bilinear", each, x.shape[2:]) for i, each in enumerate(branches)]
-    return _conv_norm_relu(tape, "fusion", tape.cat("cat", [x, *upsampled]), WIDTH, 3)
+    return _conv_norm_relu(tape, "fusion", tape.cat("cat", [x, *upsampled]), CHANNELS, 3)
 
 
 HEAD = Head(modules=modules, forward=forward, record=record)

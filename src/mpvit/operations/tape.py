@@ -128,6 +128,14 @@ class Tape(Recording):
         self._add(name, kind, operands[0], operands[0].shape, operands=operands[1:])
         return out
 
+    def total(self, name: str, maps: Sequence[TensorSpec]) -> TensorSpec:
+        """Sum of feature maps, added one after another; saves nothing."""
+        with self.group(name):
+            out = maps[0]
+            for index, x in enumerate(maps[1:]):
+                out = self.elementwise(str(index), "add", out, x)
+        return out
+
     def softmax(self, name: str, x: TensorSpec) -> TensorSpec:
         """Softmax along any axis; saves its result, which is contiguous."""
         out = new(x.shape, x.dtype)

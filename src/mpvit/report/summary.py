@@ -7,8 +7,9 @@ from typing import NamedTuple
 from mpvit.ablation.results import Row
 from mpvit.ablation.saved import TrainedAblation
 from mpvit.ablation.study import Ablation
-from mpvit.config import FIRST_STAGE, TRAINED_SIZE, ModelConfig
+from mpvit.config import TRAINED_SIZE, ModelConfig
 from mpvit.operations import Cost
+from mpvit.paths.fields import path_fields
 from mpvit.report.results import Report
 from mpvit.tables import Cell, Column, Label, Rounded, Table
 from mpvit.tables.ablation import QUANTITIES
@@ -138,9 +139,8 @@ def path_text(report: Report) -> str:
 def patch_windows(config: ModelConfig) -> str:
     """Return the size of the patches of each path in positions of its stage's input; stages with equal sizes together."""
     stages: dict[tuple[int, ...], list[int]] = {}
-    for index, stage in enumerate(config.stages):
-        windows = tuple(stage.patch_window(path, config.stride(index)) for path in range(stage.paths))
-        stages.setdefault(windows, []).append(index + FIRST_STAGE)
+    for stage, fields in groupby(path_fields(config), key=lambda field: field.stage):
+        stages.setdefault(tuple(field.embedding_window for field in fields), []).append(stage)
     texts = [
         f"{_listed([f'{side}×{side}' for side in sides])} in stage{'s' if len(numbers) > 1 else ''} {_listed(numbers)}"
         for sides, numbers in stages.items()
