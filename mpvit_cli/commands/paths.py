@@ -119,14 +119,14 @@ def paths(
     if view == GEOMETRY:
         terminal.show(geometry_document(network.about.model, path_fields(network.model.config)), form, output)
         return
-    from mpvit.paths.pictures import find_pictures
+    from mpvit.paths.images import find_images
     from mpvit.prediction.inference import InferenceConfig
 
     how = InferenceConfig.of(network.preprocessing, size=size, crop=crop, batch=batch)
-    found = find_pictures(network, how, image, data, pictures if image else pictures or IMAGES[view])
+    found = find_images(network, how, image, data, pictures if image else pictures or IMAGES[view])
     for name, reason in found.unreadable:
         terminal.note(f"left out: {name}: {reason}")
-    shown = path_view(view, network, found, how, terminal.track, choice)
+    shown = path_view(view, network, found, terminal.track, choice)
     document = view_document(shown)
     unnamed = not (weights or variant or random_init)
     terminal.show(replace(document, notes=((SHIPPED_NOTE,) if unnamed else ()) + document.notes), form, output)
@@ -164,11 +164,11 @@ def _check(
     if pictures is not None and pictures < 1:
         raise UsageError(f"--pictures {pictures}: must be at least 1")
     if view == "similarity":
-        from mpvit.paths.similarity import FEWEST
+        from mpvit.paths.similarity import MIN_BATCH
 
-        if batch < 2 * FEWEST:  # of which what is left over is at least half
+        if batch < 2 * MIN_BATCH:  # the batches are as equal as possible, so each has at least half of it
             raise UsageError(
-                f"--batch {batch}: must be at least {2 * FEWEST} with --view similarity, which compares its pictures"
+                f"--batch {batch}: must be at least {2 * MIN_BATCH} with --view similarity, which compares its images"
             )
 
 

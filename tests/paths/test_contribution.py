@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from mpvit.config import ModelConfig
 from mpvit.model.network import MPViT
-from mpvit.paths.contribution import contributions, silence, summands
-from mpvit.paths.inside import LOCAL, kept, opened, silenced, to_fusion
-from mpvit.paths.results import Silenced
+from mpvit.paths.contribution import ablate_branches, contributions, summands
+from mpvit.paths.hooks import LOCAL, record_outputs, replace_output, stage_branches
+from mpvit.paths.results import BranchAblation
 
 NETWORKS = pytest.mark.parametrize("config", [SMALL, SUMMED], ids=["concat", "sum"])
 
@@ -21,10 +21,10 @@ NETWORKS = pytest.mark.parametrize("config", [SMALL, SUMMED], ids=["concat", "su
 @NETWORKS
 def test_the_summands_add_up_to_the_fusions_convolution(config: ModelConfig) -> None:
     network = drawn(config)
-    for at in opened(network):
-        with kept([at.stage.fusion.conv, *(branch.module for branch in at.branches)]) as found, torch.no_grad():
+    for at in stage_branches(network):
+        with record_outputs([at.stage.fusion.conv, *(branch.module for branch in at.branches)]) as found, torch.no_grad():
             network(images(2))
-            parts = summands(at.stage, [to_fusion(found, branch) for branch in at.branches])
+            parts = summands(at.stage, [branch.output(found) for branch in at.branches])
         assert len(parts) == len(at.branches)
         assert torch.allclose(parts.sum(0), found[at.stage.fusion.conv], atol=1e-12)
 
@@ -34,10 +34,10 @@ def test_norms_shares_and_cosines_are_those_of_all_summands_at_once(config: Mode
     """In batches as in one; the hand-written figures hold all pictures' summands together."""
     network, x = drawn(config), images(7)
     found, _ = contributions(network, [x[:3], x[3:]])
-    for at in opened(network):
-        with kept(branch.module for branch in at.branches) as held, torch.no_grad():
+    for at in stage_branches(network):
+        with record_outputs(branch.module for branch in at.branches) as held, torch.no_grad():
             network(x)
-            parts = summands(at.stage, [to_fusion(held, branch) for branch in at.branches])
+            parts = summands(at.stage, [branch.output(held) for branch in at.branches])
         whole = parts.sum(0)
         own = [each for each in found if each.stage == at.number]
         assert [each.branch for each in own] == [branch.name for branch in at.branches]
@@ -56,7 +56,7 @@ def test_norms_shares_and_cosines_are_those_of_all_summands_at_once(config: Mode
 def by_hand(network: MPViT, x: Tensor, silent: str, mean: Tensor) -> Tensor:
     """The logits where one branch hands its mean to the fusion."""
     x = network.stem(x)
-    for at in opened(network):
+    for at in stage_branches(network):
         maps, first = [], None
         for path in at.paths:
             embedded, encoded = path(x)
@@ -78,12 +78,12 @@ def test_a_silenced_branch_is_a_forward_pass_with_its_mean(config: ModelConfig) 
     network, x = drawn(config), images(6)
     intact = network(x)
     _, means = contributions(network, [x[:4], x[4:]])
-    for branch in (branch for at in opened(network) for branch in at.branches):
-        with kept([branch.module]) as found:
+    for branch in (branch for at in stage_branches(network) for branch in at.branches):
+        with record_outputs([branch.module]) as found:
             network(x)
         held = found[branch.module] if branch.name == LOCAL else found[branch.module][1]
         assert torch.allclose(means[branch.label], held.mean(0))
-        with silenced(branch, means[branch.label]):
+        with replace_output(branch, means[branch.label]):
             without = network(x)
         assert torch.allclose(without, by_hand(network, x, branch.label, means[branch.label]))
         assert not torch.allclose(without, intact)
@@ -96,18 +96,18 @@ def test_right_and_wrong_are_counted_picture_by_picture() -> None:
     answers = network(x).argmax(1)
     targets = torch.where(torch.arange(40) % 2 == 0, answers, (answers + 1) % 5)
     found, means = contributions(network, [x])
-    for each in silence(network, found, means, [x[:17], x[17:]], targets.tolist()):
+    for each in ablate_branches(network, found, means, [x[:17], x[17:]], targets.tolist()):
         without = by_hand(network, x, f"stage {each.stage} {each.branch}", means[f"stage {each.stage} {each.branch}"]).argmax(1)
         right = without == targets
-        assert each.silenced is not None
-        assert (each.silenced.images, each.silenced.intact, each.silenced.correct) == (40, 20, int(right.sum()))
-        assert each.silenced.lost == int((~right[::2]).sum())
-        assert each.silenced.gained == int(right[1::2].sum())
+        assert each.ablation is not None
+        assert (each.ablation.images, each.ablation.intact, each.ablation.correct) == (40, 20, int(right.sum()))
+        assert each.ablation.lost == int((~right[::2]).sum())
+        assert each.ablation.gained == int(right[1::2].sum())
 
 
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_the_paired_test_is_a_binomial_one_of_one_half(lost: int, gained: int) -> None:
-    found = Silenced(images=200, intact=100, lost=lost, gained=gained)
+    found = BranchAblation(images=200, intact=100, lost=lost, gained=gained)
     expected = binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
     assert found.p_value == pytest.approx(expected)
     ends = binomtest(100 - lost + gained, 200).proportion_ci(0.95, method="wilson")

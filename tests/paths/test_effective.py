@@ -12,16 +12,16 @@ from mpvit.config import FIRST_STAGE
 from mpvit.errors import MpvitError
 from mpvit.paths.effective import centre, effective_fields, energy, radius
 from mpvit.paths.fields import path_fields
-from mpvit.paths.inside import kept, opened
+from mpvit.paths.hooks import record_outputs, stage_branches
 
 
 def test_the_mean_over_all_signs_is_the_jacobians_energy(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one draw estimates: products of two channels' derivatives cancel out, squares stay."""
     network, x = drawn(SMALL), images(1, 16).requires_grad_()
-    path = opened(network)[1].paths[2]
+    path = stage_branches(network)[1].paths[2]
 
     def token(image: Tensor) -> Tensor:
-        with kept([path]) as found:
+        with record_outputs([path]) as found:
             network(image)
         return centre(found[path][0])
 
@@ -36,12 +36,12 @@ def test_the_mean_over_all_signs_is_the_jacobians_energy(monkeypatch: pytest.Mon
 
 def test_a_derivative_is_a_difference_of_two_forward_passes() -> None:
     network, x = drawn(SMALL), images(1, 16)
-    path = opened(network)[0].paths[1]
+    path = stage_branches(network)[0].paths[1]
     step = 1e-6
     moves = step * torch.eye(3 * 16 * 16, dtype=torch.float64).reshape(-1, 3, 16, 16)
     values = []
     for moved in (x + moves, x - moves):
-        with kept([path]) as found, torch.no_grad():
+        with record_outputs([path]) as found, torch.no_grad():
             network(moved)
         values.append(centre(found[path][1]))  # (pixels, c)
     squares = ((values[0] - values[1]) / (2 * step)).square().sum(1).reshape(3, 16, 16).sum(0)
@@ -80,5 +80,5 @@ def test_weights_that_are_no_numbers_are_said_so() -> None:
     network = drawn(SMALL)
     with torch.no_grad():
         next(network.parameters()).fill_(float("nan"))
-    with pytest.raises(MpvitError, match="no gradient of a token reaches the image, or it is no number"):
+    with pytest.raises(MpvitError, match="no gradient of a token reaches the image, or it is not finite"):
         effective_fields(network, [images(1)])

@@ -11,7 +11,7 @@ from torch import nn
 from mpvit.config import ModelConfig, StageConfig
 from mpvit.model.network import MPViT, build_model
 from mpvit.paths.fields import PathField, path_fields
-from mpvit.paths.inside import opened
+from mpvit.paths.hooks import stage_branches
 from mpvit.variants import VARIANTS
 
 FAR = 10**6
@@ -77,7 +77,7 @@ def test_a_field_is_what_convolutions_reach_one_after_the_other(config: ModelCon
 def without_attention(config: ModelConfig) -> MPViT:
     """The network without transformer layers, in which everything is positive: no two influences cancel out."""
     network = build_model(config).double().eval()
-    for at in opened(network):
+    for at in stage_branches(network):
         for path in at.paths:
             path.layers = nn.ModuleList()
     for parameter in network.parameters():
@@ -105,7 +105,7 @@ def test_a_field_is_where_the_gradient_of_a_token_is_not_zero(name: str) -> None
         x = network.stem(image)
         for stage in network.stages[: field.stage - 2]:
             x = stage(x)
-        for path in opened(network)[field.stage - 2].paths[: field.path]:
+        for path in stage_branches(network)[field.stage - 2].paths[: field.path]:
             embedded, _ = path(x)
             x = embedded if config.stages[0].patch_embed == "series" else x
         token = embedded.shape[-1] // 2
@@ -124,7 +124,7 @@ def test_an_impulse_in_a_stages_input_reaches_a_window_of_tokens(name: str) -> N
     config = NETWORKS[name]
     network = without_attention(config)
     for index, fields in enumerate(by_stage(config)):
-        paths = opened(network)[index].paths
+        paths = stage_branches(network)[index].paths
         calm = torch.ones(1, config.stages[index].dim, 32, 32, dtype=torch.float64)
         reached: list[set[int]] = [set() for _ in fields]
         for place in range(32):

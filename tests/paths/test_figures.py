@@ -10,9 +10,9 @@ from matplotlib.contour import ContourSet
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from mpvit.paths.contribution import contributions, silence
+from mpvit.paths.attention_maps import implied_map, layer_inputs, token_attention
+from mpvit.paths.contribution import ablate_branches, contributions
 from mpvit.paths.effective import effective_fields
-from mpvit.paths.implied import attended, implied_map, layers
 from mpvit.paths.similarity import similarities
 from mpvit.plots import save_figure
 from mpvit.plots.paths import (
@@ -74,12 +74,12 @@ def test_blurring_keeps_the_sum_and_spreads_a_point_as_a_gaussian() -> None:
 def test_bars_are_shares_and_points_are_accuracies() -> None:
     network, x = drawn(SMALL), images(12)
     parts, means = contributions(network, [x])
-    found = silence(network, parts, means, [x], [0, 1, 2] * 4)
+    found = ablate_branches(network, parts, means, [x], [0, 1, 2] * 4)
     shares, accuracy = contribution_figure(found, "title").axes
     bars = [patch for patch in shares.patches if isinstance(patch, Rectangle)]
     assert [bar.get_width() for bar in bars] == pytest.approx([100 * each.share for each in found])
     dots = [np.asarray(line.get_xdata()).item() for line in accuracy.lines if line.get_marker() == "o"]
-    assert dots == pytest.approx([100 * each.silenced.correct / 12 for each in found if each.silenced])
+    assert dots == pytest.approx([100 * each.ablation.correct / 12 for each in found if each.ablation])
 
 
 def test_cells_are_the_matrix() -> None:
@@ -92,10 +92,10 @@ def test_cells_are_the_matrix() -> None:
 
 def test_colours_are_weights_of_the_token_at_a_point() -> None:
     network, x = drawn(SMALL), images(1)
-    found = attended(network, x, (31, 9), stage=3)  # stride 8: the token in column 3, row 1
+    found = token_attention(network, x, (31, 9), stage=3)  # stride 8: the token in column 3, row 1
     assert [(each.path, each.head, each.token) for each in found] == [(path, 1, (3, 1)) for path in (1, 2, 3)]
     figure = attention_maps_figure(found, PICTURE, "title")
-    last = [layer for layer in layers(network, x) if (layer.stage, layer.layer) == (3, 2)]
+    last = [layer for layer in layer_inputs(network, x) if (layer.stage, layer.layer) == (3, 2)]
     for column, layer in enumerate(last):
         for row, kind in enumerate(("factorized", "softmax")):
             expected = implied_map(kind, layer.query, layer.key, layer.grid)[0, 0, 1 * 4 + 3].reshape(4, 4)
@@ -108,7 +108,7 @@ def test_colours_are_weights_of_the_token_at_a_point() -> None:
 
 def test_the_heads_of_one_path_are_drawn_beside_each_other() -> None:
     network, x = drawn(SMALL), images(1)
-    assert [(each.path, each.head) for each in attended(network, x, (0, 0), stage=2, path=2)] == [(2, 1), (2, 2)]
-    (one,) = attended(network, x, (0, 0), stage=2, path=2, head=2)
+    assert [(each.path, each.head) for each in token_attention(network, x, (0, 0), stage=2, path=2)] == [(2, 1), (2, 2)]
+    (one,) = token_attention(network, x, (0, 0), stage=2, path=2, head=2)
     assert torch.tensor(one.full.sum()).item() == pytest.approx(1)
     assert len(attention_maps_figure([one], PICTURE, "title").axes) == 3  # two maps and what their colours are

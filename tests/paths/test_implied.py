@@ -9,17 +9,17 @@ from drawn_networks import SMALL, drawn, images
 
 from mpvit.errors import UsageError
 from mpvit.model.layers import Attention
-from mpvit.paths.implied import distances, head_maps, implied_map, layers, map_statistics
-from mpvit.paths.inside import kept
+from mpvit.paths.attention_maps import distances, head_maps, implied_map, layer_inputs, map_statistics
+from mpvit.paths.hooks import record_outputs
 
 
 def test_factorized_attention_is_its_implied_map_times_the_values() -> None:
     """Of every layer of a network: context = softmax(K)ᵀ·V first, as attention computes it, in loops."""
     network, x = drawn(SMALL), images(1)
     modules = [module.qkv for module in network.modules() if isinstance(module, Attention)]
-    with kept(modules) as found, torch.no_grad():
+    with record_outputs(modules) as found, torch.no_grad():
         network(x)
-    every = layers(network, x)
+    every = layer_inputs(network, x)
     assert [(each.stage, each.path, each.layer) for each in every] == [
         (stage, path, layer)
         for stage, paths, depth in ((2, 2, 1), (3, 3, 2))
@@ -58,18 +58,18 @@ def test_statistics_of_maps_that_are_known() -> None:
     apart = distances((3, 3), 4)
     assert apart[0].tolist() == pytest.approx([4 * math.hypot(row, column) for row in range(3) for column in range(3)])
     own = map_statistics(torch.eye(9, dtype=torch.float64), apart)
-    assert (own.rank, own.distance, own.negative) == (9, 0, 0)
+    assert (own.rank, own.distance_px, own.negative_share) == (9, 0, 0)
     assert own.effective_rank == pytest.approx(9)
     uniform = map_statistics(torch.full((9, 9), -1 / 9, dtype=torch.float64), apart)
-    assert (uniform.rank, uniform.negative) == (1, 1)
+    assert (uniform.rank, uniform.negative_share) == (1, 1)
     assert uniform.effective_rank == pytest.approx(1)
-    assert uniform.distance == pytest.approx(float(apart.mean()))
+    assert uniform.distance_px == pytest.approx(float(apart.mean()))
     two = torch.zeros(9, 9, dtype=torch.float64)
     two[0, 1], two[1, 0] = 3, -3  # tokens next to each other
     for row in range(2, 9):
         two[row, row] = 1e-300
     assert map_statistics(two, apart).effective_rank == pytest.approx(2)
-    assert map_statistics(two, apart).distance == pytest.approx(4 * 2 / 9)
+    assert map_statistics(two, apart).distance_px == pytest.approx(4 * 2 / 9)
 
 
 def test_each_head_of_a_network_has_rank_at_most_d_and_full_attention_more() -> None:
@@ -81,8 +81,8 @@ def test_each_head_of_a_network_has_rank_at_most_d_and_full_attention_more() -> 
         assert each.head_dim == {2: 2, 3: 4}[each.stage]
         assert each.implied.rank <= each.head_dim < each.full.rank <= each.tokens
         assert 1 <= each.implied.effective_rank <= each.implied.rank + 1e-9
-        assert each.full.negative == 0
-        assert 0 < each.implied.distance < 32
+        assert each.full.negative_share == 0
+        assert 0 < each.implied.distance_px < 32
         assert each.uniform_distance == pytest.approx(
             float(distances((8, 8) if each.stage == 2 else (4, 4), 2**each.stage).mean())
         )
@@ -102,4 +102,4 @@ def test_maps_of_too_many_tokens_are_left_out_and_named() -> None:
 def test_attention_that_is_no_map_is_refused() -> None:
     odd = replace(SMALL, stages=(SMALL.stages[0], replace(SMALL.stages[1], attention="hydra")))
     with pytest.raises(UsageError, match="attention 'hydra' of stage 3 is no map"):
-        layers(drawn(odd), images(1))
+        layer_inputs(drawn(odd), images(1))

@@ -70,7 +70,7 @@ def test_the_biased_estimator_would_not_be_0() -> None:
 def test_a_networks_matrix_is_that_of_its_outputs_in_minibatches(config: ModelConfig) -> None:
     network, x = drawn(config), images(24)
     found = similarities(network, [x[:10], x[10:]])
-    assert found.pictures == 24
+    assert found.images == 24
     assert len(set(found.names)) == len(found.names) == sum(s.paths + s.local + 1 for s in config.stages)
     matrix = torch.tensor(found.matrix)
     assert torch.equal(matrix, matrix.T)
@@ -91,9 +91,9 @@ def test_what_never_varies_has_no_similarity() -> None:
 
 def test_too_few_pictures_and_damaged_weights_are_said_so() -> None:
     network = drawn(SMALL)
-    with pytest.raises(UsageError, match="similarity of 3 pictures at a time: must be at least 4"):
+    with pytest.raises(UsageError, match="similarity of 3 images at a time: must be at least 4"):
         similarities(network, [images(3)])
     with torch.no_grad():
         next(network.parameters()).fill_(float("nan"))
-    with pytest.raises(MpvitError, match="no numbers"):
+    with pytest.raises(MpvitError, match="values that are not finite"):
         similarities(network, [images(4)])

@@ -1,5 +1,1 @@
-"""What each path of a network sees: how far, how much it brings, how alike paths are, and which tokens attend to which.
-
-Pictures are shown to the network as it is; what its parts hold meanwhile is looked at by hooks. ``fields.py`` alone needs
-neither pictures nor torch.
-"""
+"""What each path of a network does: its receptive field, its contribution, its similarity to others, its attention maps."""

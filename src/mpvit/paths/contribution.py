@@ -1,6 +1,6 @@
-"""What each branch brings to its stage's fusion, and what the network is without it.
+"""The contribution of each branch to the fusion of its stage, and the accuracy of the network without it.
 
-The fusion's convolution is 1x1 on the concatenation of its branches, so it is a sum of one convolution a branch: Σ W_p·x_p.
+The convolution of the fusion is 1x1 on the concatenated branches, so it is a sum of one convolution per branch: Σ W_p·x_p.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpvit.errors import MpvitError
-from mpvit.paths.inside import kept, opened, show, silenced, to_fusion
-from mpvit.paths.results import Contribution, Silenced
+from mpvit.paths.hooks import record_outputs, replace_output, run, stage_branches
+from mpvit.paths.results import BranchAblation, Contribution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mpvit.model.network import MPViT
     from mpvit.model.stages import Stage
-    from mpvit.paths.inside import Branch
+    from mpvit.paths.hooks import Branch
 
 
 def summands(stage: Stage, maps: Sequence[Tensor]) -> Tensor:
-    """Return W_p·x_p of each branch p: (b, c, h, w) each -> (branches, b, out, h, w); their sum is the convolution's output."""
+    """Map (b, c, h, w) of each branch p -> (branches, b, out, h, w): W_p·x_p, whose sum the fusion's convolution returns."""
     weight = stage.fusion.conv.weight  # (out, joined_dim, 1, 1)
     weights = weight.split(stage.config.dim, dim=1) if stage.config.fusion == "concat" else [weight] * len(maps)
     return torch.stack([functional.conv2d(x, own) for x, own in zip(maps, weights, strict=True)])
@@ -33,93 +33,92 @@ def summands(stage: Stage, maps: Sequence[Tensor]) -> Tensor:
 
 @dataclass(slots=True)
 class _Sums:
-    """Of one stage, over pictures: products of summands (p, p), summands (p, out, h, w), and the branches' maps."""
+    """Sums over the images of one stage: products of summands (p, p), summands (p, out, h, w), maps (p, c, h, w)."""
 
     products: Tensor | float = 0.0
     summands: Tensor | float = 0.0
     maps: Tensor | float = 0.0
-    pictures: int = 0
+    images: int = 0
 
     def add(self, stage: Stage, maps: Sequence[Tensor]) -> None:
         parts = summands(stage, maps).double()
         self.products += torch.einsum("pbchw,qbchw->pq", parts, parts)
         self.summands += parts.sum(1)
         self.maps += torch.stack([each.double().sum(0) for each in maps])
-        self.pictures += len(maps[0])
+        self.images += len(maps[0])
 
 
 @torch.inference_mode()
 def contributions(model: MPViT, batches: Iterable[Tensor]) -> tuple[list[Contribution], dict[str, Tensor]]:
-    """Return what each branch brings, and what it hands to the fusion on average over pictures, (c, h, w) by label."""
-    stages = opened(model)
+    """Return the contribution of each branch, and by its label the mean of its output over the images, (c, h, w)."""
+    stages = stage_branches(model)
     sums = [_Sums() for _ in stages]
-    place = next(model.parameters())
-    with kept(branch.module for at in stages for branch in at.branches) as found:
-        for pictures in batches:
-            show(model, pictures)
+    device = next(model.parameters())
+    with record_outputs(branch.module for at in stages for branch in at.branches) as outputs:
+        for images in batches:
+            run(model, images)
             for at, total in zip(stages, sums, strict=True):
-                total.add(at.stage, [to_fusion(found, branch) for branch in at.branches])
+                total.add(at.stage, [branch.output(outputs) for branch in at.branches])
     results: list[Contribution] = []
     means: dict[str, Tensor] = {}
     for at, total in zip(stages, sums, strict=True):
         results += _contributions(at.branches, total)
-        averages = torch.as_tensor(total.maps) / total.pictures
-        means |= {branch.label: average.to(place) for branch, average in zip(at.branches, averages, strict=True)}
+        averages = torch.as_tensor(total.maps) / total.images
+        means |= {branch.label: average.to(device) for branch, average in zip(at.branches, averages, strict=True)}
     return results, means
 
 
-def _contributions(own: Sequence[Branch], total: _Sums) -> Iterator[Contribution]:
+def _contributions(branches: Sequence[Branch], total: _Sums) -> Iterator[Contribution]:
     products, parts = torch.as_tensor(total.products), torch.as_tensor(total.summands)
     if not products.isfinite().all():
-        raise MpvitError("what the network holds are no numbers", hint="its weights may be damaged")
-    varying = products - torch.einsum("pchw,qchw->pq", parts, parts) / total.pictures
-    values = total.pictures * parts[0].numel()
+        raise MpvitError("the network computes values that are not finite", hint="its weights may be damaged")
+    varying = products - torch.einsum("pchw,qchw->pq", parts, parts) / total.images
+    elements = total.images * parts[0].numel()
     norms = products.diagonal().sqrt()
-    whole = products.sum().sqrt()
-    for place, branch in enumerate(own):
-        cosines = {each.name: _ratio(products[place, q], norms[place] * norms[q]) for q, each in enumerate(own)}
-        cosines["sum"] = _ratio(products[place].sum(), norms[place] * whole)
+    for p, branch in enumerate(branches):
+        cosines = {each.name: _ratio(products[p, q], norms[p] * norms[q]) for q, each in enumerate(branches)}
+        cosines["sum"] = _ratio(products[p].sum(), norms[p] * products.sum().sqrt())
         yield Contribution(
             stage=branch.stage,
             branch=branch.name,
-            norm=float(norms[place]) / values**0.5,
-            share=_ratio(products[place].sum(), products.sum()),
-            varying_share=_ratio(varying[place].sum(), varying.sum()),
+            norm=float(norms[p]) / elements**0.5,
+            share=_ratio(products[p].sum(), products.sum()),
+            varying_share=_ratio(varying[p].sum(), varying.sum()),
             cosines=cosines,
         )
 
 
 def _ratio(part: Tensor, whole: Tensor) -> float:
-    """Return a quotient; 0 where there is nothing to divide."""
+    """Return a quotient; 0 if the divisor is 0."""
     return float(part / whole) if whole > 0 else 0.0
 
 
 @torch.inference_mode()
-def silence(
+def ablate_branches(
     model: MPViT, found: Sequence[Contribution], means: dict[str, Tensor], batches: Iterable[Tensor], targets: Sequence[int]
 ) -> list[Contribution]:
-    """Return ``found`` with what the network gets right where a branch hands its mean to the fusion.
+    """Return ``found`` with the accuracy of the network when the output of each branch is replaced by its mean.
 
-    ``targets`` are the pictures' classes in the order of ``batches``.
+    ``targets`` are the classes of the images in the order of ``batches``.
     """
-    every = [branch for at in opened(model) for branch in at.branches]
-    right: list[list[Tensor]] = [[] for _ in range(len(every) + 1)]
+    branches = [branch for at in stage_branches(model) for branch in at.branches]
+    correct: list[list[Tensor]] = [[] for _ in range(len(branches) + 1)]
     first = 0
     for images in batches:
-        wanted = torch.tensor(targets[first : first + len(images)])
+        classes = torch.tensor(targets[first : first + len(images)])
         first += len(images)
-        right[0].append(_right(model, images, wanted))
-        for branch, flags in zip(every, right[1:], strict=True):
-            with silenced(branch, means[branch.label]):
-                flags.append(_right(model, images, wanted))
-    intact, *without = (torch.cat(flags) for flags in right)
-    return [
-        replace(
-            each, silenced=Silenced(len(intact), int(intact.sum()), int((intact & ~flags).sum()), int((~intact & flags).sum()))
-        )
-        for each, flags in zip(found, without, strict=True)
-    ]
+        correct[0].append(_is_correct(model, images, classes))
+        for branch, flags in zip(branches, correct[1:], strict=True):
+            with replace_output(branch, means[branch.label]):
+                flags.append(_is_correct(model, images, classes))
+    intact, *without = (torch.cat(flags) for flags in correct)
+    return [replace(each, ablation=_ablation(intact, flags)) for each, flags in zip(found, without, strict=True)]
 
 
-def _right(model: MPViT, images: Tensor, wanted: Tensor) -> Tensor:
-    return show(model, images).argmax(1).cpu() == wanted
+def _is_correct(model: MPViT, images: Tensor, classes: Tensor) -> Tensor:
+    return run(model, images).argmax(1).cpu() == classes
+
+
+def _ablation(intact: Tensor, without: Tensor) -> BranchAblation:
+    lost, gained = int((intact & ~without).sum()), int((~intact & without).sum())
+    return BranchAblation(len(intact), int(intact.sum()), lost, gained)

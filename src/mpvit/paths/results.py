@@ -1,8 +1,8 @@
-"""What was found out about paths, as frozen values."""
+"""Results of the views of paths, as frozen values."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import comb
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Effective:
-    """Where in the image the squared gradients of a path's centre token are, before and behind its transformer layers.
+class EffectiveField:
+    """Distribution over the pixels of the squared gradients of a path's centre token.
 
     Attributes:
-        field: what the token sees before attention, in closed form.
-        token: (x, y) of the token's centre in pixels.
-        embedded: (height, width), of the path's embedding; sums to 1.
-        encoded: (height, width), of the path's output; sums to 1.
-        radius: in pixels, of the smallest disc around the token that holds half of ``embedded``.
-        output_radius: likewise of ``encoded``.
-        inside: share of ``embedded`` within the receptive field: the rest came through attention in earlier stages.
+        field: receptive field before attention, in closed form.
+        token: (x, y) of the centre of the token, in pixels.
+        embedded: (height, width), for the embedding of the path; sums to 1.
+        encoded: (height, width), for the output of the path; sums to 1.
+        radius: radius in pixels of the smallest disc around the token that holds half of ``embedded``.
+        output_radius: the same for ``encoded``.
+        inside: share of ``embedded`` inside the receptive field; the rest came through attention in earlier stages.
     """
 
     field: PathField
@@ -47,10 +47,14 @@ class Effective:
         }
 
 
-class Silenced(NamedTuple):
-    """What a network gets right without a branch, picture by picture beside the intact network.
+class BranchAblation(NamedTuple):
+    """Accuracy with the output of a branch replaced by its mean, image by image against the intact network.
 
-    ``lost`` are right only with the branch, ``gained`` only without it.
+    Attributes:
+        images: number of images.
+        intact: number of images that the intact network classifies correctly.
+        lost: number of images that are correct only with the branch.
+        gained: number of images that are correct only without it.
     """
 
     images: int
@@ -60,26 +64,26 @@ class Silenced(NamedTuple):
 
     @property
     def correct(self) -> int:
-        """Pictures that are right without the branch."""
+        """Number of images that are correct without the branch."""
         return self.intact - self.lost + self.gained
 
     @property
     def interval(self) -> Interval:
-        """Of their share."""
+        """Confidence interval of the share of ``correct``."""
         return wilson(self.correct, self.images)
 
     @property
     def p_value(self) -> float:
-        """How likely so uneven a split of ``lost`` and ``gained`` is by chance.
+        """Probability, if the branch had no effect, of a split of ``lost`` and ``gained`` that is at least as uneven.
 
         McNemar's test, exact and two-sided (McNemar, Psychometrika 12, 1947): a binomial test of one half.
         """
-        odd = self.lost + self.gained
-        tail = sum(comb(odd, each) for each in range(min(self.lost, self.gained) + 1))
-        return min(2 * tail / 2**odd, 1.0)
+        differing = self.lost + self.gained
+        tail = sum(comb(differing, each) for each in range(min(self.lost, self.gained) + 1))
+        return min(2 * tail / 2**differing, 1.0)
 
     def as_row(self) -> dict[str, Any]:
-        """Return it as the fields of a flat row."""
+        """Return it as columns of a flat row."""
         low, high = self.interval
         return {
             "images": self.images,
@@ -95,16 +99,16 @@ class Silenced(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What a branch brings to its stage's fusion, the sum of W_p·x_p over the branches p.
+    """Contribution of a branch p to the fusion of its stage, whose output is the sum z = Σ W_p·x_p over the branches.
 
     Attributes:
-        stage: the paper's number.
+        stage: number of the stage in the paper.
         branch: ``local`` or ``path 1``, ``path 2``, ...
-        norm: root mean square of W_p·x_p over pictures, channels and positions.
-        share: of the sum z = ΣW_p·x_p what p brings, ⟨W_p·x_p, z⟩ / ⟨z, z⟩: the branches add up to 1, and one may be below 0.
-        varying_share: the same of what differs from picture to picture: the mean over pictures taken off first.
-        cosines: of W_p·x_p with each branch's and with the ``sum``, over all pictures.
-        silenced: the network without it.
+        norm: root mean square of W_p·x_p over images, channels and positions.
+        share: ⟨W_p·x_p, z⟩ / ⟨z, z⟩; the shares of the branches sum to 1, and one may be negative.
+        varying_share: the same after the mean over images is subtracted from each W_p·x_p.
+        cosines: cosine of W_p·x_p with that of each branch and with their ``sum``, over all images.
+        ablation: accuracy without the branch; None if it was not measured.
     """
 
     stage: int
@@ -113,43 +117,48 @@ class Contribution:
     share: float
     varying_share: float
     cosines: dict[str, float]
-    silenced: Silenced | None = None
+    ablation: BranchAblation | None = None
 
     def as_row(self) -> dict[str, Any]:
         """Return it as one flat row for JSON and CSV."""
-        row = {name: getattr(self, name) for name in self.__slots__ if name != "silenced"}
-        return row | (self.silenced.as_row() if self.silenced else {})
+        row = asdict(self)
+        del row["ablation"]
+        return row | (self.ablation.as_row() if self.ablation else {})
 
 
 @dataclass(frozen=True, slots=True)
 class Similarity:
-    """How alike representations are: ``matrix`` has the linear CKA of each pair of ``names``; None where one never varies."""
+    """Linear CKA of each pair of the representations ``names``; None if one of the pair is the same for all images."""
 
     names: tuple[str, ...]
     matrix: tuple[tuple[float | None, ...], ...]
-    pictures: int
+    images: int
 
 
 class MapStatistics(NamedTuple):
-    """What a map between tokens is like, mean over pictures.
+    """Statistics of the map of a head, as means over images.
 
     Attributes:
-        rank: the largest over pictures, to float64's precision.
-        effective_rank: the exponential of the entropy of the singular values' shares (Roy and Vetterli, EUSIPCO 2007).
-        distance: in pixels, from a token to those it attends to, weighted by the map's absolute values.
-        negative: share of the entries below 0.
+        rank: largest rank over the images, in the precision of float64.
+        effective_rank: exponential of the entropy of the shares of the singular values (Roy and Vetterli, EUSIPCO 2007).
+        distance_px: distance in pixels from a token to those that it attends to, weighted by the absolute values of the map.
+        negative_share: share of the negative entries.
     """
 
     rank: int
     effective_rank: float
-    distance: float
-    negative: float
+    distance_px: float
+    negative_share: float
 
 
-class Attended(NamedTuple):
-    """To which tokens one token attends in one head of a path's last layer, and to which it would in full attention.
+class TokenAttention(NamedTuple):
+    """Attention of one token in one head of the last layer of a path.
 
-    ``token`` is its (x, y) in the grid, whose tokens are ``stride`` pixels apart; ``implied`` and ``full`` are (h, w).
+    Attributes:
+        stride: distance between neighbouring tokens, in pixels.
+        token: (x, y) of the token in the grid of tokens.
+        implied: (h, w), the weights of the tokens in the map of the network.
+        full: (h, w), the weights in full softmax attention of the same queries and keys.
     """
 
     stage: int
@@ -163,18 +172,14 @@ class Attended(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeadMap:
-    """The map that one head implies, and full softmax attention's of the same queries and keys.
+    """Statistics of the map of one head; stages count as in the paper, paths, layers and heads from 1.
 
     Attributes:
-        stage: the paper's number.
-        path: 1 the first; likewise ``layer`` and ``head``.
-        layer: of the path.
-        head: of the layer.
         tokens: N.
         head_dim: d.
-        implied: the network's own.
-        full: full softmax attention's.
-        uniform_distance: mean distance in pixels of two tokens, a token itself included: of attention to all alike.
+        implied: the map of the network.
+        full: the map of full softmax attention of the same queries and keys.
+        uniform_distance: mean distance in pixels between two tokens, each to itself included.
     """
 
     stage: int
@@ -189,8 +194,8 @@ class HeadMap:
 
     def as_row(self) -> dict[str, Any]:
         """Return it as one flat row for JSON and CSV."""
-        own = {name: getattr(self, name) for name in self.__slots__ if name not in ("implied", "full", "uniform_distance")}
-        for prefix, found in (("", self.implied), ("full_", self.full)):
-            own |= {f"{prefix}rank": found.rank, f"{prefix}effective_rank": found.effective_rank}
-            own |= {f"{prefix}distance_px": found.distance, f"{prefix}negative_share": found.negative}
-        return own | {"uniform_distance_px": self.uniform_distance}
+        row = asdict(self)
+        for name in ("implied", "full", "uniform_distance"):
+            del row[name]
+        full = {f"full_{name}": value for name, value in self.full._asdict().items()}
+        return row | self.implied._asdict() | full | {"uniform_distance_px": self.uniform_distance}

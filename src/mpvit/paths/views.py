@@ -7,23 +7,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mpvit.extras import require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from mpvit.model.network import MPViT
-    from mpvit.paths.pictures import Pictures
-    from mpvit.paths.results import Attended, HeadMap
-    from mpvit.prediction.inference import InferenceConfig
+    from mpvit.paths.images import ViewImages
+    from mpvit.paths.results import HeadMap, TokenAttention
     from mpvit.prediction.loading import Predictor
     from mpvit.prediction.results import NetworkInfo
-
-    Track = Callable[[Iterable[Tensor], str, int], Iterable[Tensor]]
+    from mpvit.progress import Track
 
 IMAGES = {"fields": 32, "contribution": None, "similarity": 1024, "attention": 8}
-"""Names of the views, each with the number of images that it uses by default; None for all."""
+"""Names of the views, each with its default number of images; None for all."""
 
 BATCH = 64
 
@@ -32,7 +28,7 @@ class MapChoice(NamedTuple):
     """The attention maps that a figure shows.
 
     Attributes:
-        stage: the paper's number; None for the last stage.
+        stage: number of the stage in the paper; None for the last stage.
         path: path whose heads are shown; None for one head of each path.
         head: None for the first head or, with a path, for all.
         point: (x, y) of the pixel whose token attends; None for the centre.
@@ -44,52 +40,35 @@ class MapChoice(NamedTuple):
     point: tuple[int, int] | None = None
 
 
-class ViewSource(NamedTuple):
-    """The network and the images that a view is about: their name and number, and the side of the input in pixels."""
-
-    network: NetworkInfo
-    images: str
-    number: int
-    size: int
-
-
 class AttentionMaps(NamedTuple):
-    """Statistics of the maps of all heads, the stages with too many tokens for that, and the maps that a figure shows."""
+    """Statistics of the maps of all heads, the stages with too many tokens for them, and the maps that a figure shows."""
 
     heads: list[HeadMap]
     left_out: list[int]
-    shown: list[Attended]
+    shown: list[TokenAttention]
 
 
 class View(NamedTuple):
-    """What one view found.
+    """One view of a network on some images.
 
-    Attributes:
-        name: one of ``IMAGES``.
-        source: the network and the images.
-        results: for ``fields`` a list of ``Effective``, for ``contribution`` one of ``Contribution``, for ``similarity`` a
-            ``Similarity``, for ``attention`` ``AttentionMaps``.
-        image: the first image, (side, side, 3) in [0, 1]; ``image_name`` is its name.
+    ``results`` is a list of ``EffectiveField`` or ``Contribution``, a ``Similarity``, or ``AttentionMaps``.
     """
 
     name: str
-    source: ViewSource
+    network: NetworkInfo
+    images: ViewImages
     results: Any
-    image: NDArray[np.float64]
-    image_name: str
 
 
-def path_view(
-    name: str, network: Predictor[MPViT], images: Pictures, how: InferenceConfig, track: Track, choice: MapChoice | None = None
-) -> View:
+def path_view(name: str, network: Predictor[MPViT], images: ViewImages, track: Track, choice: MapChoice | None = None) -> View:
     """Return the view ``name`` of ``network`` on ``images``; ``track`` shows the progress over batches.
 
-    Raises ``UsageError`` for images without classes where they are needed, and for a ``choice`` that the network lacks.
+    Raises ``UsageError`` for images without classes if they are needed, and for a ``choice`` that the network does not have.
     """
-    model, total = network.model, -(-len(images.part) // how.batch)
+    model, batch = network.model, images.config.batch
 
     def batches() -> Iterator[Tensor]:
-        yield from track(images.batches(how.batch), "Images", total)
+        yield from track(images.batches(batch), "Images", -(-len(images.split) // batch))
 
     results: Any
     if name == "fields":
@@ -98,19 +77,18 @@ def path_view(
         results = effective_fields(model, batches())
     elif name == "contribution":
         require("accelerate", "kornia", "torchmetrics")
-        from mpvit.paths.contribution import contributions, silence
+        from mpvit.paths.contribution import ablate_branches, contributions
 
         targets = images.targets(network)
-        results = silence(model, *contributions(model, batches()), batches(), targets)
+        results = ablate_branches(model, *contributions(model, batches()), batches(), targets)
     elif name == "similarity":
         from mpvit.paths.similarity import similarities
 
         results = similarities(model, batches())
     else:
-        from mpvit.paths.implied import attended, head_maps
+        from mpvit.paths.attention_maps import head_maps, token_attention
 
         stage, path, head, point = choice or MapChoice()
-        shown = attended(model, next(images.batches(1)), point, stage=stage, path=path, head=head)
+        shown = token_attention(model, next(images.batches(1)), point, stage=stage, path=path, head=head)
         results = AttentionMaps(*head_maps(model, batches()), shown)
-    source = ViewSource(network.about, images.name, len(images.part), how.size)
-    return View(name, source, results, images.shown(0), images.part.name(0))
+    return View(name, network.about, images, results)

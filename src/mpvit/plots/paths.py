@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-    from mpvit.paths.results import Attended, Contribution, Effective, Similarity
+    from mpvit.paths.results import Contribution, EffectiveField, Similarity, TokenAttention
     from mpvit.paths.views import View
 
 _PALE, _PALER = 0.45, 0.25
@@ -38,18 +38,19 @@ _NUMBERED = 24
 
 def view_figure(view: View) -> Figure:
     """Return the figure of a view."""
-    source = view.source
-    network = source.network.model if source.network.trained else f"{source.network.model}, untrained,"
-    title = f"{network} on {source.images}" + (f": {source.number} images" if source.number > 1 else "")
+    network = view.network.model if view.network.trained else f"{view.network.model}, untrained,"
+    images, number = view.images, len(view.images.split)
+    title = f"{network} on {images.name}" + (f": {number} images" if number > 1 else "")
     if view.name == "fields":
-        return fields_figure(view.results, view.image, title)
+        return fields_figure(view.results, images.displayed(0), title)
     if view.name == "contribution":
         return contribution_figure(view.results, title)
     if view.name == "similarity":
         return similarity_figure(view.results, title)
     shown = view.results.shown
     which = f"head {shown[0].head}" if _has_several_paths(shown) else f"path {shown[0].path}"
-    return attention_maps_figure(shown, view.image, f"{network} on {view.image_name}\nstage {shown[0].stage}, {which}")
+    title = f"{network} on {images.split.name(0)}\nstage {shown[0].stage}, {which}"
+    return attention_maps_figure(shown, images.displayed(0), title)
 
 
 def _draw_image(axes: Axes, image: NDArray[np.float64], contrast: float) -> None:
@@ -65,7 +66,7 @@ def _draw_image(axes: Axes, image: NDArray[np.float64], contrast: float) -> None
 # ── fields ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def fields_figure(found: Sequence[Effective], image: NDArray[np.float64], title: str) -> Figure:
+def fields_figure(found: Sequence[EffectiveField], image: NDArray[np.float64], title: str) -> Figure:
     """Return a column per stage, after the embedding and after the path's layers; outlines hold half of the energy."""
     stages = [list(group) for _, group in groupby(found, lambda each: each.field.stage)]
     figure = Figure(figsize=(max(2.1 * len(stages), 4.4), 5.2), layout="constrained")
@@ -93,7 +94,7 @@ def fields_figure(found: Sequence[Effective], image: NDArray[np.float64], title:
     return figure
 
 
-def _draw_outline(axes: Axes, found: Effective, shares: NDArray[np.float64]) -> None:
+def _draw_outline(axes: Axes, found: EffectiveField, shares: NDArray[np.float64]) -> None:
     """Draw a line around the pixels with the most energy, which hold half of it; smoothed by a quarter of a token."""
     smooth = smoothed(shares, found.field.token_stride / 4)
     values = np.sort(smooth.ravel())[::-1]
@@ -114,7 +115,7 @@ def smoothed(values: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     return values
 
 
-def _set_window(axes: Axes, stage: Sequence[Effective]) -> None:
+def _set_window(axes: Axes, stage: Sequence[EffectiveField]) -> None:
     """Show as much around the token as the fields of its stage need, also beyond the image, and frame the image."""
     height, width = stage[0].embedded.shape
     axes.add_patch(Rectangle((-0.5, -0.5), width, height, fill=False, edgecolor="0.4", linewidth=0.8))
@@ -132,7 +133,7 @@ def _set_window(axes: Axes, stage: Sequence[Effective]) -> None:
     axes.set_ylim(spans[1][::-1])
 
 
-def _draw_receptive_field(axes: Axes, found: Effective) -> None:
+def _draw_receptive_field(axes: Axes, found: EffectiveField) -> None:
     (x, y), side = found.token, found.field.receptive_field
     corner, own = (x - side / 2, y - side / 2), color(found.field.path - 1)
     axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=own, linewidth=1, linestyle=DASHED))
@@ -153,16 +154,16 @@ def contribution_figure(found: Sequence[Contribution], title: str) -> Figure:
         own = "0.55" if each.branch == "local" else color(int(each.branch.split()[1]) - 1)
         shares.barh(y, 100 * each.share, height=0.62, color=own, linewidth=0)
         shares.plot(100 * each.varying_share, y, "|", **_TICK)
-        if each.silenced:
-            low, high = (100 * end for end in each.silenced.interval)
+        if each.ablation:
+            low, high = (100 * end for end in each.ablation.interval)
             accuracy.plot([low, high], [y, y], color=own, linewidth=2)
-            accuracy.plot(100 * each.silenced.correct / each.silenced.images, y, "o", color=own, markersize=4.5)
+            accuracy.plot(100 * each.ablation.correct / each.ablation.images, y, "o", color=own, markersize=4.5)
     shares.set_yticks(rows, [f"stage {each.stage}  {each.branch}" for each in found])
     shares.set_ylim(rows[-1] + 0.6, -0.6)
     shares.axvline(0, color="0.3", linewidth=0.7)
     tick = Line2D([], [], marker="|", linestyle="none", label="share of the differences between images", **_TICK)
     shares.legend(handles=[tick], **_ABOVE)
-    if known := found[0].silenced:
+    if known := found[0].ablation:
         low, high = wilson(known.intact, known.images)
         accuracy.axvspan(100 * low, 100 * high, color="0.85", linewidth=0, zorder=0)
         intact = 100 * known.intact / known.images
@@ -214,7 +215,7 @@ def _color_bar(figure: Figure, cells: Any, axes: Any, label: str, **options: Any
 # ── attention ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def attention_maps_figure(found: Sequence[Attended], image: NDArray[np.float64], title: str) -> Figure:
+def attention_maps_figure(found: Sequence[TokenAttention], image: NDArray[np.float64], title: str) -> Figure:
     """Return a column per map: the weights of the network's own attention, and of full attention, for one token."""
     figure = Figure(figsize=(1.9 * len(found) + 0.9, 4.3), layout="constrained")
     panels = figure.subplots(2, len(found), squeeze=False)
@@ -232,11 +233,11 @@ def attention_maps_figure(found: Sequence[Attended], image: NDArray[np.float64],
     return figure
 
 
-def _has_several_paths(found: Sequence[Attended]) -> bool:
+def _has_several_paths(found: Sequence[TokenAttention]) -> bool:
     return len({each.path for each in found}) > 1
 
 
-def _draw_weights(axes: Axes, weights: NDArray[np.float64], found: Attended) -> Any:  # noqa: ANN401 - for a colour bar
+def _draw_weights(axes: Axes, weights: NDArray[np.float64], found: TokenAttention) -> Any:  # noqa: ANN401 - for a colour bar
     """Draw the weights of a token over the image, red above 0 and blue below, and a frame around the token.
 
     A pixel belongs to the nearest token.

@@ -1,6 +1,6 @@
 """Every study of a report in closed form; and the setup of those that are measured or need a trained network."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +26,10 @@ from mpvit.variants import get_config
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
     from mpvit.benchmark.results import NetworkTime
     from mpvit.benchmark.study import BenchmarkStudy
     from mpvit.counting.results import Count
+    from mpvit.progress import Track
 
 LAYOUT = "published"
 """Layout of the modules on which the tools are explained: that of the checkpoints that people count."""
@@ -132,14 +131,12 @@ def with_times(report: Report, times: "Sequence[NetworkTime]") -> Report:
     return replace(report, times=tuple(times), environment=environment(measured.device, measured.threads, measured.dtype))
 
 
-def path_views(
-    weights: Path, data: str | None, track: "Callable[[Iterable[Tensor], str, int], Iterable[Tensor]]"
-) -> tuple[PathView, ...]:
+def path_views(weights: Path, data: str | None, track: "Track") -> tuple[PathView, ...]:
     """Return every view of the network in ``weights`` on the held-out images of ``data``, or on its own.
 
-    ``track`` shows the progress over batches. Errors are those of ``load_network`` and ``find_pictures``.
+    ``track`` shows the progress over batches. Errors are those of ``load_network`` and ``find_images``.
     """
-    from mpvit.paths.pictures import find_pictures
+    from mpvit.paths.images import find_images
     from mpvit.paths.views import BATCH, IMAGES, path_view
     from mpvit.plots.paths import view_figure
     from mpvit.prediction.inference import InferenceConfig
@@ -151,7 +148,7 @@ def path_views(
     how = InferenceConfig.of(network.preprocessing, batch=BATCH)
     found = []
     for name, most in IMAGES.items():
-        view = path_view(name, network, find_pictures(network, how, None, data, most), how, track)
+        view = path_view(name, network, find_images(network, how, None, data, most), track)
         document = view_document(view)
         found.append(
             PathView(

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mpvit.paths.fields import PathField
-    from mpvit.paths.results import Contribution, Effective, HeadMap, Silenced, Similarity
-    from mpvit.paths.views import AttentionMaps, View, ViewSource
+    from mpvit.paths.results import BranchAblation, Contribution, EffectiveField, HeadMap, Similarity
+    from mpvit.paths.views import AttentionMaps, View
 
     Parts = tuple[list[dict[str, Any]], list[Table], list[str]]
     """Flat rows, tables and notes of a view."""
@@ -28,24 +28,21 @@ LEVEL = 0.05
 
 def view_document(view: View) -> Document:
     """Return what a view found; each row says which network and images it is about."""
-    source = view.source
-    rows, tables, notes = _BUILDERS[view.name](view.results, _title(source))
+    network, images, number = view.network, view.images, len(view.images.split)
+    weights = f"weights {network.weights}" if network.trained else "untrained"
+    title = f"{network.model}, {weights}; {images.name}: {number} of {times((images.config.size,) * 2)} pixels"
+    rows, tables, notes = _BUILDERS[view.name](view.results, title)
     same = {
         "view": view.name,
-        "model": source.network.model,
-        "weights": source.network.weights,
-        "trained": source.network.trained,
-        "data": source.images,
-        "pictures": source.number,
+        "model": network.model,
+        "weights": network.weights,
+        "trained": network.trained,
+        "data": images.name,
+        "pictures": number,
     }
-    notes = notes if source.network.trained else [UNTRAINED, *notes]
-    where = (source.network.device, source.network.threads, source.network.dtype)
+    notes = notes if network.trained else [UNTRAINED, *notes]
+    where = (network.device, network.threads, network.dtype)
     return Document("paths", tuple({**same, **row} for row in rows), tuple(tables), tuple(notes), *where)
-
-
-def _title(source: ViewSource) -> str:
-    weights = f"weights {source.network.weights}" if source.network.trained else "untrained"
-    return f"{source.network.model}, {weights}; {source.images}: {source.number} of {times((source.size, source.size))} pixels"
 
 
 # ── fields ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -76,7 +73,7 @@ def geometry_document(model: str, fields: Sequence[PathField]) -> Document:
     return Document("paths", rows, (table,), (*_FIELDS_NOTES, reason))
 
 
-_EFFECTIVE: tuple[Field[Effective], ...] = (
+_EFFECTIVE: tuple[Field[EffectiveField], ...] = (
     Field("Stage", lambda e: e.field.stage),
     Field("Path", lambda e: e.field.path),
     Field("Window", lambda e: e.field.embedding_window),
@@ -88,7 +85,7 @@ _EFFECTIVE: tuple[Field[Effective], ...] = (
 )
 
 
-def _effective_fields(found: Sequence[Effective], title: str) -> Parts:
+def _effective_fields(found: Sequence[EffectiveField], title: str) -> Parts:
     return [each.as_row() for each in found], [build(title, _EFFECTIVE, found)], [*_FIELDS_NOTES, *_EFFECTIVE_NOTES]
 
 
@@ -100,10 +97,10 @@ _CONTRIBUTION: tuple[Field[Contribution], ...] = (
     Field("Norm", lambda c: f"{c.norm:.3g}", optional=True),
     Field("Share", lambda c: percent(c.share)),
     Field("Varying", lambda c: percent(c.varying_share)),
-    Field("Top-1 without", lambda c: c.silenced and share_text(c.silenced.correct, c.silenced.images)),
-    Field("Lost", lambda c: c.silenced and c.silenced.lost),
-    Field("Gained", lambda c: c.silenced and c.silenced.gained),
-    Field("p", lambda c: c.silenced and f"{c.silenced.p_value:.2g}"),
+    Field("Top-1 without", lambda c: c.ablation and share_text(c.ablation.correct, c.ablation.images)),
+    Field("Lost", lambda c: c.ablation and c.ablation.lost),
+    Field("Gained", lambda c: c.ablation and c.ablation.gained),
+    Field("p", lambda c: c.ablation and f"{c.ablation.p_value:.2g}"),
 )
 _CONTRIBUTION_NOTES = [
     (
@@ -117,9 +114,9 @@ _CONTRIBUTION_NOTES = [
 
 def _contributions(found: Sequence[Contribution], title: str) -> Parts:
     def verdict(each: Contribution) -> str | None:
-        return _verdict(each.silenced, len(found)) if each.silenced else None
+        return _verdict(each.ablation, len(found)) if each.ablation else None
 
-    if known := found[0].silenced:
+    if known := found[0].ablation:
         title += f"; intact top-1 {share_text(known.intact, known.images)}"
     without: Field[Contribution] = Field("Without it", verdict, numeric=False)
     names = list(dict.fromkeys(name for each in found for name in each.cosines if name != "sum"))
@@ -132,10 +129,10 @@ def _contributions(found: Sequence[Contribution], title: str) -> Parts:
     return rows, tables, [*_CONTRIBUTION_NOTES, level]
 
 
-def _verdict(silenced: Silenced, tests: int) -> str:
-    if silenced.p_value >= LEVEL / tests:
+def _verdict(ablation: BranchAblation, tests: int) -> str:
+    if ablation.p_value >= LEVEL / tests:
         return "no difference seen"
-    return "worse" if silenced.lost > silenced.gained else "better"
+    return "worse" if ablation.lost > ablation.gained else "better"
 
 
 def _two_digits(value: float | None) -> str | None:
@@ -177,11 +174,11 @@ _LAYER: tuple[Field[list[HeadMap]], ...] = (
     Field("d", lambda heads: heads[0].head_dim),
     Field("Rank", lambda heads: max(head.implied.rank for head in heads)),
     Field("eff.", lambda heads: f"{fmean(head.implied.effective_rank for head in heads):.2f}"),
-    Field("Distance px", lambda heads: f"{fmean(head.implied.distance for head in heads):.1f}"),
-    Field("< 0", lambda heads: percent(fmean(head.implied.negative for head in heads)), optional=True),
+    Field("Distance px", lambda heads: f"{fmean(head.implied.distance_px for head in heads):.1f}"),
+    Field("< 0", lambda heads: percent(fmean(head.implied.negative_share for head in heads)), optional=True),
     Field("full: rank", lambda heads: max(head.full.rank for head in heads)),
     Field("full: eff.", lambda heads: f"{fmean(head.full.effective_rank for head in heads):.2f}"),
-    Field("full: px", lambda heads: f"{fmean(head.full.distance for head in heads):.1f}"),
+    Field("full: px", lambda heads: f"{fmean(head.full.distance_px for head in heads):.1f}"),
     Field("uniform px", lambda heads: f"{heads[0].uniform_distance:.1f}"),
 )
 _ATTENTION_NOTES = [
