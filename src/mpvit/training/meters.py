@@ -9,6 +9,7 @@ mean would depend on the classes that are missing.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,11 @@ class SegmentationMeter:
 
     def __init__(self, classes: int) -> None:
         """Start without images."""
-        self.classes = classes
+        from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+        self.confusion_matrix = partial(
+            multiclass_confusion_matrix, num_classes=classes, ignore_index=IGNORE_INDEX, validate_args=False
+        )
         self.confusion = torch.zeros(classes, classes, dtype=torch.int64)
         self.counts: list[Tensor] = []  # of each image (3, classes): pixels of the intersection, the mask, the prediction
         self.loss = 0.0
@@ -117,13 +122,9 @@ class SegmentationMeter:
 
     def _confusion_and_loss(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return both for the logits, (classes, h, w), and the mask, (height, width), of one image."""
-        from torchmetrics.functional.classification import multiclass_confusion_matrix
-
         logits = to_size(logits[None], mask.shape)
         require_finite(logits)
-        confusion = multiclass_confusion_matrix(
-            logits[0].argmax(0), mask, self.classes, ignore_index=IGNORE_INDEX, validate_args=False
-        )
+        confusion = self.confusion_matrix(logits[0].argmax(0), mask)
         return confusion, functional.cross_entropy(logits, mask[None], ignore_index=IGNORE_INDEX, reduction="sum").double()
 
     def update(self, confusions: Tensor, losses: Tensor) -> None:
