@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpvit.benchmark.modes import ENGINES, INFERENCE_ONLY, MODES, PARTS
+from mpvit.benchmark.modes import INFERENCE_ONLY, LIBRARIES, MODES, PARTS
 from mpvit.extras import require
 from mpvit.measurement.options import DTYPES, TF32
 from mpvit.network import NamedNetwork
@@ -107,7 +107,7 @@ def bench(
         mode, [name for name in MODES if name not in INFERENCE_ONLY or not (task or backward)], ["plain"]
     )
     if options.ALL not in (mode or ()):  # of all modes, those that cannot run here say so and the others go on
-        require(*(library for name in modes for library in ENGINES.get(name, ())))
+        require(*(library for name in modes if name in MODES for library in LIBRARIES[MODES[name].engine]))
     timing = TimingOptions(device=device, dtype=dtype, threads=threads, backward=backward, min_time_s=min_time, budget_s=budget)
     models = options.parse_models(variant, config)
     networks = tuple(NamedNetwork(name, each, pixels, of_task) for name, each in models.items())

@@ -7,16 +7,16 @@ additions, concatenation, layout changes, pooling) belong to no layer: they take
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from mpvit.benchmark.results import LayerTime
-from mpvit.benchmark.roofline import Ceilings, RooflinePoint, Work, operations_work
+from mpvit.benchmark.roofline import Work, operations_work
 from mpvit.config import FIRST_STAGE
-from mpvit.measurement import Measurement
 from mpvit.measurement.timing import Case
 from mpvit.model.layers import Attention
 from mpvit.model.network import MPViT
@@ -27,28 +27,15 @@ _SHARED = {"cpe": "position encoding", "crpe": "relative encoding"}
 """Modules that the layers of a path share, each timed as a whole, with their kinds."""
 
 
-@dataclass(frozen=True, slots=True)
-class LayerCase:
+class LayerCase(NamedTuple):
     """Equal layers of a network as one case; ``work`` is the work of one of the ``calls`` calls."""
 
     part: str
     kind: str
     input_shape: Shape
-    calls: int
     work: Work
     call: Case
-
-    def timed(self, model: str, shape: Shape, measurement: Measurement, ceilings: Ceilings) -> LayerTime:
-        """Return the result for ``measurement`` of this layer of ``model`` on images of ``shape``."""
-        return LayerTime(
-            model=model,
-            input_shape=shape,
-            part=self.part,
-            kind=self.kind,
-            layer_input_shape=self.input_shape,
-            calls=self.calls,
-            timed=RooflinePoint(self.work, measurement, ceilings),
-        )
+    calls: int = 1
 
 
 def layer_cases(model: MPViT, images: Tensor, tree: Block, dtype: str) -> list[LayerCase]:
@@ -57,21 +44,21 @@ def layer_cases(model: MPViT, images: Tensor, tree: Block, dtype: str) -> list[L
     ``tree`` is the tree of the network (``mpvit.network.NamedNetwork.tree``) for these images.
     """
     found: dict[tuple[str, Shape], LayerCase] = {}
-    units = list(_units(tree))
-    inputs = _inputs(model, images, {module for _, module, _ in units})
-    for path, module, node in units:
+    calls = list(_layer_calls(tree))
+    inputs = _inputs(model, images, {module for _, module, _ in calls})
+    for path, name, node in calls:
         operations = [operation for _, _, operation in walk(node)]
         part, shape = _part(path), operations[0].input_shape
         if known := found.get((part, shape)):
-            found[part, shape] = LayerCase(known.part, known.kind, shape, known.calls + 1, known.work, known.call)
+            found[part, shape] = known._replace(calls=known.calls + 1)
             continue
-        called = model.get_submodule(module)
+        module = model.get_submodule(name)
         work = operations_work([operation._replace(calls=1) for operation in operations], dtype)
-        found[part, shape] = LayerCase(part, _kind(path, node, called), shape, 1, work, _call(called, inputs[module]))
+        found[part, shape] = LayerCase(part, _kind(path, node, module), shape, work, _case(module, inputs[name]))
     return list(found.values())
 
 
-def _units(node: Node, path: str = "") -> Iterator[tuple[str, str, Node]]:
+def _layer_calls(node: Node, path: str = "") -> Iterator[tuple[str, str, Node]]:
     """Yield (path of the call, path of the module, node) for each layer that is called and has a module."""
     name = path.rpartition(".")[2]
     if name == _ATTEND:
@@ -84,57 +71,41 @@ def _units(node: Node, path: str = "") -> Iterator[tuple[str, str, Node]]:
             yield path, path, node
     else:
         for child, inner in node.children.items():
-            yield from _units(inner, f"{path}.{child}" if path else child)
+            yield from _layer_calls(inner, f"{path}.{child}" if path else child)
 
 
-def _inputs(model: MPViT, images: Tensor, modules: set[str]) -> dict[str, tuple[object, ...]]:
-    """Return the arguments of the last call of each of ``modules`` in one pass over ``images``."""
+def _inputs(model: MPViT, images: Tensor, names: set[str]) -> dict[str, tuple[object, ...]]:
+    """Return the arguments of the last call of each module in one pass over ``images``."""
     inputs: dict[str, tuple[object, ...]] = {}
-    hooks = []
-    for name in modules:
 
-        def keep(_: nn.Module, given: tuple[object, ...], name: str = name) -> None:
-            inputs[name] = given
+    def record(name: str, _: nn.Module, arguments: tuple[object, ...]) -> None:
+        inputs[name] = arguments
 
-        hooks.append(model.get_submodule(name).register_forward_pre_hook(keep))
-    try:
-        with torch.inference_mode():
-            model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.inference_mode():
+        for name in names:
+            hooks.callback(model.get_submodule(name).register_forward_pre_hook(partial(record, name)).remove)
+        model(images)
     return inputs
 
 
-def _call(module: nn.Module, given: tuple[object, ...]) -> Case:
+@torch.inference_mode()
+def _case(module: nn.Module, arguments: tuple[object, ...]) -> Case:
     """Return a call of a module on its input; for attention, a call of the operations between its two linear layers."""
     if not isinstance(module, Attention):
-        return _without_gradients(lambda: module(*given))
-    tokens, grid, _ = given
+        return torch.inference_mode()(lambda: module(*arguments))
+    tokens, grid, _ = arguments
     assert isinstance(tokens, Tensor) and isinstance(grid, tuple)  # noqa: S101, PT018 - as its forward is declared
     sizes = module.sizes._replace(batch=len(tokens), height=grid[0], width=grid[1])
-    with torch.inference_mode():
-        qkv = module.qkv(tokens)
-    query, key, value = rearrange(qkv, "b n (three heads d) -> three b heads n d", three=3, heads=sizes.heads)
+    joined = rearrange(module.qkv(tokens), "b n (three heads d) -> three b heads n d", three=3, heads=sizes.heads)
+    query, key, value = joined
     own = {name: tensor for name, tensor in {**module._parameters, **module._buffers}.items() if tensor is not None}  # noqa: SLF001
-    return _without_gradients(lambda: module.kind.attend(query, key, value, sizes, own))
-
-
-def _without_gradients(call: Case) -> Case:
-    def guarded() -> object:
-        with torch.inference_mode():
-            return call()
-
-    return guarded
+    return torch.inference_mode()(lambda: module.kind.attend(query, key, value, sizes, own))
 
 
 def _part(path: str) -> str:
     """Return the name of a layer: its stage, as the paper counts, and its path inside the layer, as in "stage 2 mlp.expand"."""
-    stage = re.match(r"stages\.(\d+)\.", path)
-    if not stage:
-        return path
-    inside = re.sub(r"^stages\.\d+\.(paths\.\d+\.)?(layers\.\d+\.)?", "", path)
-    return f"stage {int(stage[1]) + FIRST_STAGE} {inside}"
+    stage = re.match(r"stages\.(\d+)\.(paths\.\d+\.)?(layers\.\d+\.)?", path)
+    return f"stage {int(stage[1]) + FIRST_STAGE} {path[stage.end() :]}" if stage else path
 
 
 def _kind(path: str, node: Node, module: nn.Module) -> str:

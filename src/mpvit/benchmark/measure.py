@@ -2,21 +2,22 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mpvit.benchmark.ceilings import measure_ceilings
 from mpvit.benchmark.layers import LayerCase, layer_cases
-from mpvit.benchmark.modes import COMPILED, ENGINES, MODES, forward, forward_and_backward
-from mpvit.benchmark.results import NetworkTime, Result
+from mpvit.benchmark.modes import LIBRARIES, MODES, build, forward, forward_and_backward
+from mpvit.benchmark.results import LayerTime, NetworkTime, Result
 from mpvit.benchmark.roofline import Ceilings, RooflinePoint, least_bytes, network_work
 from mpvit.benchmark.study import BenchmarkStudy
 from mpvit.errors import MpvitError
 from mpvit.extras import missing, remedy
-from mpvit.measurement import BUDGET, Interval, Measurement
+from mpvit.measurement import BUDGET, Measurement
 from mpvit.measurement.estimates import paired_ratio
 from mpvit.measurement.machine import shortage
 from mpvit.measurement.options import TF32
@@ -24,7 +25,6 @@ from mpvit.measurement.timing import Case, configured, error_text, run
 from mpvit.model.network import MPViT
 from mpvit.network import NamedNetwork
 from mpvit.operations import Block, Shape
-from mpvit.registry import resolve
 
 TOLERANCES = {"float32": 1e-4, TF32: 5e-3, "bfloat16": 0.1, "float16": 0.02}
 """Largest relative difference (norm over norm) of the output in each dtype from that of the plain network in float32."""
@@ -71,7 +71,7 @@ def _measure(
 ) -> tuple[Result, ...]:
     """Time one network at one batch size in every mode and, if requested, each layer, all of them interleaved."""
     start, options = time.perf_counter(), study.timing
-    if COMPILED.intersection(study.modes):
+    if any(MODES[mode].compiled for mode in study.modes):
         torch.compiler.reset()  # otherwise it runs the ninth network as it is written: it keeps eight graphs of one forward
     tree, shape = network.tree(batch), network.input_shapes(batch)[0]
     cases = _prepare(study, network, shape, tree, budget_s)
@@ -83,32 +83,50 @@ def _measure(
         min_time_s=options.min_time_s * (_LAYER_TIME_SHARE if layers else 1),
         budget_s=None if budget_s is None else max(budget_s - (time.perf_counter() - start), _MIN_BUDGET_S),
     )
-    times = {each.name: replace(each, peak_bytes=None) if each.name in ENGINES else each for each in measured}
-    times |= cases.unmeasured
-    work = network_work(tree, options.element_dtype, backward=options.backward)
-    first = study.modes[0]
-    results: list[Result] = []
+    times = {each.name: each for each in measured} | cases.unmeasured
     for mode in study.modes:
-        speedup = None if mode == first else _speedup(times[first], times[mode])
-        result = NetworkTime(
+        if MODES[mode].engine:  # torch's allocator does not record its memory
+            times[mode] = replace(times[mode], peak_bytes=None)
+    work = network_work(tree, options.element_dtype, backward=options.backward)
+    points = {mode: RooflinePoint(work, times[mode], ceilings) for mode in study.modes}
+    layer_times = (
+        LayerTime(
+            model=network.name,
+            input_shape=shape,
+            part=layer.part,
+            kind=layer.kind,
+            layer_input_shape=layer.input_shape,
+            calls=layer.calls,
+            timed=RooflinePoint(layer.work, replace(times[key], name=layer.part), ceilings),
+        )
+        for key, layer in layers.items()
+    )
+    return *_network_times(study, network, shape, points, cases.differences), *layer_times
+
+
+def _network_times(
+    study: BenchmarkStudy,
+    network: NamedNetwork,
+    shape: Shape,
+    points: Mapping[str, RooflinePoint],
+    differences: Mapping[str, float],
+) -> Iterator[NetworkTime]:
+    first = study.modes[0]
+    before = points[first].measurement.samples_s
+    for mode, point in points.items():
+        samples = point.measurement.samples_s
+        compared = bool(mode != first and before and samples)
+        yield NetworkTime(
             model=network.name,
             task=network.task,
             input_shape=shape,
             mode=mode,
             passes=study.passes,
-            timed=RooflinePoint(work, times[mode], ceilings),
-            difference=cases.differences.get(mode),
-            speedup=speedup,
-            speedup_over=first if speedup else None,
+            timed=point,
+            difference=differences.get(mode),
+            speedup=paired_ratio(before, samples) if compared else None,
+            speedup_over=first if compared else None,
         )
-        results.append(result)
-    for key, layer in layers.items():
-        results.append(layer.timed(network.name, shape, replace(times[key], name=layer.part), ceilings))
-    return tuple(results)
-
-
-def _speedup(before: Measurement, now: Measurement) -> Interval | None:
-    return paired_ratio(before.samples_s, now.samples_s) if before.samples_s and now.samples_s else None
 
 
 @dataclass(slots=True)
@@ -130,11 +148,12 @@ class _Cases:
 
 def _prepare(study: BenchmarkStudy, network: NamedNetwork, shape: Shape, tree: Block, budget_s: float | None) -> _Cases:
     cases, options = _Cases(), study.timing
+    stopped = BUDGET if budget_s is not None and budget_s <= 0 else ""
     short = shortage(least_bytes(tree, options.element_dtype, backward=options.backward), options.device)
-    if budget_s is not None and budget_s <= 0:
-        cases.unmeasured = {mode: options.unmeasured(mode, stopped=BUDGET) for mode in study.modes}
-    elif short:
-        cases.unmeasured = {mode: options.unmeasured(mode, error=short) for mode in study.modes}
+    if stopped or short:
+        cases.unmeasured = {
+            mode: options.unmeasured(mode, error="" if stopped else short, stopped=stopped) for mode in study.modes
+        }
     else:
         with _errors_as_results(study, study.modes, cases):
             _build(study, network, shape, tree, cases)
@@ -145,18 +164,19 @@ def _build(study: BenchmarkStudy, network: NamedNetwork, shape: Shape, tree: Blo
     """Build the network with seeded weights, and the call of each mode, whose output is compared with the plain one."""
     options = study.timing
     torch.manual_seed(_SEED)
-    plain = _plain(network, shape[0]).eval().to(options.device)
+    plain: Any = _plain(network, shape[0]).eval().to(options.device)
     images = torch.randn(shape).to(options.device)
     reference = forward(plain, images)().double()
     converted = images.to(getattr(torch, options.element_dtype))
-    for mode in study.modes:
-        if library := missing(*ENGINES.get(mode, ())):
-            cases.unmeasured[mode] = options.unmeasured(mode, stopped=f"{library} is not installed: {remedy(library)}")
+    for name in study.modes:
+        mode = MODES[name]
+        if library := missing(*LIBRARIES[mode.engine]):
+            cases.unmeasured[name] = options.unmeasured(name, stopped=f"{library} is not installed: {remedy(library)}")
             continue
-        with _errors_as_results(study, [mode], cases):
-            built, inputs = resolve(MODES[mode])(plain, images, converted.dtype), images if mode in ENGINES else converted
-            cases.differences[mode] = _checked_difference(mode, forward(built, inputs)(), reference, options.dtype)
-            cases.calls[mode] = (forward_and_backward if options.backward else forward)(built, inputs)
+        with _errors_as_results(study, [name], cases):
+            built, inputs = build(mode, plain, images, converted.dtype), images if mode.engine else converted
+            cases.differences[name] = _checked_difference(name, forward(built, inputs)(), reference, options.dtype)
+            cases.calls[name] = (forward_and_backward if options.backward else forward)(built, inputs)
     if study.by == "layer" and cases.calls and isinstance(plain, MPViT):
         with _errors_as_results(study, study.modes, cases):
             cases.layers = layer_cases(plain.to(converted.dtype), converted, tree, options.element_dtype)

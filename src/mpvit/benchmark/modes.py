@@ -3,126 +3,94 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.errors import MpvitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import torch
     from torch import Tensor, nn
 
     from mpvit.model.network import MPViT
 
+
+class Mode(NamedTuple):
+    """One way to run a network.
+
+    Attributes:
+        fused: whether it is the equivalent network for inference (``mpvit.fuse``).
+        compiled: whether ``torch.compile`` compiles it, which needs a C++ compiler or, on CUDA, Triton.
+        engine: export target whose engine runs it on float32 images, on the CPU; empty for torch.
+    """
+
+    fused: bool = False
+    compiled: bool = False
+    engine: str = ""
+
+
 MODES = {
-    "plain": "mpvit.benchmark.modes:plain",
-    "fused": "mpvit.benchmark.modes:fused",
-    "compile": "mpvit.benchmark.modes:compiled",
-    "fused-compile": "mpvit.benchmark.modes:fused_compiled",
-    "onnxruntime": "mpvit.benchmark.modes:onnxruntime",
-    "openvino": "mpvit.benchmark.modes:openvino",
-    "openvino-fused": "mpvit.benchmark.modes:openvino_fused",
+    "plain": Mode(),
+    "fused": Mode(fused=True),
+    "compile": Mode(compiled=True),
+    "fused-compile": Mode(fused=True, compiled=True),
+    "onnxruntime": Mode(engine="onnx"),
+    "openvino": Mode(engine="openvino"),
+    "openvino-fused": Mode(fused=True, engine="openvino"),
 }
-"""Function of each mode: (plain network, float32 images (b, c, h, w), dtype) -> the network to time."""
 
-ENGINES = {
-    "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-    "openvino-fused": ("onnx", "onnxscript", "openvino"),
-}
-"""Modes in which another program runs the network, with the libraries that each needs. They take float32 images."""
+LIBRARIES = {"": (), "onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
+"""Libraries that each engine needs."""
 
-COMPILED = frozenset({"compile", "fused-compile"})
-"""Modes that use ``torch.compile``."""
-
-INFERENCE_ONLY = ("fused", "fused-compile", *ENGINES)
+INFERENCE_ONLY = tuple(name for name, mode in MODES.items() if mode.fused or mode.engine)
 """Modes of classifiers in evaluation mode only."""
 
 PARTS = ("network", "layer")
 """Parts that can be timed: the whole network, or its layers too."""
 
 
-def plain(model: MPViT, _: Tensor, dtype: torch.dtype) -> nn.Module:
-    """Return a copy of the plain network with weights of ``dtype``."""
-    return copy.deepcopy(model).to(dtype)
+def build(mode: Mode, model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
+    """Return ``model`` as ``mode`` runs it on ``images``, (b, c, h, w), in ``dtype``.
 
-
-def fused(model: MPViT, _: Tensor, dtype: torch.dtype) -> nn.Module:
-    """Return the equivalent network for inference: see ``mpvit.model.fused``."""
+    Raises ``MpvitError`` if an engine does not run on the device or does not compute in ``dtype``.
+    """
     from mpvit.model.fused import fuse
 
-    return fuse(model, dtype, keep_memory=True)  # the fastest way to use it; this process only measures
-
-
-def compiled(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
-    """Return the plain network, compiled by ``torch.compile``, which needs a C++ compiler or, on CUDA, Triton."""
-    network = plain(model, images, dtype)
-    network.compile()
+    if mode.engine:
+        return _exported(mode, model, images, str(dtype).removeprefix("torch."))
+    # keep_memory is the fastest way to use the fused network; this process only measures
+    network = fuse(model, dtype, keep_memory=True) if mode.fused else copy.deepcopy(model).to(dtype)
+    if mode.compiled:
+        network.compile()
     return network
 
 
-def fused_compiled(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
-    """Return the equivalent network for inference, compiled by ``torch.compile``."""
-    network = fused(model, images, dtype)
-    network.compile()
-    return network
-
-
-def onnxruntime(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
-    """Return the plain network in onnxruntime, exported for these images, with as many threads as torch has."""
+def _exported(mode: Mode, model: MPViT, images: Tensor, dtype: str) -> nn.Module:
+    """Return the network exported for these images, in an engine with as many threads as torch has."""
     import torch
 
-    from mpvit.export import onnx
+    from mpvit.export import ExportOptions, get_target, onnx, openvino
     from mpvit.export.exported_network import ExportedNetwork
-
-    if dtype not in (torch.float32, torch.float16):
-        raise MpvitError(f"onnxruntime computes no {_name(dtype)} on the CPU")
-    return ExportedNetwork(onnx.open_bytes(_exported("onnx", model, images, _name(dtype)), torch.get_num_threads()))
-
-
-def openvino(model: MPViT, images: Tensor, dtype: torch.dtype, *, fused: bool = False) -> nn.Module:
-    """Return the plain network in OpenVINO, exported for these images, with as many threads as torch has.
-
-    Raises ``MpvitError`` if the processor does not compute in ``dtype``.
-    """
-    import torch
-
-    from mpvit.export import openvino
-    from mpvit.export.exported_network import ExportedNetwork
-
-    files = _exported("openvino", model, images, "float32", fused=fused)
-    return ExportedNetwork(openvino.open_bytes(files, torch.get_num_threads(), _name(dtype)))
-
-
-def openvino_fused(model: MPViT, images: Tensor, dtype: torch.dtype) -> nn.Module:
-    """Return the equivalent network for inference in OpenVINO."""
-    return openvino(model, images, dtype, fused=True)
-
-
-def _exported(target: str, model: MPViT, images: Tensor, dtype: str, *, fused: bool = False) -> Mapping[str, bytes]:
-    from mpvit.export import ExportOptions, get_target
 
     if images.device.type != "cpu":
         raise MpvitError(f"device {str(images.device)!r}: engines run on the cpu only")
+    if mode.engine == "onnx" and dtype == "bfloat16":
+        raise MpvitError(f"onnxruntime computes no {dtype} on the CPU")
     batch, _, height, width = images.shape
-    asked = ExportOptions(target=target, dtype=dtype, fused=fused, batch=batch, size=(height, width))
-    return get_target(target).write(model, asked, {}, None)
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    file_dtype = dtype if mode.engine == "onnx" else "float32"  # OpenVINO converts the network when it opens the file
+    options = ExportOptions(target=mode.engine, dtype=file_dtype, fused=mode.fused, batch=batch, size=(height, width))
+    files, threads = get_target(mode.engine).write(model, options, {}, None), torch.get_num_threads()
+    if mode.engine == "onnx":
+        return ExportedNetwork(onnx.open_bytes(files, threads))
+    return ExportedNetwork(openvino.open_bytes(files, threads, dtype))
 
 
 def forward(network: nn.Module, images: Tensor) -> Callable[[], Tensor]:
     """Return a call of one forward pass, (b, in_channels, h, w) -> (b, num_classes), in inference mode."""
     import torch
 
-    def call() -> Tensor:
-        with torch.inference_mode():
-            return network(images)
-
-    return call
+    return torch.inference_mode()(lambda: network(images))
 
 
 def forward_and_backward(network: nn.Module, images: Tensor) -> Callable[[], Tensor]:

@@ -20,7 +20,6 @@ class NetworkTime:
         input_shape: (B, C, H, W) of the image batch.
         mode: a key of ``modes.MODES``.
         passes: ``FORWARD`` in evaluation mode, or ``FORWARD_BACKWARD`` in training mode.
-        timed: the time and the work.
         difference: relative difference (norm over norm) of the output from that of the plain network in float32; None if it
             was not checked.
         speedup: how many times faster than ``speedup_over``, from the rounds of the same run; None for the first mode.
@@ -56,7 +55,7 @@ class NetworkTime:
             "batch": self.input_shape[0],
             "mode": self.mode,
             "pass": self.passes,
-            **_roofline_row(self.timed),
+            **self.timed.as_row(),
             "images_per_s": self.images_per_s,
             "relative_difference": self.difference,
             **interval_row("speedup", self.speedup),
@@ -74,7 +73,6 @@ class LayerTime:
         input_shape: (B, C, H, W) of the image batch.
         part: name of the layer, the same for all paths and layers of a stage.
         kind: kind of the operation, or part of a transformer layer.
-        layer_input_shape: shape of the input of the layer.
         calls: number of calls of such a layer with such an input in one forward pass.
         timed: the time and the work of one call.
         baseline_speedup: how many times faster than the baseline; None if there is no such row.
@@ -108,7 +106,7 @@ class LayerTime:
             "kind": self.kind,
             "layer_input_shape": list(self.layer_input_shape),
             "calls": self.calls,
-            **_roofline_row(self.timed),
+            **self.timed.as_row(),
             "total_s": self.total_s,
             **interval_row("baseline_speedup", self.baseline_speedup),
         }
@@ -125,19 +123,3 @@ def ceiling_rows(ceilings: Ceilings) -> list[dict[str, Any]]:
         {"table": "ceilings", "part": measurement.name, **measurement.as_row(), **figures}
         for measurement, figures in ((ceilings.product, product), (ceilings.copy, copied))
     ]
-
-
-def _roofline_row(timed: RooflinePoint) -> dict[str, Any]:
-    return {
-        **timed.measurement.as_row(),
-        "macs": timed.work.macs,
-        "moved_bytes": timed.work.moved_bytes,
-        "macs_per_byte": timed.work.intensity,
-        "macs_per_s": timed.macs_per_s,
-        "bytes_per_s": timed.bytes_per_s,
-        "ceiling_macs_per_s": timed.ceilings.macs_per_s,
-        "ceiling_bytes_per_s": timed.ceilings.bytes_per_s,
-        "share_of_matrix_product": timed.share_of_product,
-        "share_of_copy": timed.share_of_copy,
-        "share_of_roof": timed.share_of_roof,
-    }

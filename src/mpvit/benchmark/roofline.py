@@ -7,6 +7,7 @@ multiply-adds (MACs), so an intensity is in MACs per byte, half of the usual FLO
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from mpvit.measurement import Measurement
 from mpvit.operations import Block, Operation, walk
@@ -35,11 +36,7 @@ class Work:
 class Ceilings:
     """The ceilings of the machine: a large matrix product and a large copy, measured in the same run.
 
-    Attributes:
-        product: measurement of the matrix product.
-        product_macs: multiply-adds of the matrix product.
-        copy: measurement of the copy.
-        copy_bytes: bytes that the copy reads and writes.
+    ``copy_bytes`` are the bytes that the copy reads and writes.
     """
 
     product: Measurement
@@ -57,12 +54,6 @@ class Ceilings:
         """Rate of the fastest copy; None without samples."""
         return self.copy_bytes / min(self.copy.samples_s) if self.copy.samples_s else None
 
-    def fastest_s(self, work: Work) -> float | None:
-        """Return the seconds that ``work`` takes at the lower of the two ceilings; None if one is unknown."""
-        if self.macs_per_s is None or self.bytes_per_s is None:
-            return None
-        return max(work.macs / self.macs_per_s, work.moved_bytes / self.bytes_per_s)
-
 
 @dataclass(frozen=True, slots=True)
 class RooflinePoint:
@@ -75,30 +66,48 @@ class RooflinePoint:
     @property
     def macs_per_s(self) -> float | None:
         """Multiply-adds in closed form over the median latency."""
-        return self._rate(self.work.macs)
+        return _quotient(self.work.macs, self.measurement.median_s)
 
     @property
     def bytes_per_s(self) -> float | None:
         """Moved bytes in closed form over the median latency."""
-        return self._rate(self.work.moved_bytes)
+        return _quotient(self.work.moved_bytes, self.measurement.median_s)
 
     @property
     def share_of_product(self) -> float | None:
         """MAC/s as a share of those of the matrix product."""
-        return _share(self.macs_per_s, self.ceilings.macs_per_s)
+        return _quotient(self.macs_per_s, self.ceilings.macs_per_s)
 
     @property
     def share_of_copy(self) -> float | None:
         """Bytes/s as a share of those of the copy; above 1 if operations find their inputs in a cache."""
-        return _share(self.bytes_per_s, self.ceilings.bytes_per_s)
+        return _quotient(self.bytes_per_s, self.ceilings.bytes_per_s)
 
     @property
     def share_of_roof(self) -> float | None:
-        """The shortest time under both ceilings as a share of the median latency."""
-        return _share(self.ceilings.fastest_s(self.work), self.measurement.median_s)
+        """The shortest time under both ceilings as a share of the median latency: the larger of the two shares."""
+        product, copied = self.share_of_product, self.share_of_copy
+        return None if product is None or copied is None else max(product, copied)
 
-    def _rate(self, amount: int) -> float | None:
-        return _share(amount, self.measurement.median_s)
+    def as_row(self) -> dict[str, Any]:
+        """Return the point as columns of a flat row."""
+        return {
+            **self.measurement.as_row(),
+            "macs": self.work.macs,
+            "moved_bytes": self.work.moved_bytes,
+            "macs_per_byte": self.work.intensity,
+            "macs_per_s": self.macs_per_s,
+            "bytes_per_s": self.bytes_per_s,
+            "ceiling_macs_per_s": self.ceilings.macs_per_s,
+            "ceiling_bytes_per_s": self.ceilings.bytes_per_s,
+            "share_of_matrix_product": self.share_of_product,
+            "share_of_copy": self.share_of_copy,
+            "share_of_roof": self.share_of_roof,
+        }
+
+
+def _quotient(dividend: float | None, divisor: float | None) -> float | None:
+    return None if dividend is None or not divisor else dividend / divisor
 
 
 def network_work(tree: Block, dtype: str, *, backward: bool = False) -> Work:
@@ -136,7 +145,3 @@ def operations_work(operations: Sequence[Operation], dtype: str) -> Work:
 def moved_elements(operations: Iterable[Operation]) -> int:
     """Return the number of elements that all calls of ``operations`` read and write."""
     return sum(operation.calls * (operation.elements_read + operation.elements_written) for operation in operations)
-
-
-def _share(part: float | None, whole: float | None) -> float | None:
-    return None if part is None or not whole else part / whole

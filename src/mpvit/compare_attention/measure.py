@@ -121,9 +121,9 @@ def _checked_case(name: str, sizes: Sizes, options: TimingOptions) -> Callable[[
     query, key, value = (tensor.to(options.device, dtype) for tensor in inputs)
     learned = {label: tensor.to(options.device, dtype) for label, tensor in own.items()}
 
+    @torch.inference_mode()
     def forward() -> object:
-        with torch.inference_mode():
-            return kind.attend(query, key, value, sizes, learned)
+        return kind.attend(query, key, value, sizes, learned)
 
     def forward_and_backward() -> object:
         given = [tensor.detach().requires_grad_() for tensor in (query, key, value)]

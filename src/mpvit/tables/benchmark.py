@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mpvit.benchmark.baseline import Baseline
-from mpvit.benchmark.modes import ENGINES
+from mpvit.benchmark.modes import MODES
 from mpvit.benchmark.results import LayerTime, NetworkTime, Result, ceiling_rows
 from mpvit.benchmark.roofline import Ceilings
 from mpvit.benchmark.study import BenchmarkStudy
@@ -133,7 +133,7 @@ def _ceiling_note(ceilings: Ceilings) -> str:
 
 
 def _mode_notes(study: BenchmarkStudy, networks: Sequence[NetworkTime]) -> Iterator[str]:
-    if engines := [name for name in ENGINES if name in study.modes]:
+    if engines := [name for name, mode in MODES.items() if mode.engine and name in study.modes]:
         fused = " (openvino-fused: the fused network)" if "openvino-fused" in engines else ""
         yield (
             f"{', '.join(engines)}: the plain network{fused}, exported for each batch and run with as many threads as torch. "
