@@ -273,8 +273,8 @@ def test_notes_name_what_is_shared_never_called_tied_and_not_counted() -> None:
     assert "where they are registered: first.conv, first.head." in shared
     unused = layers("--model", "models:UnusedModule", "--input", "3x6").err
     assert "0 calls and their parameters: unused." in unused
-    assert "not at tied." in unused
-    assert "no MACs in gelu ×1, mul ×1." in unused
+    assert "not in tied." in unused
+    assert "without MACs: gelu ×1, mul ×1." in unused
 
 
 def test_help_says_that_a_module_runs() -> None:

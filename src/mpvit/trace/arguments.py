@@ -9,6 +9,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.overrides import get_testing_overrides
 from torch.utils._pytree import tree_leaves
 
 if TYPE_CHECKING:
@@ -16,26 +17,8 @@ if TYPE_CHECKING:
 
     from mpvit.operations import Shape
 
-_LINEAR = ("input", "weight", "bias")
-_CONVOLUTION = (*_LINEAR, "stride", "padding", "dilation")
-_SECOND = ("other", "mat2", "vec", "tensor", "tensor2", "vec2")
-
-_PARAMETERS: dict[str, tuple[str, ...]] = {
-    **{f"conv{axes}d": _CONVOLUTION for axes in (1, 2, 3)},
-    **{f"conv_transpose{axes}d": _LINEAR for axes in (1, 2, 3)},
-    "linear": _LINEAR,
-    "bilinear": ("input1", "input2", "weight", "bias"),
-    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot", "inner", "outer", "ger"), ("input", *_SECOND)),
-    "vecdot": ("x", "y"),
-    "linalg_vecdot": ("x", "y"),
-    "linalg_matmul": ("input", "other"),
-    "addmm": ("input", "mat1", "mat2"),
-    "addmv": ("input", "mat", "vec"),
-    "addr": ("input", "vec1", "vec2"),
-    **dict.fromkeys(("baddbmm", "addbmm"), ("input", "batch1", "batch2")),
-    "scaled_dot_product_attention": ("query", "key", "value", "attn_mask"),
-}
-"""Parameters of the builtin functions that multiply: Python cannot read their signatures."""
+_SIGNATURES = get_testing_overrides()
+"""A function with the same parameters for each function of torch: Python cannot read the signatures of builtin ones."""
 
 
 def in_order(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:  # noqa: ANN401
@@ -47,18 +30,14 @@ def in_order(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> l
     return [*args, *(given.pop(name) for name in names if name in given), *given.values()]
 
 
+def by_name(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    """Return the values of a call's arguments by the names of the parameters."""
+    return {**dict(zip(_parameters(function), args, strict=False)), **kwargs}
+
+
 def _parameters(function: Any) -> Sequence[str]:  # noqa: ANN401
-    if isinstance(function, FunctionType):
-        return tuple(inspect.signature(function).parameters)
-    return _PARAMETERS.get(getattr(function, "__name__", ""), ())
-
-
-def argument(function: Any, args: Sequence[Any], kwargs: Mapping[str, Any], place: int) -> Any:  # noqa: ANN401
-    """Return the value of the parameter at position ``place``; None if it is not given."""
-    if place < len(args):
-        return args[place]
-    names = _parameters(function)
-    return kwargs.get(names[place]) if place < len(names) else None
+    known = function if isinstance(function, FunctionType) else _SIGNATURES.get(function)
+    return tuple(inspect.signature(known).parameters) if known else ()
 
 
 def tensors_in(values: Any, *, integers: bool = False) -> list[Tensor]:  # noqa: ANN401

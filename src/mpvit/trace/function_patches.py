@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpvit.trace import PATCHABLE, PatchedCall
-from mpvit.trace.arguments import argument, in_order, shapes_in
+from mpvit.trace.arguments import by_name, in_order, shapes_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,18 +96,11 @@ class FunctionPatches:
 
 def _settings(name: str, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ANN401
     """Return the other arguments of a call by which tools count."""
-    at = functools.partial(argument, function, args, kwargs)
-    if name in ("interpolate", "upsample") and at(_SIZE) is None:
-        return {"scale_factor": at(_SCALE_FACTOR)}
-    if name.startswith("conv") and at(_PADDING) == "same":
-        dilation, windows = at(_DILATION) or 1, at(_WEIGHT).shape[2:]
+    given = by_name(function, args, kwargs)
+    if name in ("interpolate", "upsample") and given.get("size") is None:
+        return {"scale_factor": given.get("scale_factor")}
+    if name.startswith("conv") and given.get("padding") == "same":
+        dilation, windows = given.get("dilation", 1), given["weight"].shape[2:]
         steps = [dilation] if isinstance(dilation, int) else dilation
         return {"padding": tuple(step * (window - 1) for step, window in zip(itertools.cycle(steps), windows, strict=False))}
     return {"beta": kwargs["beta"]} if "beta" in kwargs else {}
-
-
-_SIZE, _SCALE_FACTOR = 1, 2
-"""Positions of these parameters of interpolate and upsample."""
-
-_WEIGHT, _PADDING, _DILATION = 1, 4, 5
-"""Positions of these parameters of convolutions that are not transposed; only these have a padding "same"."""

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from mpvit.errors import MpvitError
 from mpvit.measurement.machine import free_bytes
 from mpvit.trace import FUSED_ATTENTION, Call, DispatchedOperator, Trace, renamed
-from mpvit.trace.arguments import argument, in_order, results_in, shape_of, tensors_in
+from mpvit.trace.arguments import by_name, in_order, results_in, shape_of, tensors_in
 from mpvit.trace.backward import backward_macs
 from mpvit.trace.call_log import CallLog
 from mpvit.trace.dispatched_operators import PRODUCTS, OperatorMode, merged
@@ -24,7 +24,7 @@ from mpvit.trace.functions import SUMLESS_PRODUCTS, call_style, computes, fused_
 from mpvit.trace.graph import graph_nodes
 from mpvit.trace.module_stack import ModuleStack
 from mpvit.trace.modules import modules_of
-from mpvit.trace.multiply_adds import BIASED, multiply_adds
+from mpvit.trace.multiply_adds import multiply_adds
 from mpvit.user_model.isolation import copies, isolated
 
 if TYPE_CHECKING:
@@ -125,6 +125,10 @@ def _dispatched(
     return tuple(call.dispatched for call in found) if same else None
 
 
+_BIASED = ("conv", "linear", "bilinear")
+"""Beginnings of the names of operators whose biases tools count."""
+
+
 class _FunctionMode(TorchFunctionMode):
     """Logs each call of a function of torch that computes."""
 
@@ -151,7 +155,7 @@ class _FunctionMode(TorchFunctionMode):
             if operator == FUSED_ATTENTION and fused_on_the_cpu(args, kwargs):
                 operators = (DispatchedOperator(FUSED_ATTENTION, macs),)
             style = call_style(func, sys._getframe(1))  # noqa: SLF001 - only the code distinguishes @ from .matmul()
-            bias = operator in BIASED and argument(func, args, kwargs, BIASED[operator]) is not None
+            bias = operator.startswith(_BIASED) and by_name(func, args, kwargs).get("bias") is not None
             self.log.add(operator, style, given, results, operators, macs=macs, bias=bias, equation=equation)
         return out
 

@@ -5,9 +5,6 @@ from math import prod
 
 from mpvit.operations import Shape
 
-BIASED = {f"conv{kind}{axes}d": 2 for kind in ("", "_transpose") for axes in (1, 2, 3)} | {"linear": 2, "bilinear": 3}
-"""The operators that take a bias, and its position among their parameters."""
-
 
 def multiplies(operator: str) -> bool:
     """Tell whether ``operator`` is a product, or a sum of products."""
