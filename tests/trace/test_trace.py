@@ -191,6 +191,24 @@ def test_a_scripted_module_is_counted() -> None:
     assert trace_module(scripted, [torch.zeros(3, 4)]).macs == 3 * 4 * 6
 
 
+@pytest.mark.parametrize(
+    ("expression", "styles"),
+    [
+        (lambda x: x + x, ["infix"]),
+        (lambda x: sum([x, x], x), ["infix"] * 2),
+        (lambda x: x.add(x), ["method"]),
+        (lambda x: torch.add(x, x), ["torch"]),
+    ],
+    ids=["+", "sum", "method", "torch"],
+)
+def test_how_an_addition_is_written(expression: Callable[[Tensor], Tensor], styles: list[str]) -> None:
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return expression(x)
+
+    assert [call.call_style for call in trace_module(Model(), [torch.zeros(3)]).calls] == styles
+
+
 def test_a_function_held_by_reference_is_not_sighted() -> None:
     class Held(nn.Module):
         def __init__(self) -> None:

@@ -31,6 +31,9 @@ _NAMESPACES: dict[str, Any] = {"functional": functional, "torch": torch, "method
 ORIGINAL = "_mpvit_original"
 """The attribute in which a replacement keeps the original function."""
 
+REPLACEMENT = "noting"
+"""Name of the code of a replacement."""
+
 
 class FunctionPatches:
     """Replacements of the patchable functions that note each call by name.

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend
 from torch.utils._pytree import tree_map_only
 
-from mpvit.trace.function_patches import ORIGINAL
+from mpvit.trace.function_patches import ORIGINAL, REPLACEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,8 +50,10 @@ def call_style(func: Any, caller: FrameType | None) -> str:  # noqa: ANN401
         return "functional"
     if _named(Tensor, name) is not func:
         return "torch"
-    instruction = caller.f_code.co_code[caller.f_lasti] if caller else 0
-    return "infix" if dis.opname[instruction] == "BINARY_OP" else "method"
+    if caller is None:
+        return "method"
+    in_sum = name == "add" and caller.f_code.co_name != REPLACEMENT  # the builtin sum adds without an instruction
+    return "infix" if in_sum or dis.opname[caller.f_code.co_code[caller.f_lasti]] == "BINARY_OP" else "method"
 
 
 def computes(func: Any, kwargs: Mapping[str, Any], given: list[Tensor], results: list[Tensor]) -> bool:  # noqa: ANN401
