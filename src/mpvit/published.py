@@ -1,7 +1,7 @@
-"""The published checkpoints: their names for this network's tensors, and their arrangement of its modules.
+"""The authors' checkpoints: their names of this network's tensors, and their arrangement of its modules.
 
-They register the two position encodings of a path again in every layer that shares them: one tensor has a canonical name and
-its aliases. Patch embeddings and transformer blocks are in two separate lists of stages.
+Each layer of a path registers the two position encodings of the path again, so that one tensor has a canonical name and
+aliases. Patch embeddings and transformer blocks are in two lists of stages.
 """
 
 import re
@@ -9,108 +9,96 @@ import re
 from mpvit.config import ModelConfig
 from mpvit.operations import Block, Node, Operation
 
-_RENAMES = (
-    (r"^stages\.(\d+)\.paths\.(\d+)\.embedding", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv"),
-    (r"^stages\.(\d+)\.paths\.(\d+)", r"mhca_stages.\1.mhca_blks.\2"),
-    (r"^stages\.(\d+)\.local", r"mhca_stages.\1.InvRes"),
-    (r"^stages\.(\d+)\.fusion", r"mhca_stages.\1.aggregate"),
-    (r"^head$", r"cls_head.cls"),
-    (r"InvRes\.depthwise\.conv", r"InvRes.dwconv"),
-    (r"InvRes\.depthwise\.norm", r"InvRes.norm"),
-    (r"InvRes\.expand", r"InvRes.conv1"),
-    (r"InvRes\.contract", r"InvRes.conv2"),
-    (r"patch_conv\.depthwise", r"patch_conv.dwconv"),
-    (r"patch_conv\.pointwise", r"patch_conv.pwconv"),
-    (r"(stem\.\d+|patch_conv|InvRes\.conv\d|aggregate)\.norm", r"\1.bn"),
-    (r"\bcpe\.conv", r"cpe.proj"),
-    (r"\bcrpe\.convs", r"crpe.conv_list"),
-    (r"\.layers\b", r".MHCA_layers"),
-    (r"\.attention_norm", r".norm1"),
-    (r"\.attention\b", r".factoratt_crpe"),
-    (r"factoratt_crpe\.projection", r"factoratt_crpe.proj"),
-    (r"\.mlp_norm", r".norm2"),
-    (r"mlp\.expand", r"mlp.fc1"),
-    (r"mlp\.contract", r"mlp.fc2"),
+_RENAMES = tuple(
+    (re.compile(own), published)
+    for own, published in (
+        (r"^stages\.(\d+)\.paths\.(\d+)\.embedding\b", r"patch_embed_stages.\1.patch_embeds.\2.patch_conv"),
+        (r"^stages\.(\d+)\.paths\b", r"mhca_stages.\1.mhca_blks"),
+        (r"^stages\b", "mhca_stages"),
+        (r"\blocal\.expand\b", "InvRes.conv1"),
+        (r"\blocal\.contract\b", "InvRes.conv2"),
+        (r"\blocal\.depthwise\.conv\b", "InvRes.dwconv"),
+        (r"\blocal(\.depthwise)?\b", "InvRes"),
+        (r"\bfusion\b", "aggregate"),
+        (r"\b(stem\.\d+|patch_conv|conv\d|aggregate)\.norm$", r"\1.bn"),
+        (r"\bdepthwise\b", "dwconv"),
+        (r"\bpointwise\b", "pwconv"),
+        (r"\bcpe\.conv\b", "cpe.proj"),
+        (r"\bcrpe\.convs\b", "crpe.conv_list"),
+        (r"\blayers\b", "MHCA_layers"),
+        (r"\battention_norm\b", "norm1"),
+        (r"\battention\b", "factoratt_crpe"),
+        (r"\bprojection\b", "proj"),
+        (r"\bmlp_norm\b", "norm2"),
+        (r"\bmlp\.expand\b", "mlp.fc1"),
+        (r"\bmlp\.contract\b", "mlp.fc2"),
+        (r"^head\b", "cls_head.cls"),
+    )
 )
-"""Replacements, in order, that turn the name of a module here into its canonical published name."""
+"""Substitutions that turn the name of a module into its canonical published name, one after another."""
 
 
 def is_published(name: str) -> bool:
-    """Return whether only a checkpoint in the published layout can hold a tensor of this name."""
+    """Return whether only checkpoints of the published layout have a tensor of this name."""
     return name.startswith(("patch_embed_stages.", "mhca_stages.", "cls_head."))
 
 
 def published_names(tensor: str, config: ModelConfig) -> tuple[str, ...]:
-    """Return the published names of this network's ``tensor``: the canonical one, then its aliases."""
+    """Return the published names of this network's ``tensor``: the canonical name, then the aliases."""
     module, _, word = tensor.rpartition(".")
-    stage = re.match(r"stages\.(\d+)\.", module)
-    layers = config.stages[int(stage[1])].layers if stage else 0
-    return tuple(f"{name}.{word}" for name in published_aliases(_published_name(module), layers))
+    return tuple(f"{name}.{word}" for name in published_aliases(_renamed(module), config))
 
 
-def published_aliases(name: str, layers: int) -> tuple[str, ...]:
-    """Return all published names of the module ``name`` in a block of ``layers`` layers, its own first."""
-    shared = re.fullmatch(r"(.*\.mhca_blks\.\d+)\.(cr?pe(?:\..*)?)", name)
+def published_aliases(module: str, config: ModelConfig) -> tuple[str, ...]:
+    """Return all published names of a module, the canonical name ``module`` first."""
+    shared = re.fullmatch(r"(mhca_stages\.(\d+)\.mhca_blks\.\d+)\.(cr?pe(?:\..*)?)", module)
     if not shared:
-        return (name,)
-    block, module = shared.groups()
-    homes = ("", "factoratt_crpe.") if module.startswith("crpe") else ("",)
-    return (name, *(f"{block}.MHCA_layers.{layer}.{home}{module}" for layer in range(layers) for home in homes))
+        return (module,)
+    block, stage, encoding = shared.groups()
+    places = ("", "factoratt_crpe.") if encoding.startswith("crpe") else ("",)
+    layers = range(config.stages[int(stage)].layers)
+    return (module, *(f"{block}.MHCA_layers.{layer}.{place}{encoding}" for layer in layers for place in places))
 
 
 def published_tree(tree: Block) -> Block:
-    """Return a network's tree of operations in closed form as the published network arranges its modules."""
-    children: dict[str, Node] = {"stem": _renamed(tree.children["stem"], "stem")}
-    for index, stage in tree.block("stages").children.items():
-        assert isinstance(stage, Block)  # noqa: S101 - an internal invariant
-        children |= {
-            f"patch_embed_stages.{index}": _embeddings(stage, f"stages.{index}"),
-            f"mhca_stages.{index}": _blocks(stage, f"stages.{index}"),
-        }
+    """Return a network's tree (``mpvit.closed_form.network``) in the published arrangement of its modules."""
+    children: dict[str, Node] = {"stem": _renamed_node(tree.children["stem"], "stem")}
+    for index in tree.block("stages").children:
+        path = f"stages.{index}"
+        stage = tree.block("stages").block(index)
+        embeddings: dict[str, Node] = {}
+        blocks: dict[str, Node] = {}
+        for name in stage.block("paths").children:
+            layers = dict(stage.block("paths").block(name).children)
+            embedding = _renamed_node(layers.pop("embedding"), f"{path}.paths.{name}.embedding")
+            embeddings[name] = Block({"patch_conv": embedding})
+            blocks[name] = Block(layers, scope=True, module="Block")
+        local = {name: child for name, child in stage.children.items() if name == "local"}  # runs before the blocks
+        parts = {**local, **stage.children, "paths": Block(blocks)}
+        children[f"patch_embed_stages.{index}"] = Block({"patch_embeds": Block(embeddings)}, module="PatchEmbeddings")
+        children[f"mhca_stages.{index}"] = _renamed_node(stage._replace(children=parts), path)
     children["pool"] = tree.children["pool"]
     if "head" in tree.children:
         children["cls_head"] = Block({"cls": tree.children["head"]}, module="Head")
     return Block(children, module=tree.module)
 
 
-def _embeddings(stage: Block, path: str) -> Block:
-    patches: dict[str, Node] = {
-        index: Block({"patch_conv": _renamed(each.block("embedding"), f"{path}.paths.{index}.embedding")})
-        for index, each in stage.block("paths").children.items()
-        if isinstance(each, Block)
-    }
-    return Block({"patch_embeds": Block(patches)}, module="PatchEmbeddings")
+def _renamed(module: str) -> str:
+    for own, published in _RENAMES:
+        module = own.sub(published, module)
+    return module
 
 
-def _blocks(stage: Block, path: str) -> Block:
-    blocks: dict[str, Node] = {}
-    for index, each in stage.block("paths").children.items():
-        block = _renamed(each, f"{path}.paths.{index}")
-        assert isinstance(block, Block)  # noqa: S101 - an internal invariant
-        blocks[index] = Block(
-            {name: child for name, child in block.children.items() if name != "patch_conv"}, scope=True, module="Block"
-        )
-    local: dict[str, Node] = {"InvRes": _renamed(stage.block("local"), f"{path}.local")} if "local" in stage.children else {}
-    join: dict[str, Node] = {name: stage.children[name] for name in ("cat", "sum") if name in stage.children}
-    fusion = _renamed(stage.children["fusion"], f"{path}.fusion")
-    return Block({**local, "mhca_blks": Block(blocks), **join, "aggregate": fusion}, module=stage.module)
-
-
-def _renamed(node: Node, path: str) -> Node:
-    """Return ``node``, whose name here is ``path``, with the published names of everything below it."""
-    shared = _published_name(node.shared)
+def _renamed_node(node: Node, path: str) -> Node:
+    """Return the node at ``path`` with published names below it; the children of a module without such a name move up."""
     if isinstance(node, Operation):
-        return node._replace(shared=shared)
+        return node._replace(shared=_renamed(node.shared))
     children: dict[str, Node] = {}
     for name, child in node.children.items():
-        if node.module == "LocalBranch" and name == "depthwise" and isinstance(child, Block):
-            children |= {"dwconv": child.children["conv"], "norm": child.children["norm"], "act": child.children["act"]}
+        inner = _renamed_node(child, f"{path}.{name}")
+        relative = _renamed(f"{path}.{name}").removeprefix(_renamed(path)).removeprefix(".")
+        if relative or isinstance(inner, Operation):
+            children[relative] = inner
         else:
-            children[_published_name(f"{path}.{name}").rpartition(".")[2]] = _renamed(child, f"{path}.{name}")
-    return Block(children, node.scope, node.module, shared)
-
-
-def _published_name(module: str) -> str:
-    for own, published in _RENAMES:
-        module = re.sub(own, published, module)
-    return module
+            children |= inner.children
+    return Block(children, node.scope, node.module, _renamed(node.shared))

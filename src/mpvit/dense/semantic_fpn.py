@@ -7,6 +7,7 @@ stride 4 takes one step without upsampling. A 1x1 convolution with bias gives th
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from mpvit.dense import Head, Layers, Tape, Task, TensorSpec, fpn
@@ -46,7 +47,7 @@ def forward(layers: Layers, pyramid: Sequence[Tensor], size: tuple[int, int]) ->
             maps[level] = layer(maps[level])
             if level:
                 maps[level] = to_size(maps[level], pyramid[level - step - 1].shape[2:])  # in the end (B, 128, H, W) at stride 4
-    return to_size(layers["classifier"](sum(maps[1:], maps[0])), size)
+    return to_size(layers["classifier"](reduce(lambda x, y: x + y, maps)), size)
 
 
 def record(tape: Tape, pyramid: Sequence[TensorSpec], task: Task, size: tuple[int, int]) -> list[TensorSpec]:

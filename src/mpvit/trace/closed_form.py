@@ -6,7 +6,6 @@ from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
-from mpvit.config import ModelConfig
 from mpvit.network import NamedNetwork
 from mpvit.operations import Block, Node, Operation, Shape
 from mpvit.operations.backward import backward_macs
@@ -70,7 +69,7 @@ def trace_network(network: NamedNetwork, batch: int = 1, *, layout: str = "proje
     if network.task or layout != "published":
         return _trace(tree, shapes)
     trace = _trace(published_tree(tree), shapes)
-    names = {name: replace(module, names=_names(name, network.config)) for name, module in trace.modules.items()}
+    names = {name: replace(module, names=published_aliases(name, network.config)) for name, module in trace.modules.items()}
     return replace(trace, modules=names)
 
 
@@ -118,12 +117,6 @@ def _backward(calls: Sequence[Call], operations: Sequence[Operation]) -> dict[tu
         if macs:
             found[call.path, call.operator] += macs
     return dict(found)
-
-
-def _names(module: str, config: ModelConfig) -> tuple[str, ...]:
-    """Return the published names of a module of the published layout."""
-    stage = module.split(".")[1:2]
-    return published_aliases(module, config.stages[int(stage[0])].layers if module.startswith("mhca_stages") else 0)
 
 
 def _walk(node: Node, path: str, own: str, around: _Place, scope: str) -> Iterator[tuple[_Place, Node]]:
