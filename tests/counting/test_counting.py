@@ -63,13 +63,13 @@ def test_exact_einsum(variant: str) -> None:
 
 @pytest.mark.parametrize("counter", ["analytic", "torch"])
 @pytest.mark.parametrize("variant", TORCH)
-def test_torchs_own_figures(variant: str, counter: str) -> None:
+def test_the_figures_of_torchs_counter(variant: str, counter: str) -> None:
     found = count(variant, counter=counter, convention="matmul")
     assert (found.params, found.macs) == (PUBLISHED[variant][0], TORCH[variant])
 
 
 @pytest.mark.parametrize("variant", ["tiny", pytest.param("xsmall", marks=pytest.mark.slow)])
-def test_thop_is_shown_as_what_it_is(variant: str) -> None:
+def test_thop_counts_convolutions_linear_layers_and_norms(variant: str) -> None:
     """Convolutions, linear layers and 4 MACs for each element that a norm writes; no einsum."""
     found, fvcore = count(variant, counter="thop"), by_fvcore(variant).by_kind
     norms = {"batch_norm": 2 * fvcore["batch_norm"], "layer_norm": 4 * fvcore["layer_norm"] // 5}
@@ -134,7 +134,7 @@ def test_parts_of_every_cut_sum_to_the_total(config: ModelConfig, shape: tuple[i
             assert sum(getattr(piece, figure) for piece in pieces) == getattr(whole, figure)
 
 
-def test_a_layer_says_its_kind_shapes_and_calls() -> None:
+def test_a_layer_has_its_kind_shapes_and_calls() -> None:
     layers = {c.part: c for c in count_parts(NamedNetwork("small", VARIANTS["small"].config), "layer")}
     shared = layers["stages.2.paths.1.cpe.conv"]
     assert shared.layer is not None
@@ -182,7 +182,7 @@ def test_counters_do_not_touch_a_model_built_before() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_published_figures_are_for_the_published_network_and_input_alone() -> None:
+def test_published_figures_are_for_the_published_network_and_input_only() -> None:
     config = VARIANTS["tiny"].config
     assert count(replace(config, drop_path=0.2)).agrees is True  # training alone sees drop path
     for other in (count("tiny", 256), count("tiny", batch=2), count(replace(config, num_classes=10))):
@@ -214,7 +214,7 @@ def test_check_names_what_differs() -> None:
         ({"model": "huge"}, "unknown variant 'huge'"),
     ],
 )
-def test_wrong_arguments_name_the_value(arguments: dict[str, object], complaint: str) -> None:
+def test_errors_name_the_wrong_value(arguments: dict[str, object], complaint: str) -> None:
     with pytest.raises(UsageError, match=complaint):
         mpvit.count(**{"model": "tiny", **arguments})  # type: ignore[arg-type]
 

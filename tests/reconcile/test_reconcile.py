@@ -46,7 +46,7 @@ STAGE = StageConfig(2, 1, 16, 8, 2)
 
 @pytest.mark.parametrize("tool", TOOLS)
 @pytest.mark.parametrize(("index", "variant"), [(0, "tiny"), (1, "xsmall")])
-def test_the_published_layout_gives_the_figures_that_people_get(tool: str, index: int, variant: str) -> None:
+def test_the_rules_give_the_published_figures_of_each_tool(tool: str, index: int, variant: str) -> None:
     trace = trace_config(VARIANTS[variant].config, 1, 224, 224, layout="published")
     found = explain(trace, variant, tool)
     assert found.tool_macs == PUBLISHED[tool][index]
@@ -76,7 +76,7 @@ def test_the_published_arrangement_computes_the_same() -> None:
 
 @runs(max_examples=5)
 @given(configs(), shapes())
-def test_a_configuration_and_its_network_are_explained_alike(config: ModelConfig, shape: tuple[int, int, int]) -> None:
+def test_the_rules_give_the_same_for_a_configuration_and_its_network(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     batch, *size = shape
     for layout in LAYOUTS:
         predicted = trace_config(config, *shape, layout=layout)
@@ -86,10 +86,10 @@ def test_a_configuration_and_its_network_are_explained_alike(config: ModelConfig
             assert (first.tool_macs, first.tool_params) == (second.tool_macs, second.tool_params)
 
 
-# ── what is said ────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── errors and rows ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_another_version_is_said_and_not_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tool_of_another_version_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tool, "installed_version", "9.9")
     explained = explain(trace_config(STAGED, 1, 32, 32), "network", "thop")
     found = run_tool(explained, *NamedNetwork("network", STAGED, (32, 32)).on_meta())
@@ -98,7 +98,7 @@ def test_another_version_is_said_and_not_explained(monkeypatch: pytest.MonkeyPat
     assert found.residual is None
 
 
-def test_a_tool_that_is_not_installed_is_said_to_be_so() -> None:
+def test_a_tool_that_is_not_installed_is_not_run() -> None:
     explained = explain(trace_config(STAGED, 1, 32, 32), "network", "ultralytics-thop")
     found = run_tool(explained, *NamedNetwork("network", STAGED, (32, 32)).on_meta())
     assert (found.error, found.failed) == ("not installed", False)
@@ -107,7 +107,7 @@ def test_a_tool_that_is_not_installed_is_said_to_be_so() -> None:
 STAGED = ModelConfig((STAGE,))
 
 
-def test_an_unexplained_count_is_named() -> None:
+def test_an_unexplained_count_is_an_error() -> None:
     explained = replace(explain(trace_config(STAGED, 1, 32, 32), "network", "thop"), live=ToolCount(macs=1, params=2))
     with pytest.raises(CheckError, match="MACs of thop are not explained"):
         require_explained([explained])
@@ -120,7 +120,7 @@ NESTED = nn.Sequential(nn.Linear(6, 8), nn.TransformerEncoderLayer(8, 2, 16, bat
 
 
 @pytest.mark.parametrize("tool", INSTALLED)
-def test_the_module_is_named_in_which_a_rule_is_wrong(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_module_in_which_a_rule_is_wrong(tool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     right, images = get_tool(tool), [torch.zeros(2, 5, 6)]
 
     def wrong(trace: Trace) -> list[Term]:
@@ -134,7 +134,7 @@ def test_the_module_is_named_in_which_a_rule_is_wrong(tool: str, monkeypatch: py
     assert raised.value.hint == "its rule may not know how the tool counts linear"
 
 
-def test_modules_are_named_in_which_a_call_is_misread() -> None:
+def test_the_error_names_the_modules_in_which_a_call_is_misread() -> None:
     images = [torch.zeros(2, 5, 6)]
     trace = traced(NESTED, images)
     calls = tuple(replace(call, macs=2 * call.macs) if call.operator == "linear" else call for call in trace.calls)
@@ -144,7 +144,7 @@ def test_modules_are_named_in_which_a_call_is_misread() -> None:
         require_explained([found], {"network": misread})
 
 
-def test_an_unknown_tool_is_refused_with_the_nearest() -> None:
+def test_an_unknown_tool_is_refused() -> None:
     with pytest.raises(UsageError, match="unknown tool 'torchinfos'"):
         explain(trace_config(STAGED, 1, 32, 32), "network", "torchinfos")
 
@@ -160,7 +160,7 @@ def test_rows_add_up(tmp_path: Path) -> None:
 
 
 def test_a_misread_call_leaves_a_residual_of_torch() -> None:
-    """The rule goes by what torch documents, operator by operator: it cannot take a wrong reading for a reason."""
+    """The rule follows torch's operators one by one, so a wrong reading of a call cannot become a term."""
     model, images = nn.Conv2d(3, 2, 3), [torch.zeros(1, 3, 8, 8)]
     trace = trace_module(model, images)
     misread = replace(trace, calls=tuple(replace(call, macs=16 * call.macs) for call in trace.calls))

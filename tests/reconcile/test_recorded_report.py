@@ -15,7 +15,7 @@ SAID = ("tool", "macs", "terms", "reasons", "params", "param_terms", "param_reas
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_the_recorded_report_is_what_the_rules_say_today(variant: str) -> None:
+def test_the_rules_give_the_recorded_report(variant: str) -> None:
     """``make record-counts`` makes it again."""
     trace = trace_config(VARIANTS[variant].config, 1, 224, 224, layout="published")
     rows = [explain(trace, variant, tool).as_row() for tool in TOOLS]

@@ -80,7 +80,7 @@ class OnLevels(nn.Module):
 
 
 def test_tools_agree_on_a_module_that_runs_at_several_sizes() -> None:
-    """Given as ``*args``, which ptflops takes by name alone."""
+    """ptflops takes several inputs by name only; these are ``*args``."""
     assert_all_explained(OnLevels().eval(), [torch.zeros(1, 3, side, side + 1) for side in (5, 9, 12)])
 
 

@@ -47,7 +47,7 @@ def by_path(tree: LayerTree) -> dict[str, dict[str, Any]]:
 
 
 def check_conserved(rows: Rows) -> None:
-    """Each row with rows below it is exactly their sum, in every figure; each path stands once, behind its parent's."""
+    """Each row with rows below it is their sum in every figure; each path comes once, after its parent's."""
     paths = [row["path"] for row in rows]
     assert len(set(paths)) == len(paths)
     children: dict[str, Rows] = {path: [] for path in paths}
@@ -76,9 +76,7 @@ def test_a_variant_sums_to_what_is_published_and_what_torch_counts(name: str) ->
 
 @settings(max_examples=10)
 @given(configs(), shapes())
-def test_so_does_any_configuration_and_the_network_itself_has_the_same_tree(
-    config: ModelConfig, shape: tuple[int, int, int]
-) -> None:
+def test_a_configuration_and_its_network_have_the_same_tree(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     tree = layer_tree(trace_config(config, *shape), "any", backward=True)
     check_conserved(tree.as_rows())
     with torch.device("meta"):
@@ -89,7 +87,7 @@ def test_so_does_any_configuration_and_the_network_itself_has_the_same_tree(
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_so_does_any_module(name: str) -> None:
+def test_the_tree_of_any_module_sums_to_what_torch_counts(name: str) -> None:
     make, shape = MODELS[name]
     rows = live(name).as_rows()
     check_conserved(rows)
@@ -112,7 +110,7 @@ def test_a_shared_module_is_charged_to_each_caller_and_owned_once() -> None:
     assert live("shared_module").shared == ("first.conv", "first.head")
 
 
-def test_the_position_encodings_of_a_path_too() -> None:
+def test_the_position_encodings_of_a_path_are_charged_to_each_layer() -> None:
     """Stage 3 of xsmall: a depthwise 3x3 convolution of 128 channels on 28x28, in each of two layers."""
     found = by_path(variant("xsmall"))
     path = "stages.1.paths.0"
@@ -122,7 +120,7 @@ def test_the_position_encodings_of_a_path_too() -> None:
     assert [(each["macs"], each["params"], each["calls"]) for each in callers] == [(128 * 9 * 28**2, 0, 1)] * len(callers)
 
 
-def test_what_is_never_called_and_what_no_module_owns() -> None:
+def test_unused_modules_and_own_parameters_are_in_the_tree() -> None:
     tree = live("unused_module")
     found = {row["path"]: (row["kind"], row["params"], row["macs"], row["calls"]) for row in tree.as_rows()}
     assert found == {
@@ -153,7 +151,7 @@ def test_functions_are_leaves_with_their_number_of_calls() -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_backward_is_twice_forward_but_for_the_first_convolution(name: str) -> None:
-    """Nobody needs the image's gradient."""
+    """The gradient of the image is not needed."""
     found = by_path(variant(name))
     assert found[""]["backward_macs"] == 2 * found[""]["macs"] - found["stem.0.conv"]["macs"]
 
@@ -232,7 +230,7 @@ def test_any_model() -> None:
     assert {row["path"] for row in rows if row["depth"] == 1} >= {"patches", "norms", "attentions", "mlps", "head"}
 
 
-def test_depth_says_what_it_hides() -> None:
+def test_depth_hides_nodes_and_shows_their_number() -> None:
     code, out, err = layers("--variant", "tiny", "--depth", "2")
     lines = out.splitlines()
     assert (code, lines[0]) == (0, "tiny: input 1×3×224×224")
@@ -247,7 +245,7 @@ def test_depth_says_what_it_hides() -> None:
     assert "--depth" not in layers("--variant", "tiny", "--depth", "10").err
 
 
-def test_the_bars_are_of_the_figure_that_is_sorted_by() -> None:
+def test_bars_show_the_figure_that_siblings_are_sorted_by() -> None:
     by_params = layers("--variant", "tiny", "--sort", "params", "--depth", "1", "--format", "markdown").out
     assert "% of params" in by_params
     names = re.findall(r"^\| (\w+)", by_params, re.MULTILINE)
@@ -268,7 +266,7 @@ def test_a_path_is_safe_in_latex() -> None:
     assert r"  adaptive\_avg\_pool2d() & " in layers("--variant", "tiny", "--format", "latex").out
 
 
-def test_notes_name_what_is_shared_never_called_tied_and_not_counted() -> None:
+def test_notes_name_shared_unused_and_tied_modules_and_uncounted_operators() -> None:
     shared = layers("--model", "models:SharedModule", "--input", "2x4x9x7").err
     assert "where they are registered: first.conv, first.head." in shared
     unused = layers("--model", "models:UnusedModule", "--input", "3x6").err
@@ -277,11 +275,11 @@ def test_notes_name_what_is_shared_never_called_tied_and_not_counted() -> None:
     assert "without MACs: gelu ×1, mul ×1." in unused
 
 
-def test_help_says_that_a_module_runs() -> None:
+def test_help_warns_that_a_module_runs() -> None:
     assert "Importing it runs its code" in " ".join(re.sub(r"[│\s]+", " ", layers("--help").out).split())
 
 
-def test_what_a_module_prints_is_no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_output_of_a_user_module_goes_to_stderr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "talking.py").write_text("print('hello')\nimport torch\nNet = lambda: print('new') or torch.nn.Linear(2, 3)\n")
     monkeypatch.chdir(tmp_path)
     outcome = layers("--model", "talking:Net", "--input", "5x2", "--format", "json")
@@ -293,7 +291,7 @@ def test_what_a_module_prints_is_no_data(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("columns", chosen([200, 80, 60, 36], 80, 36))
-def test_the_tree_fits_its_window_and_loses_no_digit(columns: int) -> None:
+def test_the_tree_fits_the_window_with_all_digits(columns: int) -> None:
     code, out, _ = run_on_terminal("-q", "layers", "--variant", "xsmall", "--depth", "10", columns=columns)
     lines = shown(out)
     assert code == 0
@@ -313,7 +311,7 @@ def test_the_tree_fits_its_window_and_loses_no_digit(columns: int) -> None:
         (["--backward"], ["Layer", "Below", "% of MACs", "MACs", "Backward MACs"]),
     ],
 )
-def test_a_common_window_keeps_the_tree_and_the_figure_asked_for(arguments: list[str], header: list[str]) -> None:
+def test_a_narrow_window_keeps_the_tree_and_the_sorted_figure(arguments: list[str], header: list[str]) -> None:
     lines = shown(run_on_terminal("-q", "layers", "--variant", "base", *arguments, columns=80).out)
     rule = next(number for number, line in enumerate(lines) if line.startswith("──"))
     assert re.split(r" {2,}", lines[rule - 1].strip()) == header
@@ -344,7 +342,7 @@ def test_in_ascii() -> None:
     assert "########## 100.0" in outcome.out
 
 
-def test_what_is_piped_is_never_cut_nor_drawn() -> None:
+def test_piped_output_is_complete_and_has_no_drawing() -> None:
     code, out, _ = layers("--variant", "base", "--depth", "10")
     assert code == 0
     assert not set("│├└█\x1b") & set(out)
@@ -398,7 +396,7 @@ def nothing(): return 7
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_one_line_and_the_right_code(
+def test_errors_are_one_line_with_the_right_exit_code(
     arguments: list[str], code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "broken.py").write_text(BROKEN)

@@ -44,7 +44,7 @@ class Attention(nn.Module):
 
 
 class Product(torch.autograd.Function):
-    """A product with a backward pass of its own, which takes one gradient alone."""
+    """A product with a backward pass of its own that computes only one gradient."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[no-untyped-def]  # noqa: ANN001 - torch's
@@ -113,7 +113,7 @@ def backward(model: nn.Module, x: Tensor) -> dict[tuple[str, str], int]:
 
 @pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize("device", ["meta", "cpu"])
-def test_what_takes_no_gradient_costs_nothing_and_what_runs_again_costs_again(name: str, device: str) -> None:
+def test_only_needed_gradients_cost_and_reruns_cost_again(name: str, device: str) -> None:
     model, expected = WRITTEN[name]
     with torch.device(device):
         x = torch.empty(2, 16)
@@ -138,15 +138,15 @@ def test_what_takes_no_gradient_costs_nothing_and_what_runs_again_costs_again(na
     ],
     ids=["attention", "convolutions", "transposed", "norm first", "GRU", "LSTM", "transformer", "tied"],
 )
-def test_it_is_what_torch_counts_where_nothing_is_grouped(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+def test_the_backward_pass_is_what_torch_counts_without_groups(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
     with torch.device("meta"):
         model, x = make(), torch.empty(shape)
     assert trace_module(model, [x]).macs + sum(backward(model, x).values()) == counted(model, x)
 
 
 @pytest.mark.parametrize(("name", "last"), [("checkpoint", 2), ("checkpoint, reentrant", 3)])
-def test_a_gradient_belongs_to_the_layer_whose_it_is(name: str, last: int) -> None:
-    """Of a block that runs again: its first layer once more and its two gradients."""
+def test_each_gradient_counts_for_its_layer(name: str, last: int) -> None:
+    """A rerun block costs its first layer again, and two gradients."""
     with torch.device("meta"):
         found = backward(WRITTEN[name][0].to_empty(device="meta"), torch.empty(2, 16))
     assert found == {("layers.0", "linear"): ONE, ("layers.1", "linear"): 3 * ONE, ("layers.2", "linear"): last * ONE}
@@ -162,7 +162,7 @@ def test_a_gradient_belongs_to_the_layer_whose_it_is(name: str, last: int) -> No
     ],
     ids=["mv", "outer", "dot", "einsum"],
 )
-def test_products_of_vectors_take_twice_as_much_which_torch_leaves_out(forward: Forward) -> None:
+def test_products_of_vectors_cost_twice_their_forward_pass(forward: Forward) -> None:
     with torch.device("meta"):
         model, x = Written(forward), torch.empty(2, 16)
     trace = trace_module(model, [x])
@@ -173,7 +173,7 @@ def test_products_of_vectors_take_twice_as_much_which_torch_leaves_out(forward: 
 
 
 def test_a_convolution_of_64_groups_is_3_times_its_forward_pass() -> None:
-    """Torch 2.13 says 66 times."""
+    """torch 2.13 counts 66 times."""
     with torch.device("meta"):
         model = nn.Sequential(nn.BatchNorm2d(64), nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False))
         images = torch.empty(1, 64, 56, 56)
@@ -183,7 +183,7 @@ def test_a_convolution_of_64_groups_is_3_times_its_forward_pass() -> None:
     assert counted(model, images) == 66 * forward
 
 
-def test_fused_attention_on_the_cpu_takes_four_products_which_torch_leaves_out() -> None:
+def test_fused_attention_on_the_cpu_costs_four_products() -> None:
     attention = Written(lambda layers, x: functional.scaled_dot_product_attention(*(layer(x[None, None]) for layer in layers)))
     products = 2 * 2 * 2 * 16
     x = torch.zeros(2, 16)
@@ -191,7 +191,7 @@ def test_fused_attention_on_the_cpu_takes_four_products_which_torch_leaves_out()
     assert counted(attention, x) == 2 * 3 * ONE
 
 
-def test_gradients_are_given_up_again() -> None:
+def test_gradients_are_unchanged_afterwards() -> None:
     model = nn.Linear(4, 4)
     model.weight.grad = before = torch.ones(4, 4)
     backward(model, torch.zeros(1, 4))

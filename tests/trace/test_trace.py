@@ -39,24 +39,24 @@ def live(config: ModelConfig, batch: int, height: int, width: int) -> Trace:
 
 @settings(max_examples=8)
 @given(configs(), shapes())
-def test_the_closed_form_is_what_the_network_does(config: ModelConfig, shape: tuple[int, int, int]) -> None:
+def test_both_traces_of_a_network_are_equal(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     assert trace_config(config, *shape) == live(config, *shape)
 
 
 @pytest.mark.parametrize("kind", chosen(KINDS_OF_A_NETWORK, "softmax", "window", "performer"))
-def test_it_is_under_every_kind_of_attention(kind: str) -> None:
+def test_both_traces_are_equal_under_every_kind_of_attention(kind: str) -> None:
     config = ModelConfig(VARIANTS["tiny"].config.stages[:2]).with_attention(kind)
     assert trace_config(config, 1, 224, 224) == live(config, 1, 224, 224)
 
 
 @pytest.mark.parametrize("fields", CHANGES, ids=str)
-def test_it_is_with_parts_switched_off_or_exchanged(fields: dict[str, Any]) -> None:
+def test_both_traces_are_equal_with_parts_switched_off_or_exchanged(fields: dict[str, Any]) -> None:
     config = ModelConfig(tuple(replace(stage, **fields) for stage in VARIANTS["tiny"].config.stages[:3]))
     assert trace_config(config, 1, 224, 224) == live(config, 1, 224, 224)
 
 
 @pytest.mark.parametrize("kind", ["window:5", "spatial_reduction:3"])
-def test_it_is_where_the_grid_is_padded(kind: str) -> None:
+def test_both_traces_are_equal_if_the_grid_is_padded(kind: str) -> None:
     config = VARIANTS["tiny"].config.with_attention(kind)
     assert trace_config(config, 2, 97, 131) == live(config, 2, 97, 131)
 
@@ -69,7 +69,7 @@ def assert_both_traces_of_a_task_are_equal(config: ModelConfig, name: str, shape
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_the_closed_form_is_what_a_detector_or_segmenter_does(name: str) -> None:
+def test_both_traces_of_a_task_are_equal(name: str) -> None:
     """Calls, modules, patched calls and the backward pass, where shared modules run on every level."""
     assert_both_traces_of_a_task_are_equal(SMALL, name, (2, 97, 65))
 
@@ -77,7 +77,7 @@ def test_the_closed_form_is_what_a_detector_or_segmenter_does(name: str) -> None
 @pytest.mark.slow
 @settings(max_examples=8)
 @given(configs(fewest_stages=4, most_stages=4), shapes())
-def test_it_is_on_random_backbones(config: ModelConfig, shape: tuple[int, int, int]) -> None:
+def test_both_traces_of_a_task_are_equal_on_random_backbones(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     for name in TASKS:
         assert_both_traces_of_a_task_are_equal(config, name, shape)
 
@@ -128,7 +128,7 @@ Expression = Callable[[Tensor, Weights], Tensor]
         (lambda x, m: torch.einsum("ab,cb,dc->ad", x, m.w, m.v), (3, 4), "einsum", 3 * 4 * 6 + 3 * 6 * 4),
     ],
 )
-def test_one_call(expression: Expression, shape: tuple[int, ...], operator: str, macs: int) -> None:
+def test_the_multiply_adds_of_one_call(expression: Expression, shape: tuple[int, ...], operator: str, macs: int) -> None:
     """Each sum of products by hand: output elements times what is summed over."""
 
     class Model(nn.Module):
@@ -144,7 +144,7 @@ def test_one_call(expression: Expression, shape: tuple[int, ...], operator: str,
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_any_module_on_either_device(name: str) -> None:
+def test_a_trace_is_the_same_on_the_cpu_and_on_meta(name: str) -> None:
     make, shape = MODELS[name]
     with torch.device("meta"):
         on_meta = trace_module(make().eval(), [torch.empty(shape)])
@@ -158,7 +158,7 @@ def test_any_module_on_either_device(name: str) -> None:
     )
 
 
-def test_a_shared_module_has_every_name_and_is_called_where_it_is_called() -> None:
+def test_a_shared_module_has_every_name_and_a_path_for_each_caller() -> None:
     make, shape = MODELS["shared_module"]
     found = trace_module(make().eval(), [torch.zeros(shape)])
     assert found.modules["first.conv"].names == ("first.conv", "second.conv", "conv")
@@ -166,13 +166,13 @@ def test_a_shared_module_has_every_name_and_is_called_where_it_is_called() -> No
     assert [call.path for call in found.calls if call.module == "first.head"] == ["first.head"] * 2 + ["second.head"] * 2
 
 
-def test_tied_weights_are_counted_once_and_unused_layers_too() -> None:
+def test_tied_weights_and_unused_layers_are_counted_once() -> None:
     make, shape = MODELS["unused_module"]
     found = trace_module(make().eval(), [torch.zeros(shape)])
     assert {name: module.params for name, module in found.modules.items()} == {"": 6, "used": 42, "tied": 0, "unused": 700}
 
 
-def test_a_call_that_is_read_wrongly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_with_two_different_readings_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two readings of each call, by its shapes and by what torch's dispatcher is given, must agree."""
     monkeypatch.setattr("mpvit.trace.live.multiply_adds", lambda _, given, output, __: prod(output) * prod(given[0][1:]))
     with pytest.raises(MpvitError, match=r"^conv2d in conv: 24576 multiply-adds by its shapes, 3456 by what torch runs$"):
@@ -180,7 +180,7 @@ def test_a_call_that_is_read_wrongly_is_refused(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_whole_numbers_do_not_go_through_a_linear_layer(device: str) -> None:
+def test_a_linear_layer_takes_no_integers(device: str) -> None:
     with pytest.raises((TypeError, RuntimeError), match="dtype"):
         trace_module(nn.Linear(4, 2, device=device), [torch.zeros(3, 4, dtype=torch.int64, device=device)])
 
@@ -209,7 +209,7 @@ def test_how_an_addition_is_written(expression: Callable[[Tensor], Tensor], styl
     assert [call.call_style for call in trace_module(Model(), [torch.zeros(3)]).calls] == styles
 
 
-def test_a_function_held_by_reference_is_not_sighted() -> None:
+def test_a_function_held_by_reference_is_no_patched_call() -> None:
     class Held(nn.Module):
         def __init__(self) -> None:
             super().__init__()

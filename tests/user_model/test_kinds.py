@@ -40,19 +40,19 @@ COUNTED = {
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_what_is_counted(name: str) -> None:
+def test_kinds_of_networks_are_counted(name: str) -> None:
     root = answer("layers", name)[0]
     assert (root["macs"], root["params"]) == COUNTED[name]
 
 
 @pytest.mark.parametrize("name", COUNTED)
-def test_and_trained(name: str) -> None:
+def test_kinds_of_networks_are_trained(name: str) -> None:
     (row,) = answer("memory", name)
     assert (row["params"], row["gradient_bytes"]) == (COUNTED[name][1], 4 * COUNTED[name][1])
 
 
 @pytest.mark.parametrize("name", [name for name in COUNTED if name != "HoldsALock"])
-def test_torch_s_own_counter_agrees_also_where_it_must_run_on_the_cpu(name: str) -> None:
+def test_torchs_counter_agrees_on_meta_and_on_the_cpu(name: str) -> None:
     (row,) = answer("reconcile", name, "--input", "2x4", "--live", "--tool", "torch")
     assert row["live_macs"] == COUNTED[name][0]
 
@@ -101,7 +101,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("command", ["layers", "memory", "reconcile"])
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused_says_which_and_why(name: str, command: str) -> None:
+def test_refused_networks_are_named_with_the_reason(name: str, command: str) -> None:
     outcome = call(command, "--model", f"{KINDS}:{name}", "--input", "2x4")
     code, line = REFUSED[name]
     assert (outcome.code, outcome.out) == (code, "")
@@ -110,14 +110,14 @@ def test_what_is_refused_says_which_and_why(name: str, command: str) -> None:
 
 
 @pytest.mark.parametrize("command", [["layers"], ["memory"], ["reconcile", "--live", "--tool", "torch,thop"]], ids=" ".join)
-def test_what_their_code_prints_is_no_data(command: list[str]) -> None:
+def test_output_of_user_code_goes_to_stderr(command: list[str]) -> None:
     outcome = call(*command, "--model", f"{KINDS}:Talking", "--input", "2x4", "--format", "json")
     assert json.loads(outcome.out)["results"]
     assert "from the factory\n" in outcome.err
     assert "from the forward\n" in outcome.err
 
 
-def test_how_it_had_to_be_made_is_said_to_who_asks() -> None:
+def test_verbose_tells_how_a_network_is_made() -> None:
     words = ("layers", "--model", f"{KINDS}:ReadsItsWeights", "--input", "2x4")
     said = "its factory needs the values of its parameters, so they were made"
     assert said in call("-v", *words).err
@@ -125,19 +125,19 @@ def test_how_it_had_to_be_made_is_said_to_who_asks() -> None:
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "EmbeddingBag"])
-def test_what_runs_on_the_cpu_itself_is_said_likewise(kind: str) -> None:
+def test_verbose_tells_what_runs_on_the_cpu(kind: str) -> None:
     sizes, shape = (("input_size=3", "hidden_size=5"), "2x5x3") if kind == "LSTM" else (("10", "4"), "2x5:int64")
     names = ("", "") if kind == "LSTM" else ("num_embeddings=", "embedding_dim=")
     arguments = [word for name, size in zip(names, sizes, strict=True) for word in ("--arg", name + size)]
     assert "runs on the CPU" in call("-v", "memory", "--model", f"torch.nn:{kind}", *arguments, "--input", shape).err
 
 
-def test_an_interrupt_is_an_interrupt(tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_command(tmp_path: Path) -> None:
     (tmp_path / "interrupted.py").write_text("raise KeyboardInterrupt")
     assert call("layers", "--model", f"{tmp_path / 'interrupted.py'}:Net").code == 130
 
 
-def test_a_file_stands_where_it_stands_with_its_neighbours(tmp_path: Path) -> None:
+def test_a_file_can_import_the_modules_next_to_it(tmp_path: Path) -> None:
     shutil.copy(FILE, tmp_path / "a neighbour.py")
     (tmp_path / "neighbour.py").write_text("WIDTH = 7")
     (tmp_path / "nets.py").write_text(
@@ -166,7 +166,7 @@ def test_inputs_by_name_reach_the_network_and_every_tool(words: list[str], macs:
     assert (ran["torch"], ran["fvcore"], ran["thop"], ran["calflops"]) == (macs, macs, macs, macs)
 
 
-def test_a_missing_argument_is_asked_for() -> None:
+def test_the_hint_names_a_missing_argument() -> None:
     outcome = call("layers", "--model", f"{KINDS}:Named", "--input", "2:int64")
     assert outcome.err.splitlines()[1] == "Hint: add an input: pixels=SHAPE"
 
@@ -203,7 +203,7 @@ def test_the_shell_completes_files_their_networks_and_dtypes(tmp_path: Path, mon
     ],
     ids=lambda value: " ".join(value)[-60:] if isinstance(value, list) else None,
 )
-def test_ugly_words_get_one_line(words: list[str], code: int, said: str) -> None:
+def test_wrong_options_get_one_line(words: list[str], code: int, said: str) -> None:
     outcome = call("layers", "--model", *words)
     assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.err
@@ -222,7 +222,7 @@ UGLY_FILES = {
 
 
 @pytest.mark.parametrize("name", UGLY_FILES)
-def test_a_file_that_cannot_be_imported_is_one_line(name: str, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_imported_gets_one_line(name: str, tmp_path: Path) -> None:
     text, said = UGLY_FILES[name]
     (tmp_path / "ugly.py").write_text(text)
     outcome = call("layers", "--model", f"{tmp_path / 'ugly.py'}:Net")
