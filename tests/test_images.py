@@ -77,7 +77,7 @@ SEEN: dict[str, tuple[Image.Image, str, dict[str, Any], NDArray[np.uint8]]] = {
 
 
 @pytest.mark.parametrize("case", SEEN)
-def test_an_image_is_what_a_person_sees(case: str, tmp_path: Path) -> None:
+def test_an_image_is_decoded_as_people_see_it(case: str, tmp_path: Path) -> None:
     image, form, options, expected = SEEN[case]
     path = tmp_path / "image"  # the content tells the format, not the name
     image.save(path, form, **options)
@@ -159,16 +159,16 @@ def test_an_unreadable_file_is_named_with_its_reason(case: str, tmp_path: Path) 
     ("name", "reason"),
     [("", "Is a directory"), ("missing.jpg", "No such file or directory"), ("n" * 300, "File name too long")],
 )
-def test_what_is_no_file_is_named_with_its_reason(name: str, reason: str, tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_named_with_its_reason(name: str, reason: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=reason):
         read_image(tmp_path / name)
 
 
 @pytest.mark.parametrize("side", [10, 12])
-def test_up_to_pillows_limit_a_large_image_is_read_without_a_word(
+def test_a_large_image_below_pillows_limit_is_read_without_a_warning(
     side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pillow warns from its limit on, here 100 pixels, and refuses what has more than twice as many."""
+    """Pillow warns above its limit, here 100 pixels, and refuses images with more than twice as many pixels."""
     Image.new("RGB", (side, side), (1, 2, 3)).save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert preprocess(read_image(tmp_path / "large.png"), Preprocessing(4)).shape == (3, 4, 4)
@@ -225,12 +225,12 @@ def test_normalisation() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 50_000_000), (50_000_000, 1)])
 def test_a_line_of_any_length_costs_no_memory(shape: tuple[int, int]) -> None:
-    """Resized whole, it would take 10 TB."""
+    """If the whole image were resized, it would take 10 TB."""
     line = Image.new("RGB", shape, (255, 0, 51))
     np.testing.assert_allclose(pixels(preprocess(line, Preprocessing(crop=0.01)))[:, 100, 100], [255, 0, 51], atol=0.01)
 
 
-def test_folders_give_their_images_sorted(tmp_path: Path) -> None:
+def test_images_in_folders_are_listed_sorted(tmp_path: Path) -> None:
     images = ["a.JPG", "b/c.png", "b/d/e.webp", "b/z.tiff", "f.gif"]
     for name in [*images, "notes.txt", "weights.h5", "b/.hidden.png", ".cache/x.png", "no_suffix"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The published address, played by a server on this machine."""
+"""Downloads from the published address, for which a server on this machine stands in."""
 
 import contextlib
 import socket
@@ -20,7 +20,7 @@ from mpvit.prediction.pretrained import find_weights
 
 @dataclass
 class Address:
-    """What the server answers: ``content``, of which it announces ``announced`` bytes, after ``wait_s``."""
+    """The answer of the server: ``content``, with ``announced`` bytes as its length, after ``wait_s`` seconds."""
 
     url: str = ""
     status: int = 200
@@ -75,7 +75,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_the_published_file_is_fetched_once(announced: bool, address: Address, published: bytes, tmp_path: Path) -> None:  # noqa: FBT001
+def test_the_published_file_is_downloaded_once(announced: bool, address: Address, published: bytes, tmp_path: Path) -> None:  # noqa: FBT001
     address.content, address.announced = published, len(published) if announced else None
     cache, seen = tmp_path / "new" / "cache", []
 
@@ -96,7 +96,7 @@ def test_the_published_file_is_fetched_once(announced: bool, address: Address, p
 
 
 def assert_refused(cache: Path, url: str, reason: str) -> None:
-    """Expect one line with the file to get, why it was not got, and where to put it; and nothing left behind."""
+    """Expect one line with the address, the reason and the place for the file, and no file left over."""
     with pytest.raises(WeightsError) as caught:
         find_weights("tiny", cache)
     assert f"getting {url} failed" in str(caught.value)
@@ -115,9 +115,7 @@ def assert_refused(cache: Path, url: str, reason: str) -> None:
         (200, b"", "its answer is damaged"),
     ],
 )
-def test_what_is_no_weights_file_is_not_kept(
-    status: int, content: bytes, reason: str, address: Address, tmp_path: Path
-) -> None:
+def test_a_file_without_weights_is_not_kept(status: int, content: bytes, reason: str, address: Address, tmp_path: Path) -> None:
     address.status, address.content = status, content
     assert_refused(tmp_path, address.url, reason)
 
@@ -133,32 +131,32 @@ def test_the_weights_of_another_variant_are_not_kept(address: Address, tmp_path:
     assert_refused(tmp_path / "cache", address.url, "does not fit the network")
 
 
-def test_a_silent_address_is_given_up(address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_without_an_answer_times_out(address: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mpvit.prediction.pretrained.TIMEOUT_S", 0.1)
     address.wait_s = 0.5
     assert_refused(tmp_path, address.url, "timed out")
 
 
-def test_a_dead_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_refuses_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/s/mpvit_tiny.pth"
     publish(url, monkeypatch)
     assert_refused(tmp_path, url, "Connection refused")
 
 
-def test_a_cache_that_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_is_not_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").touch()
     publish("http://127.0.0.1:9/s/mpvit_tiny.pth", monkeypatch)
     assert_refused(tmp_path / "cache", "http://127.0.0.1:9/s/mpvit_tiny.pth", "File exists")
 
 
-def test_what_is_in_the_cache_is_not_fetched(address: Address, tmp_path: Path) -> None:
+def test_a_file_in_the_cache_is_not_downloaded(address: Address, tmp_path: Path) -> None:
     (tmp_path / "mpvit_tiny.pth").write_bytes(b"mine")
     assert find_weights("tiny", tmp_path) == tmp_path / "mpvit_tiny.pth"
     assert address.asked == []
 
 
-def test_the_cache_is_this_persons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_belongs_to_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
     (tmp_path / "mpvit").mkdir()
     (tmp_path / "mpvit" / "mpvit_tiny.pth").touch()

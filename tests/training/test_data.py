@@ -1,4 +1,4 @@
-"""Data: what is learned from and what is held out, what cannot be read, and one clear error for each odd folder."""
+"""Data: the training split and the held-out split, damaged images, and one clear error for each mistake in a folder."""
 
 import shutil
 from collections import Counter
@@ -26,7 +26,7 @@ def damaged(data: Data) -> list[tuple[str, str]]:
     return find_damaged(data, 0, untracked)
 
 
-def test_a_fifth_of_each_class_is_held_out_whatever_comes_in_later(tmp_path: Path) -> None:
+def test_a_fifth_of_each_class_is_held_out_and_stays_so_with_more_images(tmp_path: Path) -> None:
     folder = paint(tmp_path / "fruit", {"apple": 20, "pear": 10})
     data = open_data(str(folder))
     assert (data.name, data.classes, data.share) == ("fruit", ("apple", "pear"), 0.2)
@@ -41,13 +41,13 @@ def test_a_fifth_of_each_class_is_held_out_whatever_comes_in_later(tmp_path: Pat
     assert set(names(data.held_out)) <= set(names(open_data(str(folder)).held_out))
 
 
-@pytest.mark.parametrize("part", ["val", "validation", "test"])
-def test_a_folder_may_bring_its_own_part(part: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("split", ["val", "validation", "test"])
+def test_a_folder_may_have_its_own_validation_split(split: str, tmp_path: Path) -> None:
     paint(tmp_path / "train", {"ant": 3, "bee": 4})
-    paint(tmp_path / part, {"ant": 2, "bee": 1})
+    paint(tmp_path / split, {"ant": 2, "bee": 1})
     data = open_data(str(tmp_path))
     assert (len(data.train), len(data.held_out), data.share) == (7, 3, 0)
-    assert names(data.held_out) == [f"{part}/ant/000.png", f"{part}/ant/001.png", f"{part}/bee/000.png"]
+    assert names(data.held_out) == [f"{split}/ant/000.png", f"{split}/ant/001.png", f"{split}/bee/000.png"]
     assert len(data.all) == 10
 
 
@@ -60,18 +60,18 @@ def test_digits_are_those_of_scikit_learn() -> None:
     known = load_digits()
     for index in (0, 100, 359):
         place = data.held_out.indices[index]
-        picture = np.asarray(data.held_out.read(index))
+        image = np.asarray(data.held_out.read(index))
         assert data.classes[data.held_out.targets[index]] == str(known.target[place])
-        np.testing.assert_allclose(picture[..., 0] / 255 * 16, known.images[place], atol=0.04)
+        np.testing.assert_allclose(image[..., 0] / 255 * 16, known.images[place], atol=0.04)
     share = Counter(data.held_out.targets)
     assert all(abs(share[target] - number / 5) <= 1 for target, number in Counter(known.target.tolist()).items())
 
 
-def test_what_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> None:
+def test_damaged_images_are_named_and_left_out(tmp_path: Path) -> None:
     folder = paint(tmp_path / "fruit", {"apple": 10, "pear": 10})
     damage(folder / "apple" / "003.png")
     (folder / "pear" / "000.png").write_bytes(b"")
-    (folder / "pear" / "note.txt").write_text("no picture")
+    (folder / "pear" / "note.txt").write_text("no image")
     data = open_data(str(folder))
     found = damaged(data)
     assert sorted(name for name, _ in found) == ["apple/003.png", "pear/000.png"]
@@ -82,7 +82,7 @@ def test_what_cannot_be_read_is_named_and_left_out(tmp_path: Path) -> None:
     assert damaged(left) == []
 
 
-def test_a_class_of_which_nothing_can_be_read_ends_it(tmp_path: Path) -> None:
+def test_a_class_without_readable_training_images_is_an_error(tmp_path: Path) -> None:
     folder = paint(tmp_path / "fruit", {"apple": 5, "pear": 2})
     for path in (folder / "pear").iterdir():
         damage(path)
@@ -91,13 +91,13 @@ def test_a_class_of_which_nothing_can_be_read_ends_it(tmp_path: Path) -> None:
         data.without(damaged(data))
 
 
-def test_a_data_set_of_hugging_face_on_disk(tmp_path: Path) -> None:
+def test_a_dataset_of_hugging_face_on_disk(tmp_path: Path) -> None:
     import datasets
 
     rng = np.random.default_rng(0)
-    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.ClassLabel(names=["no", "yes"])})
+    features = datasets.Features({"photo": datasets.Image(), "kind": datasets.ClassLabel(names=["no", "yes"])})
     rows: dict[str, Any] = {
-        "picture": [Image.fromarray(rng.integers(0, 255, (9, 7, 3), dtype=np.uint8)) for _ in range(20)],
+        "photo": [Image.fromarray(rng.integers(0, 255, (9, 7, 3), dtype=np.uint8)) for _ in range(20)],
         "kind": [index % 2 for index in range(20)],
     }
     stored = datasets.Dataset.from_dict(rows, features=features)
@@ -106,12 +106,12 @@ def test_a_data_set_of_hugging_face_on_disk(tmp_path: Path) -> None:
     assert (data.name, data.classes, len(data.train), len(data.held_out)) == ("one", ("no", "yes"), 16, 4)
     for index, place in enumerate(data.train.indices):
         assert data.train.targets[index] == place % 2
-        np.testing.assert_array_equal(np.asarray(data.train.read(index)), np.asarray(rows["picture"][place]))
+        np.testing.assert_array_equal(np.asarray(data.train.read(index)), np.asarray(rows["photo"][place]))
     parts = datasets.DatasetDict({"train": stored.select(range(12)), "test": stored.select(range(12, 20))})
     parts.save_to_disk(str(tmp_path / "two"))
     two = open_data(f"hf:{tmp_path / 'two'}")
     assert (len(two.train), len(two.held_out), two.share) == (12, 8, 0)
-    np.testing.assert_array_equal(np.asarray(two.held_out.read(0)), np.asarray(rows["picture"][12]))
+    np.testing.assert_array_equal(np.asarray(two.held_out.read(0)), np.asarray(rows["photo"][12]))
     assert two.held_out.name(3) == "test[3]"
 
 
@@ -140,21 +140,21 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_folder_is_one_clear_error(name: str, tmp_path: Path) -> None:
+def test_a_mistake_in_a_folder_is_one_clear_error(name: str, tmp_path: Path) -> None:
     make, words = ODD[name]
     make(tmp_path / "data")  # type: ignore[no-untyped-call]
     with pytest.raises(UsageError, match=words):
         open_data(str(tmp_path / "data"))
 
 
-def test_too_few_to_hold_any_out(tmp_path: Path) -> None:
+def test_too_few_images_to_hold_any_out(tmp_path: Path) -> None:
     data = open_data(str(paint(tmp_path / "data", {"a": 1, "b": 2})))
     with pytest.raises(UsageError, match="2 in the largest class, 'b'"):
         data.require_held_out()
 
 
 @pytest.mark.parametrize("text", ["", "hf:", "hf:/nowhere", "digit", "a\0b", "x" * 5000])
-def test_what_names_no_data_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_without_data_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError):
         open_data(text)
@@ -169,7 +169,7 @@ def test_what_names_no_data_is_refused(text: str, tmp_path: Path, monkeypatch: p
         ("hf:x", "tiny", "deit", 224),
     ],
 )
-def test_small_pictures_have_a_small_network_and_recipe(data: str, network: str, recipe: str, size: int) -> None:
+def test_small_images_have_a_small_network_and_recipe(data: str, network: str, recipe: str, size: int) -> None:
     name, found = recipe_for(data, None)
     assert (default_network(data, "tiny"), name, found.size) == (network, recipe, size)
 
@@ -213,11 +213,11 @@ def test_digits_on_textures_depend_only_on_their_index() -> None:
     assert (len(data.train), len(data.held_out), len(data.classes), data.share) == (2000, 400, 11, 0)
     generate = digits_on_textures.generate.__wrapped__
     for index in (0, 7, 399):
-        picture, mask = data.held_out.read(index), data.held_out.mask(index)
+        image, mask = data.held_out.read(index), data.held_out.mask(index)
         again = generate(2000 + index)
-        assert (picture.size, picture.mode, mask.size, mask.mode) == ((64, 64), "RGB", (64, 64), "L")
+        assert (image.size, image.mode, mask.size, mask.mode) == ((64, 64), "RGB", (64, 64), "L")
         assert np.array_equal(np.asarray(again.mask), np.asarray(mask))
-        assert np.array_equal(np.asarray(again.image), np.asarray(picture)[..., 0])
+        assert np.array_equal(np.asarray(again.image), np.asarray(image)[..., 0])
     masks = np.stack([np.asarray(data.train.mask(index)) for index in range(150)])
     assert set(np.unique(masks)) == set(range(11))
     assert 0.8 < (masks == 0).mean() < 0.95

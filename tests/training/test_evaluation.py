@@ -1,4 +1,4 @@
-"""Intervals against SciPy's, evaluations against scikit-learn's metrics."""
+"""Intervals compared with SciPy's, evaluations with scikit-learn's metrics."""
 
 from itertools import pairwise
 
@@ -88,7 +88,7 @@ def calibration(shares: np.ndarray, targets: np.ndarray) -> float:
     return float(sum(gaps))
 
 
-def test_predictions_that_are_not_finite_end_it() -> None:
+def test_predictions_that_are_not_finite_are_an_error() -> None:
     split = open_data("digits").held_out
     with pytest.raises(MpvitError, match="not finite numbers"):
         evaluate_split(

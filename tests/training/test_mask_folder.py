@@ -91,7 +91,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_folder_is_one_clear_error(name: str, tmp_path: Path) -> None:
+def test_a_mistake_in_a_folder_is_one_clear_error(name: str, tmp_path: Path) -> None:
     spoil, words = ODD[name]
     folder = draw_squares(tmp_path / "squares", {"train": 6, "val": 2})
     spoil(folder)
@@ -105,7 +105,7 @@ def test_an_odd_folder_is_one_clear_error(name: str, tmp_path: Path) -> None:
 def test_a_mask_that_cannot_be_read_is_named_and_its_image_left_out(tmp_path: Path) -> None:
     folder = draw_squares(tmp_path / "squares", {"train": 6, "val": 2})
     _mask(folder).write_bytes(b"")
-    (folder / "images" / "val" / "001.jpg").write_bytes(b"no picture")
+    (folder / "images" / "val" / "001.jpg").write_bytes(b"no image")
     data = open_data(str(folder), masked=True)
     found = find_damaged(data, 0, untracked)
     assert [name for name, _ in found] == ["images/train/000.jpg", "images/val/001.jpg"]

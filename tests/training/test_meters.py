@@ -1,4 +1,4 @@
-"""Metrics of segmenters against a count in two loops and against torchmetrics; intervals against a normal approximation."""
+"""Metrics of segmenters compared with a count in two loops and with torchmetrics; intervals with a normal distribution."""
 
 from collections.abc import Callable
 

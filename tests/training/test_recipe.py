@@ -1,4 +1,4 @@
-"""Recipes: the published defaults, the schedule against torch's own, and what is refused."""
+"""Recipes: the published defaults, the schedule compared with torch's own, and values that are refused."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from mpvit.training.recipe import RECIPES, Recipe, get_recipe, override
 
 
 def test_the_default_is_deits_recipe() -> None:
-    """Touvron et al., table 9: batch 1024, rate 5e-4 of 512, decay 0.05, 5 of 300 epochs warm-up, and what it changes."""
+    """Touvron et al., table 9: batch 1024, rate 5e-4 of 512, decay 0.05, 5 of 300 epochs warm-up, and its augmentations."""
     deit = get_recipe("deit")
     assert deit == Recipe()
     assert (deit.epochs, deit.batch, deit.warmup, deit.weight_decay, deit.smoothing) == (300, 1024, 5, 0.05, 0.1)
@@ -43,8 +43,8 @@ def test_the_last_step_has_the_last_rate(recipe: Recipe) -> None:
     assert recipe.rate_at(recipe.epochs * 11 - 1, 11) == pytest.approx(recipe.last_rate)
 
 
-def test_the_average_forgets_where_it_began() -> None:
-    """With the decay alone, 200 steps at 0.99996 would keep 99 % of the first weights."""
+def test_the_average_forgets_the_first_weights() -> None:
+    """With a constant decay of 0.99996, 200 steps would keep 99 % of the first weights."""
     kept = 1.0
     for step in range(200):
         kept *= Recipe().average_at(step)
@@ -62,7 +62,7 @@ def test_the_average_forgets_where_it_began() -> None:
         ({"epochs": None}, {}),
     ],
 )
-def test_settings_are_words(changes: dict[str, Any], found: dict[str, Any] | None) -> None:
+def test_settings_may_be_words(changes: dict[str, Any], found: dict[str, Any] | None) -> None:
     if found is None:
         with pytest.raises(UsageError, match="unknown setting 'lr_'"):
             override(Recipe(), changes)
@@ -85,7 +85,7 @@ def test_settings_are_words(changes: dict[str, Any], found: dict[str, Any] | Non
         ({"epoch": "3"}, ("unknown setting 'epoch'", "epochs")),
     ],
 )
-def test_what_no_recipe_has_is_refused(changes: dict[str, Any], words: tuple[str, ...]) -> None:
+def test_unknown_settings_and_values_out_of_range_are_refused(changes: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError) as caught:
         override(Recipe(), changes)
     assert all(word in str(caught.value) for word in words)

@@ -1,4 +1,4 @@
-"""The network that comes along: what its file says is true, and training it anew comes to the same."""
+"""The shipped network: its metadata is true, and training it again gives the same accuracy."""
 
 import json
 from pathlib import Path
@@ -12,11 +12,11 @@ from mpvit.training.metrics import wilson
 from mpvit.variants import SHIPPED
 
 LARGEST = {"digits-nano": (150_000, 700_000)}
-"""Parameters, and bytes of the file, at most."""
+"""Largest number of parameters, and of bytes of the file."""
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_it_is_as_small_as_promised_and_its_accuracy_is_what_it_says(name: str) -> None:
+def test_its_size_and_its_accuracy_are_as_documented(name: str) -> None:
     path = shipped_weights(name)
     content = read_weights(path)
     params, nbytes = LARGEST[name]
@@ -33,8 +33,8 @@ def test_it_is_as_small_as_promised_and_its_accuracy_is_what_it_says(name: str) 
 
 
 @pytest.mark.slow
-def test_trained_anew_it_comes_to_the_same(tmp_path: Path) -> None:
-    """The published first use: digits from nothing, evaluated and used."""
+def test_training_it_again_gives_the_same_accuracy(tmp_path: Path) -> None:
+    """The first example of the documentation: digits are trained from nothing, and evaluated."""
     done = run("train", "digits", "-o", "run", "--format", "json", command=(COMMAND,), cwd=tmp_path)
     assert done.code == 0, done.err
     (row,) = json.loads(done.out)["results"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -66,6 +67,22 @@ def run_to_end(run: Run, data: Data, report: Report = silent) -> list[Epoch]:
     return train(run, data, training_accelerator(run.config.recipe, "cpu"), RunOptions(), report)
 
 
+class Finished(NamedTuple):
+    """A run that was trained to its end."""
+
+    run: Run
+    history: list[Epoch]
+    reports: list[Step | Epoch]
+
+
+@pytest.fixture(scope="module")
+def whole(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A run without interruption, logged for TensorBoard; no test changes it."""
+    run, reports = create(tmp_path_factory.mktemp("finished") / "run", data), list[Step | Epoch]()
+    accelerator = training_accelerator(run.config.recipe, "cpu", run.folder)
+    return Finished(run, train(run, data, accelerator, RunOptions(), reports.append), reports)
+
+
 def weights(run: Run) -> dict[str, Tensor]:
     found: dict[str, Tensor] = load_file(run.weights)
     return found
@@ -95,18 +112,17 @@ def figures(history: list[Epoch]) -> list[dict[str, object]]:
     return [{name: value for name, value in asdict(epoch).items() if name not in left_out} for epoch in history]
 
 
-def test_a_run_interrupted_anywhere_ends_in_the_same_bits(tmp_path: Path, data: Data) -> None:
-    whole, stopped = (create(tmp_path / name, data) for name in ("whole", "stopped"))
-    history = run_to_end(whole, data)
-    assert [epoch.epoch for epoch in history] == [1, 2, 3]
-    assert history[-1].step == 3 * 4
+def test_a_run_interrupted_anywhere_ends_in_the_same_bits(tmp_path: Path, data: Data, whole: Finished) -> None:
+    assert [epoch.epoch for epoch in whole.history] == [1, 2, 3]
+    assert whole.history[-1].step == 3 * 4
+    stopped = create(tmp_path / "stopped", data)
     steps = (1, 3, 4, 7, 11)
     assert [checkpoint.step for checkpoint in interrupted_at(steps, stopped, data)] == list(steps)
     again = run_to_end(Run.open(stopped.folder), data)
-    for one, other in zip(figures(again), figures(history), strict=True):
+    for one, other in zip(figures(again), figures(whole.history), strict=True):
         assert one == pytest.approx(other, rel=1e-12)
-    assert whole.weights.read_bytes() == stopped.weights.read_bytes()
-    first, second = Checkpoint.load(whole.checkpoint), Checkpoint.load(stopped.checkpoint)
+    assert whole.run.weights.read_bytes() == stopped.weights.read_bytes()
+    first, second = Checkpoint.load(whole.run.checkpoint), Checkpoint.load(stopped.checkpoint)
     assert first is not None
     assert second is not None
     assert all(torch.equal(value, second.network[name]) for name, value in first.network.items())
@@ -150,27 +166,21 @@ def test_a_segmenter_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> N
 # ── results ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_log_and_the_weights_have_the_results(tmp_path: Path, data: Data) -> None:
-    run = create(tmp_path / "run", data, override(RECIPE, {"epochs": 2}))
-    seen: list[Step | Epoch] = []
-    history = run_to_end(run, data, seen.append)
-    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    assert lines == [asdict(epoch) for epoch in history]
-    assert [each for each in seen if isinstance(each, Epoch)] == history
-    assert history[-1].held_out_images == len(data.held_out)
-    assert history[0].rate == pytest.approx(run.config.recipe.rate_at(3, 4))
+def test_the_log_and_the_reports_have_the_results(data: Data, whole: Finished) -> None:
+    lines = [json.loads(line) for line in (whole.run.folder / "log.jsonl").read_text().splitlines()]
+    assert lines == [asdict(epoch) for epoch in whole.history]
+    assert [each for each in whole.reports if isinstance(each, Epoch)] == whole.history
+    assert whole.history[-1].held_out_images == len(data.held_out)
+    assert whole.history[0].rate == pytest.approx(whole.run.config.recipe.rate_at(3, 4))
 
 
-def test_tensorboard_gets_the_figures_of_each_epoch(tmp_path: Path, data: Data) -> None:
+def test_tensorboard_gets_the_figures_of_each_epoch(whole: Finished) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-    run = create(tmp_path / "run", data, override(RECIPE, {"epochs": 2}))
-    accelerator = training_accelerator(run.config.recipe, "cpu", run.folder)
-    history = train(run, data, accelerator, RunOptions(), silent)
-    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    events = EventAccumulator(str(whole.run.folder / "tensorboard")).Reload()
     for name in ("rate", "loss", "accuracy", "held_out_loss", "held_out_accuracy", "images_per_s"):
         found = [(event.step, event.value) for event in events.Scalars(name)]
-        assert found == [(epoch.epoch, pytest.approx(getattr(epoch, name), rel=1e-6)) for epoch in history]
+        assert found == [(epoch.epoch, pytest.approx(getattr(epoch, name), rel=1e-6)) for epoch in whole.history]
 
 
 def test_parts_of_a_batch_add_up_to_it(tmp_path: Path) -> None:
@@ -277,14 +287,6 @@ def test_a_run_is_not_started_over_another(tmp_path: Path, data: Data) -> None:
         create(tmp_path / "run", data)
 
 
-@pytest.fixture(scope="module")
-def finished(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of one epoch, which no test changes."""
-    run = create(tmp_path_factory.mktemp("finished") / "run", data, override(RECIPE, {"epochs": 1}))
-    run_to_end(run, data)
-    return run
-
-
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -297,9 +299,11 @@ def finished(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Run:
     ],
     ids=["cut", "empty", "text", "lacking", "list", "version"],
 )
-def test_a_damaged_checkpoint_is_one_line(damage: Callable[[Path], object], words: str, tmp_path: Path, finished: Run) -> None:
+def test_a_damaged_checkpoint_is_one_line(
+    damage: Callable[[Path], object], words: str, tmp_path: Path, whole: Finished
+) -> None:
     path = tmp_path / "last.ckpt"
-    path.write_bytes(finished.checkpoint.read_bytes())
+    path.write_bytes(whole.run.checkpoint.read_bytes())
     damage(path)
     with pytest.raises(MpvitError, match=words) as caught:
         Checkpoint.load(path)
@@ -307,10 +311,10 @@ def test_a_damaged_checkpoint_is_one_line(damage: Callable[[Path], object], word
     assert "remove" in caught.value.hint
 
 
-def test_a_checkpoint_of_another_network_is_one_line(tmp_path: Path, finished: Run, data: Data) -> None:
-    config = (finished.folder / "config.json").read_text()
-    (tmp_path / "config.json").write_text(config.replace('"dim": 8', '"dim": 16').replace('"epochs": 1', '"epochs": 2'))
-    (tmp_path / "last.ckpt").write_bytes(finished.checkpoint.read_bytes())
+def test_a_checkpoint_of_another_network_is_one_line(tmp_path: Path, whole: Finished, data: Data) -> None:
+    config = (whole.run.folder / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"dim": 8', '"dim": 16').replace('"epochs": 3', '"epochs": 4'))
+    (tmp_path / "last.ckpt").write_bytes(whole.run.checkpoint.read_bytes())
     with pytest.raises(MpvitError, match="is of another network"):
         run_to_end(Run.open(tmp_path), data)
 

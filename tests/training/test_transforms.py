@@ -116,7 +116,7 @@ def test_mixup_is_a_mean_of_neighbours_and_of_their_losses() -> None:
     assert len(set(shares)) == 20
 
 
-def test_cutmix_is_a_rectangle_of_the_neighbour_as_large_as_its_share() -> None:
+def test_cutmix_is_a_rectangle_of_the_neighbour_with_the_area_of_its_share() -> None:
     for step in range(20):
         found = mix(BATCH, TARGETS, Recipe(mixup=0), step)
         from_partner = (found.images == BATCH[PARTNERS]).all(1)
