@@ -62,9 +62,6 @@ def without_damaged(data: Data, accelerator: Accelerator, workers: int, track: T
     return data.without(broadcast_object_list([found])[0])
 
 
-# ── batch norm ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def with_synced_batch_norm(network: nn.Module, device: torch.device) -> nn.Module:
     """Return the network with batch norms over the batches of all processes; its parameters keep their names."""
     if device.type == "cuda":
@@ -76,7 +73,7 @@ def with_synced_batch_norm(network: nn.Module, device: torch.device) -> nn.Modul
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm whose training statistics are those of all processes, on the CPU.
+    """Batch norm, with running statistics and a momentum, whose training statistics are those of all processes, on the CPU.
 
     torch's SyncBatchNorm supports only accelerators, accelerate has none, and torch's differentiable all-reduce is deprecated.
     """
@@ -91,18 +88,16 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         count = sums[-1]
         mean = sums[:channels] / count
         variance = sums[channels:-1] / count - mean.square()
-        self._update_running(mean.detach(), (variance * count / (count - 1)).detach())
+        with torch.no_grad():
+            self._update_running(mean, variance * count / (count - 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
         return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
     def _update_running(self, mean: Tensor, variance: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked += 1
-        share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance, share)
+        for name, value in (("running_mean", mean), ("running_var", variance)):
+            getattr(self, name).lerp_(value, self.momentum)
+        self.get_buffer("num_batches_tracked").add_(1)
 
 
 class _AllReduce(torch.autograd.Function):
@@ -121,9 +116,6 @@ def _summed(tensor: Tensor) -> Tensor:
     total = tensor.clone()
     distributed.all_reduce(total)
     return total
-
-
-# ── interrupts ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextlib.contextmanager

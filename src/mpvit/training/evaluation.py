@@ -10,6 +10,9 @@ from torch.utils.data import DataLoader
 
 from mpvit.dense.torch_network import fuse_backbone
 from mpvit.errors import MpvitError, UsageError, unknown_name
+from mpvit.export.exported_network import ExportedNetwork
+from mpvit.model.fused import fuse
+from mpvit.model.network import MPViT
 from mpvit.progress import untracked
 from mpvit.training.data import open_data
 from mpvit.training.data.splits import with_classes_of
@@ -92,10 +95,6 @@ def _trained_on(data: Data, training: TrainingRecord | None) -> bool:
 
 def _prepared(predictor: Predictor[Any], mode: str, accelerator: Accelerator) -> nn.Module:
     """Return the module that maps images to logits, in evaluation mode on the accelerator's device."""
-    from mpvit.export.exported_network import ExportedNetwork
-    from mpvit.model.fused import fuse
-    from mpvit.model.network import MPViT
-
     model = predictor.model
     if isinstance(model, ExportedNetwork):
         if mode != "plain" or accelerator.device.type != "cpu":

@@ -83,7 +83,7 @@ class Epoch:
 
     @property
     def figures(self) -> dict[str, float]:
-        """The figures for a log, by name."""
+        """Figures for a log, by name."""
         names = ("rate", "loss", "accuracy", "held_out_loss", "held_out_accuracy", "images_per_s")
         overlap = {"held_out_miou": self.overlap.miou} if self.overlap else {}
         return {name: getattr(self, name) for name in names} | overlap

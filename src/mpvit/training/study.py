@@ -119,9 +119,6 @@ def _require_same_study(folder: Path, config: RunConfig) -> None:
             )
 
 
-# ── runs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _train_here(configs: Mapping[Key, RunConfig], study: StudyConfig, show: Show) -> dict[Key, RunResult]:
     """Train one run after the other in this process."""
     results: dict[Key, RunResult] = {}
