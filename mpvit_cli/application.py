@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from mpvit import __version__
 from mpvit.errors import MpvitError
 from mpvit.registry import resolve
+from mpvit_cli.options import command
 from mpvit_cli.output import Terminal, discard
 
 EPILOG = "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 a check does not hold, 130 interrupted."
@@ -86,7 +87,7 @@ def application(commands: Mapping[str, tuple[str, str]]) -> typer.Typer:
         if isinstance(found, Mapping):
             app.add_typer(_group(found, resolve(function.partition(":")[0] + ":__doc__")), name=name, rich_help_panel=panel)
         else:
-            app.command(name, cls=_Command, rich_help_panel=panel, epilog=EPILOG)(found)
+            app.command(name, cls=_Command, rich_help_panel=panel, epilog=EPILOG)(command(found))
     return app
 
 
@@ -102,7 +103,7 @@ def _group(functions: Mapping[str, Callable[..., Any]], text: str) -> typer.Type
         epilog=EPILOG,
     )
     for name, function in functions.items():
-        group.command(name, cls=_Command, epilog=EPILOG)(function)
+        group.command(name, cls=_Command, epilog=EPILOG)(command(function))
     return group
 
 

@@ -1,8 +1,7 @@
-"""``mpvit ablate``: what each change of a network costs, alone or at the same budget."""
+"""``mpvit ablate``: cost of each change of a network, as it is or at the same budget."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,8 +15,11 @@ from mpvit.errors import UsageError
 from mpvit.tables.ablation import ablation_document
 from mpvit.training.data import default_network
 from mpvit.variants import DEFAULT_VARIANT
-from mpvit_cli import options, studies, tasks
-from mpvit_cli.output import Terminal, check_format
+from mpvit_cli.options import Options, argument, conflict, option, requires
+from mpvit_cli.options.networks import BatchOption, ConventionOption, OneNetwork, SizeOption, TaskOption
+from mpvit_cli.options.studies import StudyAnswer, StudyOptions, keep, run_study, train_option
+from mpvit_cli.options.values import parse_size
+from mpvit_cli.output import Terminal
 
 if TYPE_CHECKING:
     from mpvit.ablation.results import Row
@@ -26,84 +28,50 @@ if TYPE_CHECKING:
 
 def _axes_help() -> str:
     axes = [f"{name}: {axis.what} ({', '.join(axis.values)})" for name, axis in AXES.items()]
-    more = "One value a stage is joined by /: 2/3/3/3, or by commas where semicolons part the values: 1;2,3,3,3."
-    return "\n\n".join(["What changes, its values joined by commas; several axes make a grid.", *axes, more])
+    more = "Values for each stage are joined by /, as in 2/3/3/3; or by commas if semicolons separate the values: 1;2,3,3,3."
+    return "\n\n".join(["Axes to change, with comma-separated values; several axes make a grid.", *axes, more])
 
 
-Axes = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="AXIS[=VALUE,...]...",
-        help=_axes_help(),
-        autocompletion=options.complete(AXES),
-        show_default=False,
-    ),
-]
-Values = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--values", metavar="VALUE,...", help="Values of the axes that have none of their own, in order.", show_default=False
-    ),
-]
-Match = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(BUDGETS),
-        help="What each row is to have in common with the baseline, within 1 %; latency only with --measure.",
-        autocompletion=options.complete(BUDGETS),
-    ),
-]
-Knob = Annotated[
-    str | None,
-    typer.Option(
-        metavar="|".join(KNOBS),
-        help="What is turned to match. (default: width)",
-        autocompletion=options.complete(KNOBS),
-        show_default=False,
-    ),
-]
-Measure = Annotated[bool, typer.Option("--measure", help="Also time each row, beside the baseline, on this machine.")]
+class Edits(Options):
+    """What changes."""
 
-TrainOn = Annotated[str | None, studies.train_on("each row")]
-Epochs = Annotated[int | None, studies.epochs_of_each("the recipe's")]
-Output = Annotated[Path | None, studies.study_folder("Write there, whole or not at all")]
-
-_SHOWN_ROWS = 50
-"""Of a grid in closed form, from which on counting takes long enough for a progress bar."""
+    axis: Annotated[list[str], argument(_axes_help(), metavar="AXIS[=VALUE,...]...", choices=AXES)]
 
 
-def ablate(
-    ctx: typer.Context,
-    axis: Axes,
-    variant: options.Variant = None,
-    config: options.Config = None,
-    values: Values = None,
-    task: tasks.Task = None,
-    match: Match = "none",
-    knob: Knob = None,
-    size: options.Size = "224",
-    batch: options.Batch = 1,
-    convention: options.Convention = "fvcore",
-    measure: Measure = False,
-    device: options.Device = "cpu",
-    dtype: options.Dtype = "float32",
-    threads: options.Threads = None,
-    min_time: options.MinTime = 1.0,
-    train: TrainOn = None,
-    seeds: studies.Seeds = 3,
-    epochs: Epochs = None,
-    recipe: options.Recipe = None,
-    setting: options.Setting = None,
-    jobs: studies.Jobs = 1,
-    plot: options.Plot = None,
-    form: options.Format = None,
-    output: Output = None,
-) -> None:
-    """Change a network along named axes and count each one: its cost, and the difference from the baseline by part.
+class Ablated(OneNetwork):
+    """The baseline, and how the rows are counted."""
 
-    With --match, each row is made as costly as the baseline by turning a knob: the fair comparison. A row that the
-    constraints refuse says why. With --train, each row is trained from several seeds; a study that was killed goes on where
-    it was when the same command is given again.
+    values: Annotated[
+        list[str] | None, option("Values of an axis that has none in its argument, in order; repeatable.", metavar="VALUE,...")
+    ] = None
+    task: TaskOption = None
+    match: Annotated[
+        str, option("Figure that each row shares with the baseline, within 1 %; latency needs --measure.", choices=BUDGETS)
+    ] = "none"
+    knob: Annotated[str | None, option("Property that is changed to match.", choices=KNOBS, default="width")] = None
+    size: SizeOption = "224"
+    batch: BatchOption = 1
+    convention: ConventionOption = "fvcore"
+    measure: Annotated[bool, option("Time each row next to the baseline on this machine too.", "--measure")] = False
+
+    def check(self) -> None:
+        """Raise ``UsageError`` for a knob that matches nothing."""
+        if self.knob is not None and self.match == "none":
+            raise requires(f"--knob {self.knob}", "--match", hint="--match macs or --match params")
+
+
+class RowStudy(StudyOptions):
+    """How the rows are timed or trained."""
+
+    train: Annotated[str | None, train_option("each row")] = None
+
+
+def ablate(terminal: Terminal, edits: Edits, ablated: Ablated, training: RowStudy, answer: StudyAnswer) -> None:
+    """Change a network along named axes and count each change: its cost, and the difference from the baseline by part.
+
+    With --match, each row is made as costly as the baseline by changing a knob, for a fair comparison. A row that a constraint
+    refuses shows the reason. With --train, each row is trained from several seeds; the same command continues a study that was
+    killed.
 
     Examples:
       mpvit ablate paths --variant xsmall --values 1,2,3,4
@@ -112,120 +80,101 @@ def ablate(
 
       mpvit ablate paths --train digits --seeds 3 --epochs 5 -o study
     """
-    terminal: Terminal = ctx.obj
-    check_format(form)
-    options.check_plot(plot)
-    _require_together(ctx, match, knob, task, train, measure=measure)
-    name, network = options.parse_model(ctx, variant or default_network(train, DEFAULT_VARIANT), config)
-    asked = size if options.given(ctx, "size") else None
-    training = (
-        studies.parse_training(train, recipe, epochs, setting, seeds, jobs, device, output, size=asked) if train else None
-    )
-    pixels = options.parse_size(size) if training is None else (training.recipe.size, training.recipe.size)
-    (of_task,) = get_tasks([task]) if task else (None,)
-    if of_task:
-        pixels = pixels if options.chosen(ctx, "size") else of_task.size
-        convention = convention if options.chosen(ctx, "convention") else CONVENTION
-    study = AblationStudy(
-        model=name,
-        config=network,
-        axes=parse_axes(axis, values or ()),
-        size=pixels,
-        batch=batch,
-        convention=convention,
-        match=match,
-        knob=knob or "width",
-        task=of_task,
-    )
+    _require_compatible(ablated, training)
+    config = training.study(answer.output, ablated.size if ablated.given("size") else None)
+    study = _study(edits, ablated, training, config)
     total = 1 + len(study.grid)
-    if plot:
-        from mpvit.plots.ablation import ablation_figure, require_few
+    if answer.plot:
+        from mpvit.plots.ablation import require_few
 
         require_few(total)
-    if training and train:
-        _train(terminal, study, train, training, plot, form, threads)
+    if config:
+        _train(terminal, study, training, config, answer)
         return
-    found: list[Row] = []
-    if measure:
+    if ablated.measure:
         from mpvit.ablation.measure import measure_rows
-        from mpvit.measurement.options import TimingOptions
 
-        timing = TimingOptions(device=device, dtype=dtype, threads=threads, min_time_s=min_time)
-        rows: Iterator[Row] = measure_rows(study, timing)
+        rows: Iterator[Row] = measure_rows(study, training.options())
     else:
         rows = each_row(study)
-    terminal.progress &= measure or total > _SHOWN_ROWS
-    interrupted = terminal.collect(rows, "Measuring" if measure else "Counting", total, into=found)
+    found: list[Row] = []
+    terminal.progress &= ablated.measure or total > _ROWS_WITHOUT_PROGRESS
+    interrupted = terminal.collect(rows, "Measuring" if ablated.measure else "Counting", total, into=found)
     ablation = Ablation(study, found[0], tuple(found[1:]))
-    terminal.show(ablation_document(ablation, unfinished=interrupted), form, output)
-    if plot:
-        terminal.save(ablation_figure(ablation), plot)
+    answer.show(terminal, ablation_document(ablation, unfinished=interrupted))
+    answer.draw(terminal, "mpvit.plots.ablation:ablation_figure", ablation)
     if interrupted:
         raise typer.Exit(130)
     if all(row.error for row in ablation.rows):
         raise typer.Exit(1)
 
 
-def _require_together(
-    ctx: typer.Context, match: str, knob: str | None, task: str | None, train: str | None, *, measure: bool
-) -> None:
+_ROWS_WITHOUT_PROGRESS = 50
+"""Number of rows in closed form that are counted without a progress bar."""
+
+
+def _require_compatible(ablated: Ablated, training: RowStudy) -> None:
     """Raise ``UsageError`` for options that do not go together."""
-    if knob is not None and match == "none":
-        raise UsageError(f"--knob {knob}: must go with --match", hint="--match macs or --match params")
-    studies.require_data(ctx, train)
-    if train and measure:
-        raise UsageError("--train with --measure: must be one of them", hint="a study keeps what it trains, not its times")
-    if train and options.given(ctx, "dtype"):
+    if training.train and ablated.measure:
+        raise conflict("--train", "--measure", hint="a study keeps accuracies, not times")
+    if training.train and training.given("dtype"):
         raise UsageError("--dtype with --train: must be a setting of the recipe", hint="--set dtype=bfloat16")
-    if task and (train or measure):
-        raise UsageError(
-            f"--task with {'--train' if train else '--measure'}: must be one of them", hint="a task is counted alone"
-        )
+    if training.train and ablated.match == "latency":
+        raise UsageError("--match latency with --train: must be macs or params")
+    if ablated.task and (training.train or ablated.measure):
+        raise conflict("--task", "--train" if training.train else "--measure", hint="a task is only counted")
 
 
-def _train(
-    terminal: Terminal,
-    study: AblationStudy,
-    data: str,
-    training: "StudyConfig",
-    plot: Path | None,
-    form: str | None,
-    threads: int | None,
-) -> None:
-    """Train every row and show the study; its tables and figure are kept in its folder too."""
+def _study(edits: Edits, ablated: Ablated, training: RowStudy, config: "StudyConfig | None") -> AblationStudy:
+    name, network = ablated.network(default_network(training.train, DEFAULT_VARIANT))
+    (task,) = get_tasks([ablated.task]) if ablated.task else (None,)
+    size = (config.recipe.size, config.recipe.size) if config else parse_size(ablated.size)
+    return AblationStudy(
+        model=name,
+        config=network,
+        axes=parse_axes(edits.axis, ablated.values or ()),
+        size=task.size if task and not ablated.chosen("size") else size,
+        batch=ablated.batch,
+        convention=CONVENTION if task and not ablated.chosen("convention") else ablated.convention,
+        match=ablated.match,
+        knob=ablated.knob or "width",
+        task=task,
+    )
+
+
+def _train(terminal: Terminal, study: AblationStudy, training: RowStudy, config: "StudyConfig", answer: StudyAnswer) -> None:
+    """Train every row and show the study; its folder keeps the tables and the figure too."""
     from mpvit.ablation.saved import TrainedAblation, save
     from mpvit.ablation.training import train_rows
     from mpvit.plots.accuracy import cost_accuracy_figure
 
-    if study.match == "latency":
-        raise UsageError("--match latency with --train: must be macs or params")
-    opened = studies.open_study(terminal, data, threads)
-    study = replace(study, config=replace(study.config, num_classes=len(opened.classes)))
+    data = training.open_data(terminal)
+    study = replace(study, config=replace(study.config, num_classes=len(data.classes)))
     rows = list(each_row(study))
-    done = studies.learned(terminal, training, lambda show: train_rows(rows, study.model, opened, training, show))
+    done = run_study(terminal, config, lambda show: train_rows(rows, study.model, data, config, show))
     ablation = Ablation(study, done[0], tuple(done[1:]))
-    document = ablation_document(ablation)
     save(
         TrainedAblation(
-            where=str(training.folder),
-            data=opened.name,
-            classes=len(opened.classes),
-            pictures=len(opened.train),
-            recipe_name=training.recipe_name,
-            recipe=training.recipe,
+            where=str(config.folder),
+            data=data.name,
+            classes=len(data.classes),
+            pictures=len(data.train),
+            recipe_name=config.recipe_name,
+            recipe=config.recipe,
             ablation=ablation,
         )
     )
-    terminal.show(document, form)
-    suffix = "" if study.match == "none" else f"_same_{study.match}"  # both kinds may stand in one study
-    studies.keep(terminal, document, training, suffix)
-    terminal.save(cost_accuracy_figure(ablation, opened.name), plot or training.folder / f"cost_accuracy{suffix}.svg")
+    document = ablation_document(ablation)
+    terminal.show(document, answer.form)
+    suffix = "" if study.match == "none" else f"_same_{study.match}"  # a folder can have both kinds
+    keep(terminal, document, config, suffix)
+    terminal.save(cost_accuracy_figure(ablation, data.name), answer.plot or config.folder / f"cost_accuracy{suffix}.svg")
 
 
 def parse_axes(words: Sequence[str], values: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Read "paths=1,2" and "paths" into values by axis; ``values`` go to the axes without any, in order.
+    """Read "paths=1,2" and "paths" into values by axis; ``values`` are for the axes without their own, in order.
 
-    Raises ``UsageError`` for an axis named twice, and values that are empty or go to no axis.
+    Raises ``UsageError`` for an axis that is named twice, and for values that are empty or belong to no axis.
     """
     axes: dict[str, tuple[str, ...]] = {}
     left = list(values)
@@ -237,12 +186,15 @@ def parse_axes(words: Sequence[str], values: Sequence[str]) -> dict[str, tuple[s
             given, text = "=", left.pop(0)
         axes[name] = _split(text) if given else ()
     if left:
-        raise UsageError(f"--values {left[0][:40]!r}: goes to no axis", hint="one --values for each axis without =")
+        raise UsageError(f"--values {left[0][:40]!r}: belongs to no axis", hint="one --values for each axis without =")
     return axes
 
 
 def _split(text: str) -> tuple[str, ...]:
-    """Split "1,2" and "1;2,3,3,3" into values; with semicolons, or where a number comes twice, commas are between stages."""
+    """Split "1,2" and "1;2,3,3,3" into values.
+
+    With semicolons, or if a number comes twice, commas separate the stages of one value.
+    """
     values = [word.strip() for word in text.split(",")]
     if ";" not in text and len(set(values)) == len(values):
         return tuple(values)

@@ -1,4 +1,4 @@
-"""``mpvit bench``: how fast networks run on this machine."""
+"""``mpvit bench``: speed of networks on this machine."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,80 +7,104 @@ import typer
 
 from mpvit.benchmark.modes import INFERENCE_ONLY, LIBRARIES, MODES, PARTS
 from mpvit.extras import require
-from mpvit.measurement.options import DTYPES, TF32
+from mpvit.measurement.options import DTYPES, TF32, TimingOptions
 from mpvit.network import NamedNetwork
-from mpvit_cli import options, tasks
-from mpvit_cli.output import Terminal, check_format
+from mpvit_cli.options import Options, option
+from mpvit_cli.options.answer import Format, Plot
+from mpvit_cli.options.machine import BackwardOption, Timing
+from mpvit_cli.options.networks import Networks, SizeOption, TaskNumbers, TaskOption
+from mpvit_cli.options.values import ALL, number, parse_names, parse_size, parse_wholes
+from mpvit_cli.output import Terminal
 
 if TYPE_CHECKING:
     from mpvit.benchmark.results import Result
 
-Batches = Annotated[
-    str, typer.Option("--batch", metavar="N,N,...", help="Images in the batch, each measured on its own; with --task 1.")
-]
-Modes = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--mode",
-        metavar="NAME|all",
-        help=f"How networks run: {', '.join(MODES)} or all; repeatable, ratios are over the first. (default: plain)",
-        autocompletion=options.complete([options.ALL, *MODES]),
-        show_default=False,
-    ),
-]
-Budget = Annotated[
-    float | None,
-    typer.Option(
-        "--budget", parser=options.number, metavar="SECONDS", help="Longest time in all. (default: none)", show_default=False
-    ),
-]
-By = Annotated[
-    str, typer.Option("--by", metavar="|".join(PARTS), help="Time each layer too.", autocompletion=options.complete(PARTS))
-]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join((*DTYPES, TF32)),
-        help="Data type of weights and images; tf32 on CUDA.",
-        autocompletion=options.complete((*DTYPES, TF32)),
-    ),
-]
-Outputs = Annotated[
-    list[Path] | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write there, whole or not at all; repeatable.", show_default=False),
-]
-Baseline = Annotated[
-    Path | None,
-    typer.Option("--compare", metavar="FILE.json", help="Speed-up over an earlier run's -o FILE.json.", show_default=False),
-]
+
+class OneTask(Options):
+    """The detector or segmenter on each network."""
+
+    task: TaskOption = None
 
 
-def bench(
-    ctx: typer.Context,
-    variant: options.Variants = None,
-    config: options.Configs = None,
-    task: tasks.Task = None,
-    classes: tasks.Classes = None,
-    proposals: tasks.Proposals = None,
-    detections: tasks.Detections = None,
-    size: options.Size = "224",
-    batch: Batches = "1,8,32",
-    device: options.Device = "cpu",
-    dtype: Dtype = "float32",
-    mode: Modes = None,
-    backward: options.Backward = False,
-    threads: options.Threads = None,
-    min_time: options.MinTime = 2.0,
-    budget: Budget = None,
-    by: By = "network",
-    compare: Baseline = None,
-    plot: options.Plot = None,
-    form: options.Format = None,
-    output: Outputs = None,
-) -> None:
-    """Measure latency, throughput and peak memory, and how far they are from this machine's ceilings.
+class Timed(TaskNumbers, OneTask, Networks):
+    """The networks that are timed, and the batches of images that they get."""
 
-    Modes are interleaved, outputs checked, samples kept in JSON. An interrupted or memory-starved run shows what it has.
+    size: SizeOption = "224"
+    batch: Annotated[str, option("Batch sizes, each measured separately; with --task the default is 1.", metavar="N,N,...")] = (
+        "1,8,32"
+    )
+
+    def named(self) -> tuple[NamedNetwork, ...]:
+        """Return the networks, at the size of the task unless one is chosen."""
+        (task,) = self.tasks([self.task] if self.task else None) or (None,)
+        size = task.size if task and not self.chosen("size") else parse_size(self.size)
+        return tuple(NamedNetwork(name, config, size, task) for name, config in self.configs().items())
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The batch sizes."""
+        return (1,) if self.task and not self.given("batch") else parse_wholes("--batch", self.batch)
+
+
+class Benchmark(Timing):
+    """How the networks run, on which machine, and what is shown."""
+
+    dtype: Annotated[str, option("Dtype of weights and inputs; tf32 on CUDA only.", choices=(*DTYPES, TF32))] = "float32"
+    mode: Annotated[
+        list[str] | None,
+        option(
+            f"How networks run: {', '.join(MODES)} or all; repeatable. Speed-ups are over the first mode.",
+            metavar="NAME|all",
+            choices=[ALL, *MODES],
+            default="plain",
+        ),
+    ] = None
+    backward: BackwardOption = False
+    min_time: Annotated[
+        float, option("Minimum total time of the samples of a network, in seconds.", parser=number, metavar="SECONDS")
+    ] = 2.0
+    budget: Annotated[
+        float | None, option("Maximum time of the whole run, in seconds.", parser=number, metavar="SECONDS", default="no limit")
+    ] = None
+    by: Annotated[str, option("Time the whole network, or each layer too.", choices=PARTS)] = "network"
+
+    def modes(self, *, of_task: bool) -> tuple[str, ...]:
+        """Return the modes; of all modes, those that cannot run here report it and the others go on."""
+        possible = [name for name in MODES if name not in INFERENCE_ONLY or not (of_task or self.backward)]
+        modes = parse_names(self.mode, possible, ["plain"])
+        if ALL not in (self.mode or ()):
+            require(*(library for name in modes if name in MODES for library in LIBRARIES[MODES[name].engine]))
+        return tuple(modes)
+
+    def options(self) -> TimingOptions:
+        """Return them as the library takes them."""
+        return TimingOptions(
+            device=self.device,
+            dtype=self.dtype,
+            threads=self.threads,
+            backward=self.backward,
+            min_time_s=self.min_time,
+            budget_s=self.budget,
+        )
+
+
+class Answers(Plot, Format):
+    """The answer, in one or several files, and an earlier run to compare with."""
+
+    output: Annotated[
+        list[Path] | None,
+        option("File for the answer, written completely or not at all; repeatable.", "--output", "-o", metavar="FILE"),
+    ] = None
+    compare: Annotated[
+        Path | None, option("Result of an earlier run with -o, over which speed-ups are shown.", metavar="FILE.json")
+    ] = None
+
+
+def bench(terminal: Terminal, networks: Timed, benchmark: Benchmark, answer: Answers) -> None:
+    """Measure latency, throughput and peak memory, and compare them with the ceilings of this machine.
+
+    The modes of a network are interleaved and their outputs are compared. JSON has all samples. A run that is interrupted or
+    runs out of memory shows what it has measured.
 
     Examples:
       mpvit bench --variant xsmall --mode plain,fused --batch 1,8
@@ -92,40 +116,19 @@ def bench(
     from mpvit.benchmark import baseline
     from mpvit.benchmark.measure import measure_networks
     from mpvit.benchmark.study import BenchmarkStudy
-    from mpvit.measurement.options import TimingOptions
     from mpvit.tables.benchmark import benchmark_document
 
-    terminal: Terminal = ctx.obj
-    check_format(form)
-    options.check_plot(plot)
-    pixels, batches = options.parse_size(size), options.parse_wholes("--batch", batch)
-    of_task = tasks.parse_task(task, {"classes": classes, "proposals": proposals, "detections": detections})
-    if of_task:
-        pixels = tasks.own_size(ctx, pixels, of_task)
-        batches = batches if options.given(ctx, "batch") else (1,)
-    modes = options.parse_names(
-        mode, [name for name in MODES if name not in INFERENCE_ONLY or not (task or backward)], ["plain"]
-    )
-    if options.ALL not in (mode or ()):  # of all modes, those that cannot run here say so and the others go on
-        require(*(library for name in modes if name in MODES for library in LIBRARIES[MODES[name].engine]))
-    timing = TimingOptions(device=device, dtype=dtype, threads=threads, backward=backward, min_time_s=min_time, budget_s=budget)
-    models = options.parse_models(variant, config)
-    networks = tuple(NamedNetwork(name, each, pixels, of_task) for name, each in models.items())
-    study = BenchmarkStudy(networks=networks, batches=batches, modes=tuple(modes), by=by, timing=timing)
-    earlier = baseline.read_baseline(compare, study) if compare else None
+    named = networks.named()
+    modes = benchmark.modes(of_task=bool(networks.task))
+    study = BenchmarkStudy(networks=named, batches=networks.batches, modes=modes, by=benchmark.by, timing=benchmark.options())
+    earlier = baseline.read_baseline(answer.compare, study) if answer.compare else None
     groups: list[tuple[Result, ...]] = []
     interrupted = terminal.collect(measure_networks(study), "Measuring", len(study.groups), into=groups)
     results = [baseline.compared(result, earlier) for group in groups for result in group]
     document = benchmark_document(study, results, earlier)
-    if output:
-        for path in output:
-            terminal.show(document, form, path)
-    else:
-        terminal.show(document, form)
-    if plot:
-        from mpvit.plots.roofline import roofline_figure
-
-        terminal.save(roofline_figure(results), plot)
+    for path in answer.output or (None,):
+        terminal.show(document, answer.form, path)
+    answer.draw(terminal, "mpvit.plots.roofline:roofline_figure", results)
     if interrupted:
         raise typer.Exit(130)
     if any(result.timed.measurement.failed for result in results):

@@ -1,4 +1,4 @@
-"""``mpvit compare-attn``: attention as the number of tokens grows."""
+"""``mpvit compare-attn``: kinds of attention as the number of tokens grows."""
 
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -8,13 +8,17 @@ from mpvit.attention import KINDS, Sizes
 from mpvit.compare_attention.costs import CROSSING, attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens, tokens_at
 from mpvit.compare_attention.results import AttentionPoint
 from mpvit.config import ModelConfig
-from mpvit.dense import label
+from mpvit.dense import get_tasks, label
 from mpvit.errors import UsageError
 from mpvit.tables import Document
 from mpvit.tables.attention import attention_document, task_document
 from mpvit.tables.attention_measured import measured_document, numerics_document
-from mpvit_cli import options, tasks
-from mpvit_cli.output import Terminal, check_format
+from mpvit_cli.options import Options, conflict, option
+from mpvit_cli.options.answer import PlottedAnswer
+from mpvit_cli.options.machine import BackwardOption, Machine
+from mpvit_cli.options.networks import OneNetwork, TaskOption, without_task
+from mpvit_cli.options.values import ALL, number, parse_bytes, parse_names, parse_range, parse_size, whole
+from mpvit_cli.output import Terminal
 
 if TYPE_CHECKING:
     from mpvit.measurement.options import TimingOptions
@@ -22,68 +26,79 @@ if TYPE_CHECKING:
 _MEASURED_TOKENS = (64, 65_536)
 _NUMERICS_TOKENS = (64, 4096)
 
-Tokens = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Number of tokens.")]
-Stage = Annotated[
-    int, typer.Option(parser=options.whole, metavar="2..5", help="Stage of the network whose channels and heads are taken.")
-]
-Dim = Annotated[
-    int | None, typer.Option(parser=options.whole, metavar="C", help="Channels, instead of a stage's.", show_default=False)
-]
-Heads = Annotated[
-    int | None, typer.Option(parser=options.whole, metavar="H", help="Heads, instead of a stage's.", show_default=False)
-]
-Kinds = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--kind",
-        metavar="NAME|all",
-        help=f"Kinds of attention: {', '.join(KINDS)}; repeatable; a number as in linformer:128. (default: all)",
-        autocompletion=options.complete([options.ALL, *KINDS]),
-        show_default=False,
-    ),
-]
-Sweep = Annotated[
-    str | None,
-    typer.Option("--sweep", metavar="FIRST..LAST", help="Range of N. (default: N/64..64N)", show_default=False),
-]
-Measure = Annotated[bool, typer.Option("--measure", help="Time the kinds on this machine instead of counting.")]
-Budget = Annotated[float, typer.Option(parser=options.number, metavar="SECONDS", help="Longest time to measure for.")]
-Size = Annotated[
-    str | None,
-    typer.Option(
-        metavar="PIXELS", help="Image size of --task: one side, or HEIGHTxWIDTH. (default: the task's)", show_default=False
-    ),
-]
-Memory = Annotated[
-    str | None,
-    typer.Option(metavar="24GiB", help="What a tensor of --task must fit into. (default: 80GiB)", show_default=False),
-]
-Numerics = Annotated[bool, typer.Option("--numerics", help="Errors in half precision and implied maps instead of costs.")]
+
+class Attention(OneNetwork):
+    """The kinds of attention, the sizes that they run at, and the numbers of tokens."""
+
+    tokens: Annotated[int, option("Number of tokens, N.", parser=whole, metavar="N")] = 3136
+    stage: Annotated[int, option("Stage of the network that sets channels and heads.", parser=whole, metavar="2..5")] = 2
+    dim: Annotated[int | None, option("Channels, C.", parser=whole, metavar="C", default="those of --stage")] = None
+    heads: Annotated[int | None, option("Attention heads.", parser=whole, metavar="H", default="those of --stage")] = None
+    kind: Annotated[
+        list[str] | None,
+        option(
+            f"Kind of attention: {', '.join(KINDS)}; a number follows a colon, as in linformer:128; repeatable.",
+            metavar="NAME|all",
+            choices=[ALL, *KINDS],
+            default="all",
+        ),
+    ] = None
+    swept: Annotated[
+        str | None, option("Range of the number of tokens.", "--sweep", metavar="FIRST..LAST", default="N/64..64N")
+    ] = None
+
+    @property
+    def kinds(self) -> list[str]:
+        """The names of the kinds."""
+        return parse_names(self.kind, KINDS, [ALL])
+
+
+class OnTask(Options):
+    """A detector or segmenter whose numbers of tokens are compared."""
+
+    task: TaskOption = None
+    size: Annotated[
+        str | None,
+        option("Image size of --task in pixels: one side, or HEIGHTxWIDTH.", metavar="PIXELS", default="as published"),
+    ] = None
+    memory: Annotated[
+        str | None,
+        option("Memory that the tensors of one attention of --task must fit into.", metavar="BYTES", default="80GiB"),
+    ] = None
+
+
+class Measuring(Machine):
+    """What is measured instead of counted."""
+
+    measure: Annotated[bool, option("Time the kinds on this machine instead of counting.", "--measure")] = False
+    backward: BackwardOption = False
+    budget: Annotated[float, option("Maximum time of all measurements, in seconds.", parser=number, metavar="SECONDS")] = 60.0
+    numerics: Annotated[
+        bool, option("Show rounding errors in half precision and implied attention maps instead of costs.", "--numerics")
+    ] = False
+
+    def check(self) -> None:
+        """Raise ``UsageError`` for two kinds of measurement."""
+        if self.measure and self.numerics:
+            raise conflict("--measure", "--numerics")
+
+    def options(self) -> "TimingOptions":
+        """Return them as the library takes them."""
+        from mpvit.compare_attention.measure import MIN_TIME_S
+        from mpvit.measurement.options import TimingOptions
+
+        return TimingOptions(
+            device=self.device,
+            dtype=self.dtype,
+            threads=self.threads,
+            backward=self.backward,
+            min_time_s=MIN_TIME_S,
+            budget_s=self.budget,
+        )
 
 
 def compare_attn(
-    ctx: typer.Context,
-    tokens: Tokens = 3136,
-    variant: options.Variant = None,
-    config: options.Config = None,
-    stage: Stage = 2,
-    dim: Dim = None,
-    heads: Heads = None,
-    kind: Kinds = None,
-    swept: Sweep = None,
-    task: tasks.Task = None,
-    size: Size = None,
-    memory: Memory = None,
-    measure: Measure = False,
-    backward: options.Backward = False,
-    device: options.Device = "cpu",
-    dtype: options.Dtype = "float32",
-    threads: options.Threads = None,
-    budget: Budget = 60.0,
-    numerics: Numerics = False,
-    plot: options.Plot = None,
-    form: options.Format = None,
-    output: options.Output = None,
+    terminal: Terminal, attention: Attention, on_task: OnTask, measuring: Measuring, answer: PlottedAnswer
 ) -> None:
     """Compare the kinds of attention at N tokens and as N grows, in closed form or measured.
 
@@ -96,99 +111,75 @@ def compare_attn(
 
       mpvit compare-attn --measure --kind softmax,sdpa,factorized --plot growth.svg
     """
-    terminal: Terminal = ctx.obj
-    check_format(form)
-    options.check_plot(plot)
-    if measure and numerics:
-        raise UsageError("--measure with --numerics: must be one of them")
-    name, network = options.parse_model(ctx, variant, config)
-    if any(each is not None for each in (task, size, memory)):
-        terminal.show(_of_task(ctx, name, network, kind, task, size, memory), form, output)
+    name, network = attention.network()
+    if any(each is not None for each in (on_task.task, on_task.size, on_task.memory)):
+        answer.show(terminal, _task_document(name, network, attention, on_task, measuring, answer))
         return
-    sizes = stage_sizes(network, stage, tokens, dim=dim, heads=heads)
-    chosen = options.parse_names(kind, KINDS, [options.ALL])
-    ends = options.parse_range(swept) if swept else _MEASURED_TOKENS if measure else _NUMERICS_TOKENS if numerics else ()
-    asked = _Asked(chosen, sizes, sweep_tokens(tokens, *ends))
+    kinds, tokens = attention.kinds, attention.tokens
+    sizes = stage_sizes(network, attention.stage, tokens, dim=attention.dim, heads=attention.heads)
+    ends = _MEASURED_TOKENS if measuring.measure else _NUMERICS_TOKENS if measuring.numerics else ()
+    swept = _Sweep(kinds, sizes, sweep_tokens(tokens, *(parse_range(attention.swept) if attention.swept else ends)))
     points: list[AttentionPoint] = []
     interrupted = False
-    if numerics:
-        document = _rounding(asked)
-    elif measure:
-        from mpvit.compare_attention.measure import MIN_TIME_S
-        from mpvit.measurement.options import TimingOptions
-
-        timing = TimingOptions(
-            device=device, dtype=dtype, threads=threads, backward=backward, min_time_s=MIN_TIME_S, budget_s=budget
-        )
-        document, interrupted = _measured(terminal, asked, timing, points)
+    if measuring.numerics:
+        document = _numerics_document(swept)
+    elif measuring.measure:
+        document, interrupted = _measured_document(terminal, swept, measuring.options(), points)
     else:
-        met = met_tokens(network) if dim is None else []
-        growing = sweep(chosen if kind else CROSSING, sizes, asked.tokens)
-        document = attention_document(attention_costs(chosen, sizes), growing, met, name)
-    terminal.show(document, form, output)
-    if plot:
-        from mpvit.plots.attention import attention_figure
-
-        terminal.save(attention_figure(sweep(*asked), points), plot)
+        met = met_tokens(network) if attention.dim is None else []
+        growing = sweep(kinds if attention.kind else CROSSING, sizes, swept.tokens)
+        document = attention_document(attention_costs(kinds, sizes), growing, met, name)
+    answer.show(terminal, document)
+    if answer.plot:
+        answer.draw(terminal, "mpvit.plots.attention:attention_figure", sweep(*swept), points)
     if interrupted:
         raise typer.Exit(130)
 
 
-_NOT_OF_TASKS = (
-    *("tokens", "stage", "dim", "heads", "swept", "measure", "backward", "device", "dtype", "threads", "budget"),
-    *("numerics", "plot"),
-)
-"""What stands instead of a task's own tokens, or measures."""
-
-
-def _of_task(
-    ctx: typer.Context,
-    name: str,
-    network: ModelConfig,
-    kinds: list[str] | None,
-    task: str | None,
-    size: str | None,
-    memory: str | None,
+def _task_document(
+    name: str, network: ModelConfig, attention: Attention, on_task: OnTask, measuring: Measuring, answer: PlottedAnswer
 ) -> Document:
-    of_task = tasks.parse_task(task, {})
-    if of_task is None:
-        raise tasks.without_task("--memory" if size is None else "--size")
-    for option in _NOT_OF_TASKS:
-        if options.given(ctx, option):
-            raise UsageError(f"--{'sweep' if option == 'swept' else option} with --task: must be one of them", hint=_COUNTED)
-    pixels = of_task.size if size is None else options.parse_size(size)
-    available = options.parse_bytes("--memory", "80GiB" if memory is None else memory)
-    if available < 1:
-        raise UsageError(f"--memory {memory}: must be at least 1 byte")
-    met = tokens_at(network, pixels, options.parse_names(kinds, KINDS, [options.ALL]))
-    return task_document(met, label(name, of_task), available)
+    if on_task.task is None:
+        raise without_task("--memory" if on_task.size is None else "--size")
+    hint = "a task has the tokens, channels and heads of its stages, and its attention is counted"
+    for group, names in (
+        (attention, ("tokens", "stage", "dim", "heads", "swept")),
+        (measuring, ("measure", "backward", "device", "dtype", "threads", "budget", "numerics")),
+        (answer, ("plot",)),
+    ):
+        for each in names:
+            if group.given(each):
+                raise conflict(group.flag(each), "--task", hint=hint)
+    (task,) = get_tasks([on_task.task])
+    size = task.size if on_task.size is None else parse_size(on_task.size)
+    memory = parse_bytes("--memory", on_task.memory or "80GiB")
+    if memory < 1:
+        raise UsageError(f"--memory {on_task.memory}: must be at least 1 byte")
+    return task_document(tokens_at(network, size, attention.kinds), label(name, task), memory)
 
 
-_COUNTED = "a task's tokens, channels and heads are those of its stages, and its attention is counted"
-
-
-class _Asked(NamedTuple):
-    """The kinds, at the widths of ``sizes``, over these numbers of tokens."""
+class _Sweep(NamedTuple):
+    """The kinds, the sizes apart from the tokens, and the numbers of tokens."""
 
     kinds: list[str]
     sizes: Sizes
     tokens: list[int]
 
 
-def _rounding(asked: _Asked) -> Document:
+def _numerics_document(swept: _Sweep) -> Document:
     from mpvit.compare_attention.numerics import implied_maps, rounding_errors
 
-    every_other = asked.tokens[::2]
-    return numerics_document(rounding_errors(asked.kinds, asked.sizes, every_other), implied_maps(asked.sizes))
+    every_other = swept.tokens[::2]
+    return numerics_document(rounding_errors(swept.kinds, swept.sizes, every_other), implied_maps(swept.sizes))
 
 
-def _measured(
-    terminal: Terminal, asked: _Asked, timing: "TimingOptions", points: list[AttentionPoint]
+def _measured_document(
+    terminal: Terminal, swept: _Sweep, timing: "TimingOptions", points: list[AttentionPoint]
 ) -> tuple[Document, bool]:
-    """Measure into ``points``; tell whether Ctrl-C ended that."""
+    """Measure into ``points``; tell whether Ctrl-C interrupted it."""
     from mpvit.compare_attention.fits import crossings, growths
     from mpvit.compare_attention.measure import measure_attention
 
-    total = len(asked.kinds) * len(asked.tokens)
-    interrupted = terminal.collect(measure_attention(*asked, timing), "Measuring", total, into=points)
+    total = len(swept.kinds) * len(swept.tokens)
+    interrupted = terminal.collect(measure_attention(*swept, timing), "Measuring", total, into=points)
     return measured_document(points, growths(points), crossings(points)), interrupted

@@ -1,59 +1,55 @@
-"""``mpvit eval``: how well a network does on pictures."""
+"""``mpvit eval``: evaluation of a network on images."""
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from mpvit.extras import require
-from mpvit_cli import options
-from mpvit_cli.output import Terminal, check_format
+from mpvit_cli.options import Options, argument, option
+from mpvit_cli.options.answer import PlottedAnswer
+from mpvit_cli.options.inference import ClassNames, Preprocessing, Weights, weights_option
+from mpvit_cli.options.networks import BatchOption
+from mpvit_cli.options.training import RunMachine
+from mpvit_cli.output import Terminal
 
-DataArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="DATA",
-        help="A folder of class folders, digits, scales, or hf:FOLDER; for a segmenter a folder of images/ and masks/, or "
-        "digits-on-textures.",
-    ),
-]
-Variant = Annotated[str | None, options.variant("what the weights say")]
-Split = Annotated[
-    str | None,
-    typer.Option(
-        "--part",
-        metavar="held-out|all",
-        help="Which pictures. (default: those that the network has not seen)",
-        autocompletion=options.complete(("held-out", "all")),
-        show_default=False,
-    ),
-]
-Mode = Annotated[str, typer.Option(metavar="plain|fused", help="As it is, or made faster for inference.")]
+
+class Evaluated(Options):
+    """The images that a network is evaluated on."""
+
+    data: Annotated[
+        str,
+        argument(
+            "A folder of class folders, digits, scales, or hf:FOLDER; for a segmenter a folder of images/ and masks/, or "
+            "digits-on-textures.",
+            metavar="DATA",
+        ),
+    ]
+    part: Annotated[
+        str | None, option("Split.", choices=("held-out", "all"), default="the images that the network was not trained on")
+    ] = None
+    mode: Annotated[str, option("The network as it is, or fused for faster inference.", choices=("plain", "fused"))] = "plain"
+    batch: BatchOption = 64
+
+
+class WeightsOrExport(Weights):
+    """Weights, or an exported file."""
+
+    weights: Annotated[Path | None, weights_option("published, downloaded once", ", or a file of mpvit export")] = None
 
 
 def evaluate(
-    ctx: typer.Context,
-    data: DataArgument,
-    weights: options.WeightsOrExported = None,
-    variant: Variant = None,
-    classes: options.Classes = None,
-    part: Split = None,
-    mode: Mode = "plain",
-    crop: options.Crop = None,
-    size: options.Side = None,
-    batch: options.Batch = 64,
-    workers: options.Workers = None,
-    device: options.TrainingDevice = "cpu",
-    threads: options.Threads = None,
-    cache: options.Cache = None,
-    plot: options.Plot = None,
-    form: options.Format = None,
-    output: options.Output = None,
+    terminal: Terminal,
+    evaluated: Evaluated,
+    weights: WeightsOrExport,
+    names: ClassNames,
+    preprocessing: Preprocessing,
+    machine: RunMachine,
+    answer: PlottedAnswer,
 ) -> None:
-    """Evaluate a network on pictures in classes: accuracy with its interval, loss, calibration, by class, confusion.
+    """Evaluate a network on labelled images: accuracy with its interval, loss, calibration, results by class, confusion matrix.
 
-    A segmenter, which its weights' file says it is: mIoU and pixel accuracy with intervals, loss, by class, confusion.
-    Each picture counts once, also with several processes (torchrun). Preprocessing is what the weights say, else as published.
+    For a segmenter: mIoU and pixel accuracy with intervals, loss, results by class, confusion matrix. Each image counts once,
+    with several processes (torchrun) too. Preprocessing is that of the weights, else the published one.
 
     Examples:
       mpvit eval digits --weights run/weights.safetensors
@@ -62,42 +58,42 @@ def evaluate(
 
       mpvit eval imagenet/val --variant tiny --part all --plot confusion.png -o tiny.json
     """
-    terminal: Terminal = ctx.obj
-    check_format(form)
-    options.check_plot(plot)
     require("accelerate", "kornia", "torchmetrics")
     from mpvit.training.evaluation import evaluate as evaluate_network
     from mpvit.training.evaluation import require_known
 
-    require_known(part, mode)
-    options.parse_training_device(device)
-    readers = options.parse_workers(workers)
+    require_known(evaluated.part, evaluated.mode)
 
     import torch
 
-    from mpvit.plots.training import confusion_figure
     from mpvit.prediction.inference import InferenceConfig
     from mpvit.prediction.loading import Predictor, load_segmenter, open_network
-    from mpvit.prediction.pretrained import find_weights
     from mpvit.tables.evaluation import evaluation_document
     from mpvit.training.distributed import make_accelerator
 
-    options.set_threads(threads, readers)
+    machine.set_threads()
     terminal.quiet |= os.environ.get("RANK", "0") != "0"
-    accelerator = make_accelerator(device)
+    accelerator = make_accelerator(machine.device)
     network: Predictor[Any]
-    if weights and options.check_segmenter(weights, variant if options.given(ctx, "variant") else None, crop):
-        network = load_segmenter(weights, classes)
+    if weights.is_segmenter(preprocessing.crop):
+        network = load_segmenter(weights.file(terminal), names.classes)
     else:
-        network = open_network(weights or find_weights(variant, cache, terminal.track), variant, classes)
-    how = InferenceConfig.of(network.preprocessing, size=size, crop=crop, batch=batch)
+        network = open_network(weights.file(terminal), weights.variant, names.classes)
+    how = InferenceConfig.of(network.preprocessing, size=preprocessing.size, crop=preprocessing.crop, batch=evaluated.batch)
     found = evaluate_network(
-        network, data, accelerator, config=how, part=part, mode=mode, workers=readers, track=terminal.track
+        network,
+        evaluated.data,
+        accelerator,
+        config=how,
+        part=evaluated.part,
+        mode=evaluated.mode,
+        workers=machine.readers,
+        track=terminal.track,
     )
     if not accelerator.is_main_process:
         return
     for name, reason in found.damaged:
         terminal.note(f"left out: {name}: {reason}")
-    terminal.show(evaluation_document(found, str(accelerator.device), torch.get_num_threads(), mode), form, output)
-    if plot:
-        terminal.save(confusion_figure(found), plot)
+    document = evaluation_document(found, str(accelerator.device), torch.get_num_threads(), evaluated.mode)
+    answer.show(terminal, document)
+    answer.draw(terminal, "mpvit.plots.training:confusion_figure", found)

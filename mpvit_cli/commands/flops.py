@@ -1,4 +1,4 @@
-"""``mpvit flops``: what networks cost."""
+"""``mpvit flops``: cost of networks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,63 +9,69 @@ import typer
 from mpvit.counting import COUNTERS, CUTS, TASK_CUTS, count_parts, is_installed, try_count
 from mpvit.counting.analytic import PART
 from mpvit.counting.published import check, find, published_tasks, require_published
-from mpvit.counting.results import TOTAL
+from mpvit.counting.results import TOTAL, Count
 from mpvit.errors import UsageError, unknown_name
 from mpvit.operations.conventions import CONVENTIONS
+from mpvit.tables import Document
 from mpvit.tables.counts import count_document, parts_document
 from mpvit.tables.dense import check_document, task_document
-from mpvit_cli import options, tasks
-from mpvit_cli.output import Terminal, check_format
+from mpvit_cli.options import Options, option
+from mpvit_cli.options.answer import Answer
+from mpvit_cli.options.networks import Subjects, without_task
+from mpvit_cli.options.values import ALL, parse_names
+from mpvit_cli.output import Terminal
 
-Counters = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--counter",
-        metavar="NAME|all",
-        help=f"Who counts: {', '.join(COUNTERS)}, or all of them; repeatable. (default: analytic)",
-        autocompletion=options.complete([options.ALL, *COUNTERS]),
-        show_default=False,
-    ),
-]
-Convention = Annotated[
-    str | None,
-    typer.Option(
-        metavar="|".join(CONVENTIONS),
-        help="What the analytic counter adds up. (default: the published one: fvcore, with --task published-dense)",
-        autocompletion=options.complete(CONVENTIONS),
-        show_default=False,
-    ),
-]
-By = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(TASK_CUTS),
-        help="Show parts; part is the backbone and each part of --task.",
-        autocompletion=options.complete(TASK_CUTS),
-    ),
-]
-Check = Annotated[bool, typer.Option("--check", help="Exit with 3 if a count differs from the published one.")]
+ANALYTIC = ["analytic"]
 
 
-def flops(
-    ctx: typer.Context,
-    variant: options.Variants = None,
-    config: options.Configs = None,
-    attention: options.Attention = None,
-    task: tasks.Tasks = None,
-    classes: tasks.Classes = None,
-    proposals: tasks.Proposals = None,
-    detections: tasks.Detections = None,
-    size: options.Size = "224",
-    batch: options.Batch = 1,
-    counter: Counters = None,
-    convention: Convention = None,
-    by: By = "total",
-    form: options.Format = None,
-    output: options.Output = None,
-    check_published: Check = False,
-) -> None:
-    """Count parameters, MACs, FLOPs and activations, beside the published figures.
+class Counting(Options):
+    """Who counts, and what."""
+
+    counter: Annotated[
+        list[str] | None,
+        option(
+            f"Counter: {', '.join(COUNTERS)} or all; repeatable.",
+            metavar="NAME|all",
+            choices=[ALL, *COUNTERS],
+            default="analytic",
+        ),
+    ] = None
+    convention: Annotated[
+        str | None,
+        option(
+            "Convention of the MACs of the analytic counter.",
+            choices=CONVENTIONS,
+            default="fvcore, with --task published-dense",
+        ),
+    ] = None
+    by: Annotated[
+        str, option("Parts to show; part is the backbone and each part of the head of --task.", choices=TASK_CUTS)
+    ] = TOTAL
+    check_published: Annotated[bool, option("Exit with 3 if a count differs from the published one.", "--check")] = False
+
+    @property
+    def counters(self) -> list[str]:
+        """The names of the counters."""
+        return parse_names(self.counter, COUNTERS, ANALYTIC)
+
+    def check_cut(self, *, of_task: bool) -> None:
+        """Raise ``UsageError`` for parts that do not exist, or that the counters do not have."""
+        counters = self.counters
+        if self.by == PART and not of_task:
+            raise without_task(f"--by {self.by}")
+        if self.by not in TASK_CUTS:
+            raise unknown_name("part", self.by, TASK_CUTS if of_task else CUTS)
+        if counters != ANALYTIC and (of_task or self.by != TOTAL):
+            flag = "--task" if of_task else f"--by {self.by}"
+            reason = "counts tasks" if of_task else "has parts that add up"
+            raise UsageError(
+                f"{flag} with --counter {','.join(counters)}: only the analytic counter {reason}",
+                hint="leave --counter out" if of_task else "leave --counter out, or take --by total",
+            )
+
+
+def flops(terminal: Terminal, networks: Subjects, counting: Counting, answer: Answer) -> None:
+    """Count parameters, MACs, FLOPs and activations, and compare them with the published figures.
 
     The default counter is a closed form: exact to the integer, at any size, without running a network.
 
@@ -76,45 +82,31 @@ def flops(
 
       mpvit flops --task all --check
     """
-    terminal: Terminal = ctx.obj
-    check_format(form)
-    numbers = {"classes": classes, "proposals": proposals, "detections": detections}
-    networks = tasks.parse_networks(ctx, options.parse_models(variant, config, attention), size, task, numbers)
-    counters = options.parse_names(counter, COUNTERS, ["analytic"])
-    _check_cut(by, counters, of_task=bool(task))
-    printed = published_tasks(networks, batch, convention) if task and check_published else {}
-    pairs = [(network, name) for network in printed or networks for name in counters]
+    named, batch, counters = networks.networks(), networks.batch, counting.counters
+    counting.check_cut(of_task=bool(networks.task))
+    checked = counting.check_published
+    printed = published_tasks(named, batch, counting.convention) if networks.task and checked else {}
+    pairs = [(network, name) for network in printed or named for name in counters]
     counts = []
-    for network, name in pairs if counters == ["analytic"] else terminal.track(pairs, "Counting", len(pairs)):
-        rule = convention if name == "analytic" or len(counters) == 1 else None
-        count = try_count(network, batch, counter=name, convention=rule)
-        counts.append(replace(count, printed=printed.get(network)))
-    if by != TOTAL:
-        parts = [count_parts(network, by, batch, convention=convention) for network, _ in pairs]
-        document = parts_document(list(zip(counts, parts, strict=True)), by)
-    elif printed:
-        document = check_document(counts, find(counts))
+    for network, name in pairs if counters == ANALYTIC else terminal.track(pairs, "Counting", len(pairs)):
+        rule = counting.convention if name in ANALYTIC or len(counters) == 1 else None
+        counts.append(replace(try_count(network, batch, counter=name, convention=rule), printed=printed.get(network)))
+    if counting.by == TOTAL:
+        document = _document(counts, of_task=bool(networks.task), checked=bool(printed))
     else:
-        document = task_document(counts) if task else count_document(counts)
-    if check_published and not printed:
+        parts = [count_parts(network, counting.by, batch, convention=counting.convention) for network, _ in pairs]
+        document = parts_document(list(zip(counts, parts, strict=True)), counting.by)
+    if checked and not printed:
         require_published(counts)
-    terminal.show(document, form, output)
-    if check_published:
+    answer.show(terminal, document)
+    if checked:
         check(counts)
-    named = options.parse_names(counter, [], [])
-    if any(count.error and (count.counter in named or is_installed(count.counter)) for count in counts):
+    asked = parse_names(counting.counter, [], [])
+    if any(count.error and (count.counter in asked or is_installed(count.counter)) for count in counts):
         raise typer.Exit(1)
 
 
-def _check_cut(by: str, counters: Sequence[str], *, of_task: bool) -> None:
-    if by == PART and not of_task:
-        raise tasks.without_task(f"--by {by}")
-    if by not in TASK_CUTS:
-        raise unknown_name("part", by, TASK_CUTS if of_task else CUTS)
-    if list(counters) != ["analytic"] and (of_task or by != TOTAL):
-        option = "--task" if of_task else f"--by {by}"
-        reason = "counts tasks" if of_task else "has parts that add up"
-        raise UsageError(
-            f"{option} with --counter {','.join(counters)}: only the analytic counter {reason}",
-            hint="leave --counter out" if of_task else "leave --counter out, or take --by total",
-        )
+def _document(counts: Sequence[Count], *, of_task: bool, checked: bool) -> Document:
+    if checked:
+        return check_document(counts, find(counts))
+    return task_document(counts) if of_task else count_document(counts)

@@ -1,52 +1,44 @@
-"""``mpvit layers``: what each layer costs, as a tree."""
+"""``mpvit layers``: cost of each layer, as a tree."""
 
 from typing import Annotated
-
-import typer
 
 from mpvit.errors import UsageError, unknown_name
 from mpvit.tables.layers import layer_document
 from mpvit.trace.closed_form import trace_network
 from mpvit.trace.layer_tree import ORDERS, layer_tree
-from mpvit_cli import options, tasks, user_model
-from mpvit_cli.output import Terminal, check_format
-
-Depth = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Levels of the tree to show, at least 1.")]
-Sort = Annotated[
-    str,
-    typer.Option(
-        metavar="|".join(ORDERS),
-        help="Sort siblings, largest first, and draw bars for that figure (for MACs in the order of execution).",
-        autocompletion=options.complete(ORDERS),
-    ),
-]
-Backward = Annotated[bool, typer.Option("--backward", help="Add the MACs of the backward pass.")]
+from mpvit_cli.options import Options, option
+from mpvit_cli.options.answer import Answer
+from mpvit_cli.options.user_model import AnyNetworks
+from mpvit_cli.options.values import whole
+from mpvit_cli.output import Terminal
 
 
-def layers(
-    ctx: typer.Context,
-    variant: options.Variants = None,
-    config: options.Configs = None,
-    attention: options.Attention = None,
-    task: tasks.Tasks = None,
-    classes: tasks.Classes = None,
-    proposals: tasks.Proposals = None,
-    detections: tasks.Detections = None,
-    size: options.Size = "224",
-    batch: options.Batch = 1,
-    model: user_model.Model = None,
-    argument: user_model.Arguments = None,
-    inputs: user_model.Inputs = None,
-    depth: Depth = 3,
-    sort: Sort = "order",
-    backward: Backward = False,
-    form: options.Format = None,
-    output: options.Output = None,
-) -> None:
+class Tree(Options):
+    """How the tree is shown."""
+
+    depth: Annotated[int, option("Levels of the tree to show, at least 1.", parser=whole, metavar="N")] = 3
+    sort: Annotated[
+        str,
+        option(
+            "Figure that sorts siblings, largest first, and for which bars are drawn; order is the order of execution.",
+            choices=ORDERS,
+        ),
+    ] = "order"
+    backward: Annotated[bool, option("Add the MACs of the backward pass.", "--backward")] = False
+
+    def check(self) -> None:
+        """Raise ``UsageError`` for a depth below 1 or an unknown order."""
+        if self.depth < 1:
+            raise UsageError(f"--depth {self.depth}: must be at least 1")
+        if self.sort not in ORDERS:
+            raise unknown_name("order", self.sort, ORDERS)
+
+
+def layers(terminal: Terminal, networks: AnyNetworks, tree: Tree, answer: Answer) -> None:
     """Show a network as a tree: parameters, MACs, activations, bytes and calls of each layer.
 
-    Each layer is exactly the sum of what stands below it; bytes are of float32, of --model its own. JSON and CSV have
-    the whole tree.
+    Each layer is exactly the sum of the layers below it. Bytes are those of float32, or of the dtypes of --model. JSON and CSV
+    have the whole tree.
 
     Examples:
       mpvit layers --variant xsmall
@@ -55,22 +47,15 @@ def layers(
 
       mpvit layers --model my_models.vit:ViT --arg depth=12 --input 8x3x224x224 --sort params --depth 2
     """
-    terminal: Terminal = ctx.obj
-    check_format(form)
-    if depth < 1:
-        raise UsageError(f"--depth {depth}: must be at least 1")
-    if sort not in ORDERS:
-        raise unknown_name("order", sort, ORDERS)
-    user_model.check_model_options(ctx, model)
-    if model:
-        loaded = user_model.load(model, argument, inputs, terminal)
+    if networks.model:
+        model = networks.load(terminal)
         from mpvit.trace.user_model import trace_user_model
 
-        trees = [layer_tree(trace_user_model(loaded, backward=backward).trace, loaded.name, backward=backward)]
+        traced = trace_user_model(model, backward=tree.backward)
+        trees = [layer_tree(traced.trace, model.name, backward=tree.backward)]
     else:
-        numbers = {"classes": classes, "proposals": proposals, "detections": detections}
         trees = [
-            layer_tree(trace_network(each, batch), each.name, backward=backward, task=each.task)
-            for each in tasks.parse_networks(ctx, options.parse_models(variant, config, attention), size, task, numbers)
+            layer_tree(trace_network(each, networks.batch), each.name, backward=tree.backward, task=each.task)
+            for each in networks.networks()
         ]
-    terminal.show(layer_document(trees, sort, depth), form, output)
+    answer.show(terminal, layer_document(trees, tree.sort, tree.depth))

@@ -1,4 +1,4 @@
-"""``mpvit predict``: what a network sees in images."""
+"""``mpvit predict``: classes of images."""
 
 import logging
 from collections.abc import Sequence
@@ -10,8 +10,13 @@ import typer
 from mpvit.errors import UsageError
 from mpvit.tables.predictions import UNTRAINED, prediction_document
 from mpvit.variants import DEFAULT_VARIANT
-from mpvit_cli import options
-from mpvit_cli.output import Terminal, check_format
+from mpvit_cli.options import Options, argument, option
+from mpvit_cli.options.answer import PlottedAnswer
+from mpvit_cli.options.inference import ClassNames, Preprocessing, Weights, weights_option
+from mpvit_cli.options.machine import DeviceOption
+from mpvit_cli.options.networks import BatchOption, variant_option
+from mpvit_cli.options.values import whole
+from mpvit_cli.output import Terminal
 
 if TYPE_CHECKING:
     from mpvit.dense.torch_network import DenseNetwork
@@ -19,45 +24,39 @@ if TYPE_CHECKING:
     from mpvit.prediction.loading import Predictor
     from mpvit.prediction.results import Segmentation
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMG", help="Image files, and folders of them.")]
-Variant = Annotated[str | None, options.variant(f"what the weights say, else {DEFAULT_VARIANT}")]
-Top = Annotated[int, typer.Option(parser=options.whole, metavar="N", help="Classes to name for each image.")]
-Overlay = Annotated[
-    Path | None,
-    typer.Option(
-        "--plot", metavar="FILE", help="Draw a segmenter's classes over the images: .svg, .png or .pdf.", show_default=False
-    ),
-]
-Masks = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FOLDER", help="Write a segmenter's answers as PNG files, an index of a class each pixel.", show_default=False
-    ),
-]
-RandomInit = Annotated[bool, typer.Option("--random-init", help="Untrained network: the classes mean nothing.")]
+
+class Images(Options):
+    """The images."""
+
+    images: Annotated[list[Path], argument("Image files, and folders of them.", metavar="IMG")]
 
 
-def predict(
-    ctx: typer.Context,
-    images: Images,
-    weights: options.WeightsOrExported = None,
-    variant: Variant = None,
-    classes: options.Classes = None,
-    top: Top = 5,
-    crop: options.Crop = None,
-    size: options.Side = None,
-    batch: options.Batch = 8,
-    device: options.Device = "cpu",
-    random_init: RandomInit = False,
-    cache: options.Cache = None,
-    plot: Overlay = None,
-    masks: Masks = None,
-    form: options.Format = None,
-    output: options.Output = None,
-) -> None:
-    """Name the likeliest classes of images, in any format that Pillow reads; of a segmenter, those of their pixels.
+class Predicting(Preprocessing, ClassNames, Weights):
+    """The network, and how it predicts."""
 
-    An image that cannot be read is reported, the others still run, and the exit code is 1.
+    weights: Annotated[Path | None, weights_option("published, downloaded once", ", or a file of mpvit export")] = None
+    variant: Annotated[str | None, variant_option(f"the network of the weights, else {DEFAULT_VARIANT}")] = None
+    top: Annotated[int, option("Classes to name for each image.", parser=whole, metavar="N")] = 5
+    batch: BatchOption = 8
+    device: DeviceOption = "cpu"
+    random_init: Annotated[bool, option("Untrained network: the classes mean nothing.", "--random-init")] = False
+
+
+class SegmentationAnswer(PlottedAnswer):
+    """The answer, and the files of a segmenter."""
+
+    plot: Annotated[
+        Path | None, option("File for a segmenter's classes drawn over the images: .svg, .png or .pdf.", metavar="FILE")
+    ] = None
+    masks: Annotated[
+        Path | None, option("Folder for a segmenter's masks: PNG files with a class index per pixel.", metavar="FOLDER")
+    ] = None
+
+
+def predict(terminal: Terminal, images: Images, predicting: Predicting, answer: SegmentationAnswer) -> None:
+    """Name the most probable classes of images in any format that Pillow reads; a segmenter names the classes of the pixels.
+
+    An image that cannot be read is reported, the others are still predicted, and the exit code is 1.
 
     Examples:
       mpvit predict digit.png holiday/ --variant digits-nano --top 3 --format json
@@ -67,44 +66,45 @@ def predict(
     from mpvit.devices import parse_device
     from mpvit.images import PUBLISHED_PREPROCESSING, list_images
     from mpvit.prediction import inference, loading
-    from mpvit.prediction.pretrained import find_weights
 
-    terminal: Terminal = ctx.obj
-    check_format(form)
-    options.check_plot(plot)
-    settings: dict[str, Any] = {"size": size, "crop": crop, "top": top, "batch": batch}
-    inference.InferenceConfig.of(PUBLISHED_PREPROCESSING, **settings)  # checks the options before any work
-    place = parse_device(device)
-    if random_init and weights:
-        raise UsageError(f"--random-init with --weights {weights}: must be one of them")
-    segmenting = weights is not None and options.check_segmenter(
-        weights, variant if options.given(ctx, "variant") else None, crop
-    )
-    for option, asked in (("--plot", plot), ("--masks", masks)):
-        if asked and not segmenting:
-            hint = "mpvit train --task semantic-fpn makes a segmenter; its --weights say that they are one"
-            raise UsageError(
-                f"{option} {asked}: must go with a segmenter's --weights, this network names whole images", hint=hint
-            )
-    logging.getLogger("PIL").addHandler(logging.NullHandler())  # what is wrong with an image is said once, below
-    paths = list_images(images)
+    settings: dict[str, Any] = {
+        "size": predicting.size,
+        "crop": predicting.crop,
+        "top": predicting.top,
+        "batch": predicting.batch,
+    }
+    inference.InferenceConfig.of(PUBLISHED_PREPROCESSING, **settings)  # wrong settings are refused before any work
+    device = parse_device(predicting.device)
+    segmenting = predicting.is_segmenter(predicting.crop)
+    _require_segmenter(answer, segmenting=segmenting)
+    logging.getLogger("PIL").addHandler(logging.NullHandler())  # the reason why an image cannot be read is reported below
+    paths = list_images(images.images)
     inference.require_readable(paths)
-    if segmenting and weights:
-        segmenter = loading.load_segmenter(weights, classes, place)
-        how = inference.InferenceConfig.of(segmenter.preprocessing, size=size, top=top)
-        _fail(terminal, _segment(terminal, segmenter, paths, how, (plot, masks), form, output))
+    if segmenting:
+        segmenter = loading.load_segmenter(predicting.file(terminal), predicting.classes, device)
+        how = inference.InferenceConfig.of(segmenter.preprocessing, size=predicting.size, top=predicting.top)
+        _report_failures(terminal, _segment(terminal, segmenter, paths, how, answer))
         return
-    if random_init:
+    network: loading.Predictor[Any]
+    if predicting.random_init:
         terminal.note(UNTRAINED)
-        network: loading.Predictor[Any] = loading.random_network(variant, classes, place)
+        network = loading.random_network(predicting.variant, predicting.classes, device)
     else:
-        file = weights or find_weights(variant, cache, terminal.track)
-        network = loading.open_network(file, variant, classes, place)
+        network = loading.open_network(predicting.file(terminal), predicting.variant, predicting.classes, device)
     config = inference.InferenceConfig.of(network.preprocessing, **settings)
     answers = inference.predict(network.model, network.classes, paths, config)
-    predictions = list(terminal.track(answers, "Looking", len(paths)))
-    terminal.show(prediction_document(predictions, network.about), form, output)
-    _fail(terminal, [(each.image, each.error) for each in predictions])
+    predictions = list(terminal.track(answers, "Predicting", len(paths)))
+    answer.show(terminal, prediction_document(predictions, network.about))
+    _report_failures(terminal, [(each.image, each.error) for each in predictions])
+
+
+def _require_segmenter(answer: SegmentationAnswer, *, segmenting: bool) -> None:
+    for flag, file in (("--plot", answer.plot), ("--masks", answer.masks)):
+        if file and not segmenting:
+            raise UsageError(
+                f"{flag} {file}: needs the weights of a segmenter, this network classifies whole images",
+                hint="mpvit train --task semantic-fpn trains a segmenter",
+            )
 
 
 def _segment(
@@ -112,54 +112,47 @@ def _segment(
     segmenter: "Predictor[DenseNetwork]",
     paths: Sequence[Path],
     how: "InferenceConfig",
-    files: tuple[Path | None, Path | None],
-    form: str | None,
-    output: Path | None,
+    answer: SegmentationAnswer,
 ) -> list[tuple[str, str]]:
-    """Show what a segmenter sees, and draw and write it to ``files`` where that is asked for; return images and errors."""
+    """Show the classes of a segmenter, write and draw its masks; return each image with its error."""
     from dataclasses import replace
 
     from mpvit.plots.segmentation import MOST
     from mpvit.prediction.segmentation import mask_paths, save_mask, segment
 
-    plot, masks = files
-    names = mask_paths(masks, paths) if masks else []
+    names = mask_paths(answer.masks, paths) if answer.masks else []
     found: list[Segmentation] = []
-    for place, each in enumerate(terminal.track(segment(segmenter, paths, how), "Looking", len(paths))):
-        if masks and each.indices is not None:
+    for place, each in enumerate(terminal.track(segment(segmenter, paths, how), "Predicting", len(paths))):
+        if answer.masks and each.indices is not None:
             save_mask(each.indices, names[place])
         drawn = sum(one.indices is not None for one in found)
-        found.append(each if plot and drawn < MOST else replace(each, indices=None))
-    terminal.show(prediction_document(found, segmenter.about, how.top), form, output)
-    if masks:
-        terminal.note(f"wrote {sum(not each.error for each in found)} masks into {masks}")
-    if plot:
-        _draw(
-            terminal, [(path, each) for path, each in zip(paths, found, strict=True) if each.indices is not None], plot, found
-        )
+        found.append(each if answer.plot and drawn < MOST else replace(each, indices=None))
+    answer.show(terminal, prediction_document(found, segmenter.about, how.top))
+    if answer.masks:
+        terminal.note(f"wrote {sum(not each.error for each in found)} masks into {answer.masks}")
+    if answer.plot:
+        _draw(terminal, paths, found, answer)
     return [(each.image, each.error) for each in found]
 
 
-def _draw(
-    terminal: Terminal, drawn: "Sequence[tuple[Path, Segmentation]]", plot: Path, found: "Sequence[Segmentation]"
-) -> None:
+def _draw(terminal: Terminal, paths: Sequence[Path], found: "Sequence[Segmentation]", answer: SegmentationAnswer) -> None:
     import numpy as np
 
     from mpvit.images import read_image
-    from mpvit.plots.segmentation import overlay_figure
 
+    drawn = [(path, each) for path, each in zip(paths, found, strict=True) if each.indices is not None]
     if not drawn:
-        terminal.note(f"nothing to draw: {plot} is not written")
+        terminal.note(f"nothing to draw: {answer.plot} is not written")
         return
     readable = sum(not each.error for each in found)
     if len(drawn) < readable:
-        terminal.note(f"{plot} has the first {len(drawn)} of {readable} images")
-    pictures = [np.asarray(read_image(path)) for path, _ in drawn]
-    terminal.save(overlay_figure([each for _, each in drawn], pictures), plot)
+        terminal.note(f"{answer.plot} has the first {len(drawn)} of {readable} images")
+    images = [np.asarray(read_image(path)) for path, _ in drawn]
+    answer.draw(terminal, "mpvit.plots.segmentation:overlay_figure", [each for _, each in drawn], images)
 
 
-def _fail(terminal: Terminal, answers: Sequence[tuple[str, str]]) -> None:
-    """Say which images have no answer and why, and end with 1 where one has none."""
+def _report_failures(terminal: Terminal, answers: Sequence[tuple[str, str]]) -> None:
+    """Report the images without an answer; if there are any, end with exit code 1."""
     failed = [(image, error) for image, error in answers if error]
     for image, error in failed:
         terminal.error(f"cannot predict {image!r}: {error}")

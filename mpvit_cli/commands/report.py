@@ -6,64 +6,53 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpvit.errors import UsageError
-from mpvit_cli import options
+from mpvit_cli.options import conflict, option, requires
+from mpvit_cli.options.networks import Networks, SizeOption
+from mpvit_cli.options.values import parse_size
 from mpvit_cli.output import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mpvit.benchmark.results import Result
-    from mpvit.config import ModelConfig
     from mpvit.report.results import PathView, Report
 
 FOLDER = "mpvit-report"
 
-Measure = Annotated[bool, typer.Option("--measure", help="Time the networks on this machine too: some 30 seconds.")]
-Folder = Annotated[
-    Path | None,
-    typer.Option(
-        "--output", "-o", metavar="DIR", help=f"Write there. (default: {FOLDER}, with --from DIR itself)", show_default=False
-    ),
-]
-StudyOption = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--study", metavar="STUDY", help="Also what mpvit ablate --train found there; repeatable.", show_default=False
-    ),
-]
-Weights = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Also what the paths of this trained network see, as mpvit paths.", show_default=False),
-]
-DataOption = Annotated[
-    str | None,
-    typer.Option(
-        "--data", metavar="DATA", help="Pictures for --weights. (default: digits, where it knows them)", show_default=False
-    ),
-]
-From = Annotated[
-    Path | None,
-    typer.Option("--from", metavar="DIR", help="Draw an earlier report again from its JSON.", show_default=False),
-]
+
+class ReportOptions(Networks):
+    """What the report is about, and where it is written."""
+
+    size: SizeOption = "224"
+    measure: Annotated[bool, option("Time the networks on this machine too, for about 30 seconds.", "--measure")] = False
+    study: Annotated[list[Path] | None, option("Folder of mpvit ablate --train to include; repeatable.", metavar="STUDY")] = (
+        None
+    )
+    weights: Annotated[
+        Path | None, option("Weights of a trained network whose paths are shown, as by mpvit paths.", metavar="FILE")
+    ] = None
+    data: Annotated[
+        str | None, option("Images for --weights.", metavar="DATA", default="digits, if the network was trained on them")
+    ] = None
+    output: Annotated[
+        Path | None, option("Folder to write.", "--output", "-o", metavar="DIR", default=f"{FOLDER}, or that of --from")
+    ] = None
+    source: Annotated[
+        Path | None, option("Folder of an earlier report, which is drawn again from its JSON.", "--from", metavar="DIR")
+    ] = None
+
+    def check(self) -> None:
+        """Raise ``UsageError`` for options that do not go together."""
+        if self.data and not self.weights:
+            raise requires(f"--data {self.data}", "--weights", hint="they are the images that the network is shown")
+        for name in ("variant", "config", "size", "measure"):
+            if self.source and self.given(name):
+                raise conflict(self.flag(name), "--from", hint="--from draws the numbers of the earlier report")
 
 
-def report(
-    ctx: typer.Context,
-    variant: options.Variants = None,
-    config: options.Configs = None,
-    size: options.Size = "224",
-    measure: Measure = False,
-    study: StudyOption = None,
-    weights: Weights = None,
-    data: DataOption = None,
-    output: Folder = None,
-    source: From = None,
-) -> None:
-    """Write one page about networks: what they cost, why tools disagree, attention, paths and layers.
+def report(terminal: Terminal, options: ReportOptions) -> None:
+    """Write one page about networks: their cost, why tools disagree, attention, paths and layers.
 
-    The folder gets report.html, which needs nothing else, report.md with its figures, and report.json with every number.
-    A report is drawn from its JSON alone: --from counts and measures nothing again, and --study and --weights add to it.
+    The folder gets report.html, a single file, report.md with its figures, and report.json with every number. A report is drawn
+    from its JSON: --from counts and measures nothing again, and --study and --weights add to it.
 
     Examples:
       mpvit report --variant all -o report
@@ -76,23 +65,14 @@ def report(
     from mpvit.report.saved import read_report
     from mpvit.report.write import check_folder, write_report
 
-    terminal: Terminal = ctx.obj
-    folder = output or source or Path(FOLDER)
+    folder = options.output or options.source or Path(FOLDER)
+    studies = tuple(found for each in options.study or () for found in read_study(each))
+    found = read_report(options.source) if options.source else None
+    check_folder(folder)
+    views = _path_views(terminal, options)
     interrupted = False
-    if data and not weights:
-        raise UsageError(f"--data {data}: must go with --weights", hint="the pictures that the network is shown")
-    studies = tuple(found for each in study or () for found in read_study(each))
-    if source:
-        _check_alone(ctx)
-        found = read_report(source)
-        check_folder(folder)
-        views = _path_views(terminal, weights, data)
-    else:
-        check_folder(folder)
-        models = options.parse_models(variant, config)
-        pixels = options.parse_size(size)
-        views = _path_views(terminal, weights, data)
-        found, interrupted = _collect(terminal, models, pixels, measure=measure)
+    if found is None:
+        found, interrupted = _collect(terminal, options)
     found = replace(found, studies=studies or found.studies, path_views=views or found.path_views)
     for path in write_report(found, folder):
         terminal.note(f"wrote {path}")
@@ -100,30 +80,21 @@ def report(
         raise typer.Exit(130)
 
 
-def _check_alone(ctx: typer.Context) -> None:
-    """Raise ``UsageError`` for an option that asks for other numbers than those of ``--from``."""
-    for name in ("variant", "config", "size", "measure"):
-        if options.given(ctx, name):
-            raise UsageError(f"--{name} with --from: must be one of them", hint="--from draws the numbers that are there")
-
-
-def _path_views(terminal: Terminal, weights: Path | None, data: str | None) -> "tuple[PathView, ...]":
-    """Return the views of the paths of the network in ``weights``; none without a file."""
-    if weights is None:
+def _path_views(terminal: Terminal, options: ReportOptions) -> "tuple[PathView, ...]":
+    if options.weights is None:
         return ()
     from mpvit.report.collect import path_views
 
-    return path_views(weights, data, terminal.track)
+    return path_views(options.weights, options.data, terminal.track)
 
 
-def _collect(
-    terminal: Terminal, models: "Mapping[str, ModelConfig]", size: tuple[int, int], *, measure: bool
-) -> "tuple[Report, bool]":
-    """Count, and measure if asked for; tell whether Ctrl-C ended that, which keeps what there was."""
+def _collect(terminal: Terminal, options: ReportOptions) -> "tuple[Report, bool]":
+    """Count, and measure if asked for; tell whether Ctrl-C interrupted the measurement, which keeps what was measured."""
     from mpvit.report.collect import benchmark, collect, with_times
 
+    models, size = options.configs(), parse_size(options.size)
     found = collect(models, size)
-    if not measure:
+    if not options.measure:
         return found, False
     from mpvit.benchmark.measure import measure_networks
     from mpvit.benchmark.results import NetworkTime

@@ -1,37 +1,35 @@
-"""``mpvit weights``: what a weights file is, whether it fits, and the same weights in the other layout."""
+"""``mpvit weights``: description, verification and conversion of a weights file."""
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from mpvit.errors import CheckError, UsageError, unknown_name
-from mpvit_cli import options
-from mpvit_cli.output import Terminal, check_format
-
-File = Annotated[
-    Path,
-    typer.Argument(metavar="FILE", help="A safetensors file of this project, a published checkpoint, or a file of export."),
-]
-Variant = Annotated[str | None, options.variant("what the file says, else any", "Hold it against this network", variable=None)]
-To = Annotated[
-    str | None,
-    typer.Option(metavar="project|published", help="Whose layout. (default: the other one)", show_default=False),
-]
-Target = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Where the converted weights go.", show_default=False),
-]
+from mpvit_cli.options import Options, argument, option
+from mpvit_cli.options.answer import Answer, Format
+from mpvit_cli.options.networks import variant_option
+from mpvit_cli.output import Terminal
 
 
-def inspect(
-    ctx: typer.Context,
-    file: File,
-    variant: Variant = None,
-    form: options.Format = None,
-    output: options.Output = None,
-) -> None:
-    """Say what a file is: layout, network, classes, preprocessing, what it was trained on and how well it does.
+class WeightsFile(Options):
+    """A weights file, and the network that it is compared with."""
+
+    file: Annotated[
+        Path, argument("A safetensors file of this project, a published checkpoint, or a file of mpvit export.", metavar="FILE")
+    ]
+    variant: Annotated[
+        str | None, variant_option("the network of the file, else any", "Network to compare the file with", env=None)
+    ] = None
+
+
+class Converted(Options):
+    """The layout and the file of the converted weights."""
+
+    to: Annotated[str | None, option("Layout.", metavar="project|published", default="the other one")] = None
+    output: Annotated[Path | None, option("File of the converted weights.", "--output", "-o", metavar="FILE")] = None
+
+
+def inspect(terminal: Terminal, weights: WeightsFile, answer: Answer) -> None:
+    """Describe a file: layout, network, classes, preprocessing, training data and accuracy.
 
     Examples:
       mpvit weights inspect run/weights.safetensors
@@ -41,13 +39,11 @@ def inspect(
     from mpvit.prediction import inspection
     from mpvit.tables.weights import weights_document
 
-    terminal: Terminal = ctx.obj
-    check_format(form)
-    terminal.show(weights_document([inspection.inspect(file, variant)]), form, output)
+    answer.show(terminal, weights_document([inspection.inspect(weights.file, weights.variant)]))
 
 
-def verify(ctx: typer.Context, file: File, variant: Variant = None, form: options.Format = None) -> None:
-    """Check that every tensor of a file is there and fits its network; exit code 3 and what does not where one fails.
+def verify(terminal: Terminal, weights: WeightsFile, answer: Format) -> None:
+    """Check that every tensor of a file is there and fits its network; if one does not, name it and exit with 3.
 
     Examples:
       mpvit weights verify run/weights.safetensors
@@ -57,16 +53,15 @@ def verify(ctx: typer.Context, file: File, variant: Variant = None, form: option
     from mpvit.prediction import inspection
     from mpvit.tables.weights import weights_document
 
-    terminal: Terminal = ctx.obj
-    check_format(form)
-    found = inspection.inspect(file, variant)
-    terminal.show(weights_document([found]), form)
+    found = inspection.inspect(weights.file, weights.variant)
+    answer.show(terminal, weights_document([found]))
     if found.model is None:
-        raise CheckError(found.misfit or f"{file} fits no network", hint="mpvit weights inspect says what the file is")
+        message = found.misfit or f"{weights.file} fits no network"
+        raise CheckError(message, hint="mpvit weights inspect describes the file")
 
 
-def convert(ctx: typer.Context, file: File, to: To = None, output: Target = None, variant: Variant = None) -> None:
-    """Write the same weights in the other layout: safetensors with all that belongs to them, or a published checkpoint.
+def convert(terminal: Terminal, weights: WeightsFile, converted: Converted) -> None:
+    """Write the same weights in the other layout: safetensors with metadata, or a published checkpoint.
 
     Examples:
       mpvit weights convert mpvit_tiny.pth -o tiny.safetensors
@@ -76,18 +71,17 @@ def convert(ctx: typer.Context, file: File, to: To = None, output: Target = None
     from mpvit.prediction import inspection
     from mpvit.tables.weights import weights_document
 
-    terminal: Terminal = ctx.obj
-    if to is not None and to not in inspection.LAYOUTS:
-        raise unknown_name("layout", to, inspection.LAYOUTS)
+    file, variant, layout, output = weights.file, weights.variant, converted.to, converted.output
+    if layout is not None and layout not in inspection.LAYOUTS:
+        raise unknown_name("layout", layout, inspection.LAYOUTS)
     if output is None:
         raise UsageError("no file to write to", hint="name one with -o")
-    wanted = to
-    if wanted is None:
-        wanted = "published" if inspection.inspect(file, variant).layout == "project" else "project"
-    inspection.convert(file, wanted, output, variant)
+    if layout is None:
+        layout = "published" if inspection.inspect(file, variant).layout == "project" else "project"
+    inspection.convert(file, layout, output, variant)
     terminal.show(weights_document([inspection.inspect(output, variant)]), None)
-    if wanted == "published":
-        terminal.note("A published checkpoint has no place for classes, preprocessing and accuracy: they stay behind.")
+    if layout == "published":
+        terminal.note("A published checkpoint has no place for classes, preprocessing and accuracy: they are not in the file.")
 
 
 COMMANDS = {"inspect": inspect, "convert": convert, "verify": verify}

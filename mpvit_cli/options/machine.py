@@ -1,16 +1,31 @@
-"""On which machine, in which numbers and for how long a network runs."""
+"""Where a network runs, in which dtype, and for how long it is timed."""
 
 from typing import Annotated
 
-import typer
+from mpvit.measurement.options import DTYPES, TimingOptions
+from mpvit_cli.options import Options, option
+from mpvit_cli.options.values import number, whole
 
-from mpvit.measurement.options import DTYPES
-from mpvit_cli.options.reading import complete, number, whole
+DeviceOption = Annotated[str, option("Device.", metavar="cpu|cuda|cuda:N|mps", env="MPVIT_DEVICE")]
+ThreadsOption = Annotated[int | None, option("CPU threads.", parser=whole, metavar="N", default="torch's choice")]
+BackwardOption = Annotated[bool, option("Time the forward and backward pass together.", "--backward")]
 
-Device = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N|mps", help="Where it runs.", envvar="MPVIT_DEVICE")]
-Dtype = Annotated[str, typer.Option(metavar="|".join(DTYPES), help="Numbers it runs in.", autocompletion=complete(DTYPES))]
-Threads = Annotated[
-    int | None, typer.Option(parser=whole, metavar="N", help="CPU threads. (default: torch's choice)", show_default=False)
-]
-MinTime = Annotated[float, typer.Option(parser=number, metavar="SECONDS", help="Samples of each network that is timed.")]
-Backward = Annotated[bool, typer.Option("--backward", help="Time forward and backward together.")]
+
+class Machine(Options):
+    """Device, dtype and threads."""
+
+    device: DeviceOption = "cpu"
+    dtype: Annotated[str, option("Dtype of weights and inputs.", choices=DTYPES)] = "float32"
+    threads: ThreadsOption = None
+
+
+class Timing(Machine):
+    """A machine, and how long each network is timed on it."""
+
+    min_time: Annotated[
+        float, option("Minimum total time of the samples of a network, in seconds.", parser=number, metavar="SECONDS")
+    ] = 1.0
+
+    def options(self) -> TimingOptions:
+        """Return them as the library takes them."""
+        return TimingOptions(device=self.device, dtype=self.dtype, threads=self.threads, min_time_s=self.min_time)

@@ -1,99 +1,150 @@
-"""Which networks, and at which size of images."""
+"""Networks by name or configuration file, the tasks on them, and the size of the images."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
-from typer.models import OptionInfo
+from typing import Annotated, Any
 
 from mpvit.attention import KINDS
 from mpvit.config import ModelConfig, load_config
+from mpvit.dense import TASKS, Task, get_tasks
 from mpvit.errors import UsageError
+from mpvit.network import NamedNetwork
 from mpvit.operations.conventions import CONVENTIONS
 from mpvit.variants import DEFAULT_VARIANT, NETWORKS, VARIANTS, get_config
-from mpvit_cli.options.reading import ALL, LONGEST, complete, given, is_digits, parse_names, whole
+from mpvit_cli.options import Options, conflict, option, requires
+from mpvit_cli.options.values import ALL, parse_names, parse_size, whole
 
-
-def variant(default: str, what: str = "Network", variable: str | None = "MPVIT_VARIANT") -> OptionInfo:
-    """Return ``--variant`` of one network, ``what`` it is for and what ``default`` says stands in its place."""
-    found: OptionInfo = typer.Option(
-        metavar="NAME",
-        help=f"{what}: {', '.join(NETWORKS)}. (default: {default})",
-        autocompletion=complete(NETWORKS),
-        envvar=variable,
-        show_default=False,
-    )
-    return found
-
-
-Variants = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--variant",
-        metavar="NAME|all",
-        help=f"Network: {', '.join(NETWORKS)}, or all that are published; repeatable, or joined by commas. (default: all)",
-        autocompletion=complete([ALL, *NETWORKS]),
-        envvar="MPVIT_VARIANT",
-        show_default=False,
-    ),
-]
-Configs = Annotated[
-    list[Path] | None,
-    typer.Option("--config", metavar="FILE.toml", help="A network of your own; repeatable.", show_default=False),
-]
-Variant = Annotated[str | None, variant(DEFAULT_VARIANT)]
-Config = Annotated[
-    Path | None, typer.Option(metavar="FILE.toml", help="A network of your own instead of a variant.", show_default=False)
-]
-Size = Annotated[str, typer.Option(metavar="PIXELS", help="Image size: one side, or HEIGHTxWIDTH.", envvar="MPVIT_SIZE")]
-Batch = Annotated[int, typer.Option(parser=whole, metavar="N", help="Images in the batch.")]
-Convention = Annotated[
-    str,
-    typer.Option(metavar="|".join(CONVENTIONS), help="What MACs add up, as in flops.", autocompletion=complete(CONVENTIONS)),
-]
-Attention = Annotated[
+SizeOption = Annotated[str, option("Image size in pixels: one side, or HEIGHTxWIDTH.", metavar="PIXELS", env="MPVIT_SIZE")]
+BatchOption = Annotated[int, option("Images in the batch.", parser=whole, metavar="N")]
+ConventionOption = Annotated[str, option("Convention of the MACs.", choices=CONVENTIONS)]
+TaskOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="KIND",
-        help=f"Attention of every layer instead of the published one: {', '.join(KINDS)}; a number as in linformer:128.",
-        autocompletion=complete(KINDS),
-        show_default=False,
-    ),
+    option(f"Detector or segmenter on the network: {', '.join(TASKS)}.", "--task", metavar="NAME", choices=TASKS),
 ]
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Read "224" or "800x1280" as (height, width) in pixels; raise ``UsageError`` for anything else."""
-    lengths = text.lower().replace("×", "x").split("x")
-    if len(lengths) not in (1, 2) or not all(is_digits(length) for length in lengths):
-        raise UsageError(f"--size {text!r}: must be a whole number of pixels", hint="--size 224 or --size 800x1280")
-    if any(len(length) > LONGEST or int(length) < 1 for length in lengths):
-        raise UsageError(f"--size {text!r}: a side must be from 1 to 999999999 pixels")
-    return int(lengths[0]), int(lengths[-1])
+def variant_option(default: str, what: str = "Network", env: str | None = "MPVIT_VARIANT") -> Any:  # noqa: ANN401
+    """Return the declaration of ``--variant`` for one network; ``default`` describes the network without the option."""
+    return option(f"{what}: {', '.join(NETWORKS)}.", metavar="NAME", choices=NETWORKS, env=env, default=default)
 
 
-def parse_model(ctx: typer.Context, variant: str | None, config: Path | None) -> tuple[str, ModelConfig]:
-    """Return the one network asked for with its name; raise ``UsageError`` for both a variant and a file."""
-    if config and given(ctx, "variant"):
-        raise UsageError(f"--variant {variant} with --config {config}: must be one of them")
-    name = variant or DEFAULT_VARIANT
-    return (config.stem, load_config(config)) if config else (name, get_config(name))
+class OneNetwork(Options):
+    """One network: a variant or a configuration file."""
+
+    variant: Annotated[str | None, variant_option(DEFAULT_VARIANT)] = None
+    config: Annotated[Path | None, option("Configuration file of a network, instead of --variant.", metavar="FILE.toml")] = None
+
+    def network(self, default: str = DEFAULT_VARIANT) -> tuple[str, ModelConfig]:
+        """Return the network with its name, the variant ``default`` without either option."""
+        if self.config and self.given("variant"):
+            raise conflict(f"--variant {self.variant}", f"--config {self.config}")
+        if self.config:
+            return self.config.stem, load_config(self.config)
+        name = self.variant or default
+        return name, get_config(name)
 
 
-def parse_models(
-    variants: Sequence[str] | None, configs: Sequence[Path] | None, attention: str | None = None
-) -> dict[str, ModelConfig]:
-    """Return the networks asked for by name: every variant where neither option is given.
+class Networks(Options):
+    """Several networks: variants and configuration files."""
 
-    With ``attention``, every layer of each has that kind, and the name says so: "tiny+softmax".
-    """
-    default = [] if configs else [ALL]
-    models = {name: get_config(name) for name in parse_names(variants, VARIANTS, default)}
-    for path in configs or ():
-        if path.stem in models:
-            raise UsageError(f"--config {path}: there is already a network {path.stem!r}", hint="rename the file")
-        models[path.stem] = load_config(path)
-    if attention is None:
+    variant: Annotated[
+        list[str] | None,
+        option(
+            f"Network: {', '.join(NETWORKS)}, or all for the published ones; repeatable or comma-separated.",
+            metavar="NAME|all",
+            choices=[ALL, *NETWORKS],
+            env="MPVIT_VARIANT",
+            default="all",
+        ),
+    ] = None
+    config: Annotated[list[Path] | None, option("Configuration file of a network; repeatable.", metavar="FILE.toml")] = None
+
+    def configs(self) -> dict[str, ModelConfig]:
+        """Return the networks by name: every variant without either option."""
+        default = [] if self.config else [ALL]
+        models = {name: get_config(name) for name in parse_names(self.variant, VARIANTS, default)}
+        for path in self.config or ():
+            if path.stem in models:
+                raise UsageError(f"--config {path}: there is already a network {path.stem!r}", hint="rename the file")
+            models[path.stem] = load_config(path)
         return models
-    return {f"{name}+{attention}": config.with_attention(attention) for name, config in models.items()}
+
+
+class TaskNumbers(Options):
+    """The numbers of a detector or segmenter."""
+
+    classes: Annotated[
+        int | None, option("Classes of --task, without the background.", parser=whole, metavar="K", default="as published")
+    ] = None
+    proposals: Annotated[
+        int | None, option("Proposals per image for the box head of mask-rcnn.", parser=whole, metavar="N", default="1000")
+    ] = None
+    detections: Annotated[
+        int | None, option("Detections per image for the mask head of mask-rcnn.", parser=whole, metavar="N", default="100")
+    ] = None
+
+    def tasks(self, names: list[str] | None) -> list[Task]:
+        """Return the tasks of these names with the numbers that are given; none without names."""
+        numbers = {"classes": self.classes, "proposals": self.proposals, "detections": self.detections}
+        if names:
+            return get_tasks(parse_names(names, TASKS, []), **numbers)
+        for name, value in numbers.items():
+            if value is not None:
+                raise without_task(f"--{name}")
+        return []
+
+
+def without_task(flag: str) -> UsageError:
+    """Return the error for an option that needs a task."""
+    return requires(flag, "--task", hint=f"--task all, or one of {', '.join(TASKS)}")
+
+
+class AttendingNetworks(Networks):
+    """Several networks, each with its own attention or with another one."""
+
+    attention: Annotated[
+        str | None,
+        option(
+            f"Attention of every layer: {', '.join(KINDS)}; a number follows a colon, as in linformer:128.",
+            metavar="KIND",
+            choices=KINDS,
+            default="the network's own",
+        ),
+    ] = None
+
+    def configs(self) -> dict[str, ModelConfig]:
+        """Return the networks by name; with another attention the name says so: "tiny+softmax"."""
+        configs = super().configs()
+        if self.attention is None:
+            return configs
+        return {f"{name}+{self.attention}": config.with_attention(self.attention) for name, config in configs.items()}
+
+
+class TaskList(Options):
+    """Detectors and segmenters."""
+
+    task: Annotated[
+        list[str] | None,
+        option(
+            f"Detector or segmenter on each network, at its published size and classes: {', '.join(TASKS)} or all; repeatable.",
+            metavar="NAME|all",
+            choices=[ALL, *TASKS],
+        ),
+    ] = None
+
+
+class Subjects(TaskNumbers, TaskList, AttendingNetworks):
+    """Networks, alone or as the backbones of detectors and segmenters, and the batch of images that they get."""
+
+    size: SizeOption = "224"
+    batch: BatchOption = 1
+
+    def networks(self) -> list[NamedNetwork]:
+        """Return each network, under each task if there are any; a task has its own size unless one is chosen."""
+        size, tasks = parse_size(self.size), self.tasks(self.task)
+        if not tasks:
+            return [NamedNetwork(name, config, size) for name, config in self.configs().items()]
+        return [
+            NamedNetwork(name, config, size if self.chosen("size") else task.size, task)
+            for task in tasks
+            for name, config in self.configs().items()
+        ]

@@ -4,38 +4,73 @@ import os
 from collections.abc import Sequence
 from typing import Annotated
 
-import typer
-
 from mpvit.errors import UsageError
 from mpvit.training.recipe import RECIPES
-from mpvit_cli.options.reading import complete, whole
+from mpvit_cli.options import Options, option
+from mpvit_cli.options.machine import ThreadsOption
+from mpvit_cli.options.values import whole
 
-Recipe = Annotated[
-    str | None,
-    typer.Option(
-        "--recipe",
-        metavar="|".join(RECIPES),
-        help="deit: for thousands of pictures a class; small: for hundreds; segment, segment-small: likewise for --task. "
-        "(default: a small one for the data that needs no files, else the other)",
-        autocompletion=complete(RECIPES),
-        show_default=False,
-    ),
-]
-Setting = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting of the recipe; repeatable.", show_default=False),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(parser=whole, metavar="N", help="Processes that read pictures. (default: 2, at most a core each)"),
-]
-TrainingDevice = Annotated[str, typer.Option(metavar="cpu|cuda", help="Where it runs.", envvar="MPVIT_DEVICE")]
+_MAX_WORKERS = 1024
 
-_MOST_WORKERS = 1024
+
+class RecipeOptions(Options):
+    """The recipe: a named one, with changed settings."""
+
+    recipe: Annotated[
+        str | None,
+        option(
+            "Recipe: deit for thousands of images per class, small for hundreds; segment and segment-small for --task.",
+            choices=RECIPES,
+            default="the small one for data that needs no files, else the other",
+        ),
+    ] = None
+    setting: Annotated[
+        list[str] | None, option("Another setting of the recipe; repeatable.", "--set", metavar="NAME=VALUE")
+    ] = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The changed settings by name; raises ``UsageError`` for a word without a value."""
+        return parse_settings(self.setting)
+
+
+class RunMachine(Options):
+    """Device, threads and data-loading processes of training and evaluation."""
+
+    workers: Annotated[
+        int | None, option("Processes that read images.", parser=whole, metavar="N", default="2, at most one per core")
+    ] = None
+    device: Annotated[str, option("Device.", metavar="cpu|cuda", env="MPVIT_DEVICE")] = "cpu"
+    threads: ThreadsOption = None
+
+    def check(self) -> None:
+        """Raise ``UsageError`` for a device that cannot train here, or a number of processes that no machine starts."""
+        parse_training_device(self.device)
+        if not 0 <= self.readers <= _MAX_WORKERS:
+            raise UsageError(f"--workers {self.readers}: must be from 0 to {_MAX_WORKERS}")
+
+    @property
+    def readers(self) -> int:
+        """The number of processes that read images."""
+        return default_workers() if self.workers is None else self.workers
+
+    def set_threads(self) -> None:
+        """Set torch's threads; by default one core is left to the processes that read images, unless OMP_NUM_THREADS is set."""
+        import torch
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        elif self.readers and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(min(torch.get_num_threads(), max(_cores() - 1, 1)))
+
+
+def default_workers() -> int:
+    """Return the default number of processes that read images."""
+    return min(2, _cores())
 
 
 def parse_settings(words: Sequence[str] | None) -> dict[str, str]:
-    """Read "mixup=0" into settings by name; raise ``UsageError`` for what has no value."""
+    """Read "mixup=0" into settings by name; raise ``UsageError`` for a word without a value."""
     found = {}
     for text in words or ():
         name, equals, value = text.partition("=")
@@ -45,32 +80,14 @@ def parse_settings(words: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def parse_workers(number: int | None) -> int:
-    """Return how many processes read pictures; raise ``UsageError`` for a number that no machine starts."""
-    readers = min(2, _cores()) if number is None else number
-    if not 0 <= readers <= _MOST_WORKERS:
-        raise UsageError(f"--workers {readers}: must be from 0 to {_MOST_WORKERS}")
-    return readers
-
-
 def parse_training_device(device: str) -> None:
-    """Raise ``UsageError`` for a device that nothing is trained on here."""
+    """Raise ``UsageError`` for a device that cannot train here."""
     if device not in {"cpu", "cuda"}:
         raise UsageError(f"--device {device!r}: must be cpu or cuda", hint="the launcher gives each process its own GPU")
     if device == "cuda":
         from mpvit.devices import parse_device
 
         parse_device(device)
-
-
-def set_threads(threads: int | None, readers: int) -> None:
-    """Give torch so many threads; by default a core is left to those that read pictures, unless the environment says."""
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
-    elif readers and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(torch.get_num_threads(), max(_cores() - 1, 1)))
 
 
 def _cores() -> int:

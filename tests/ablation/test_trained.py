@@ -13,7 +13,7 @@ from image_folders import SMALL_NETWORK, paint
 from scipy.stats import ttest_1samp
 
 from mpvit.training.comparison import compare
-from mpvit_cli.studies import parse_training
+from mpvit.training.study import study_recipe
 
 SHARES = st.lists(st.integers(0, 100).map(lambda number: number / 100), min_size=2, max_size=6)
 
@@ -138,7 +138,13 @@ def test_bad_input_ends_in_one_clear_line(words: str) -> None:
 
 
 def test_the_recipe_of_a_study_has_the_size_that_was_asked_for() -> None:
-    def size(*changes: str, asked: str | None = None) -> int:
-        return parse_training("digits", None, None, list(changes), 1, 1, "cpu", None, size=asked).recipe.size
+    def size(asked: tuple[int, int] | None = None, **settings: object) -> int:
+        return study_recipe("digits", settings=settings, size=asked)[1].size
 
-    assert [size(), size("size=64"), size(asked="48"), size("size=64", asked="48x48")] == [32, 64, 48, 48]
+    assert [size(), size(size="64"), size((48, 48)), size((48, 48), size="64")] == [32, 64, 48, 48]
+
+
+def test_a_study_trains_for_a_share_of_the_epochs_unless_it_is_told_how_many() -> None:
+    whole = study_recipe("digits")[1].epochs
+    assert study_recipe("digits", share=4)[1].epochs == whole // 4
+    assert study_recipe("digits", settings={"epochs": 3}, share=4)[1].epochs == 3

@@ -8,7 +8,7 @@ import pytest
 from commandline import call
 
 from mpvit.tables.number_text import bytes_text
-from mpvit_cli.options import parse_bytes
+from mpvit_cli.options.values import parse_bytes
 
 
 def test_the_recorded_figure_in_json() -> None:

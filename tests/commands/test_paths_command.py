@@ -138,7 +138,7 @@ def test_own_pictures_in_classes_and_those_that_cannot_be_read(here: Path) -> No
             marks=pytest.mark.slow,
         ),
         ("--image missing.png", 1, "cannot read image 'missing.png': No such file or directory"),
-        ("--image digit.png --data digits", 2, "--image with --data digits: must be one of them"),
+        ("--image digit.png --data digits", 2, "--image with --data digits: choose one of them"),
         (
             "--view contribution --image digit.png",
             2,
@@ -158,7 +158,7 @@ def test_own_pictures_in_classes_and_those_that_cannot_be_read(here: Path) -> No
             "--plot with --view geometry: a figure needs a network that has learned",
         ),
         ("--config net.toml", 2, "--config with --view fields: a configuration has only a geometry"),
-        ("--weights x --random-init", 2, "--random-init with --weights x: must be one of them"),
+        ("--weights x --random-init", 2, "--random-init with --weights x: choose one of them"),
         ("--pictures 0", 2, "--pictures 0: must be at least 1"),
         ("--size 8", 2, "size = 8: must be at least 9, so that the last stage has several tokens"),
         ("--plot x.gif", 2, "--plot 'x.gif': must end in .svg, .png, .pdf"),

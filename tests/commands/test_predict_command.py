@@ -207,7 +207,7 @@ WRONG: dict[str, tuple[list[object], str, int]] = {
     "absent device": (["predict", PHOTO, "--device", "cuda:99"], "device 'cuda:99': torch finds no such device here", 2),
     "format": (["predict", PHOTO, "--format", "xml"], "unknown format 'xml'", 2),
     "variant": (["predict", PHOTO, "--variant", "tinny"], "unknown variant 'tinny'", 2),
-    "both": (["predict", PHOTO, "--random-init", "--weights", "x"], "--random-init with --weights x: must be one of them", 2),
+    "both": (["predict", PHOTO, "--random-init", "--weights", "x"], "--random-init with --weights x: choose one of them", 2),
     "empty folder": (["predict", "."], "folder '.': holds no images", 2),
     "missing image": (["predict", "x.jpg"], "cannot predict 'x.jpg': No such file or directory", 1),
     "missing images": (

@@ -18,8 +18,8 @@ from mpvit.counting import count
 from mpvit.search.examine import Batch, examine
 from mpvit.search.space import stages_text
 from mpvit.search.study import SearchStudy
-from mpvit_cli import options
 from mpvit_cli.commands import search
+from mpvit_cli.options.values import parse_amount, parse_seconds
 
 TINY_SPACE = ("--width", "8,16", "--layers", "1", "--heads", "2", "--mlp-ratio", "2", "--size", "32")
 XSMALL = ("--paths", "2/3/3/3", "--layers", "1/2/4/1", "--width", "64/128/192/256", "--mlp-ratio", "4")
@@ -197,12 +197,12 @@ def test_candidates_are_timed_and_held_against_the_latency(tmp_path: Path) -> No
     [("3G", 3 * 10**9), ("2.5g", 2_500_000_000), ("11M", 11 * 10**6), ("1.2345k", 1234), ("300000", 300_000), ("1T", 10**12)],
 )
 def test_amounts_are_read(text: str, amount: int) -> None:
-    assert options.parse_amount("--max-macs", text) == amount
+    assert parse_amount("--max-macs", text) == amount
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("20ms", 0.02), ("1.5s", 1.5), ("800us", 8e-4), (" 3 MS ", 3e-3)])
 def test_latencies_are_read(text: str, seconds: float) -> None:
-    assert search.parse_seconds(text) == pytest.approx(seconds)
+    assert parse_seconds("--max-latency", text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ BAD = {
     "train photos --lr nan": (2, "rate = nan"),
     "train photos --variant tinny": (2, "unknown variant 'tinny'"),
     "train photos --recipe deitt": (2, "unknown recipe 'deitt'"),
-    "train photos --variant tiny --config net.toml": (2, "must be one of them"),
+    "train photos --variant tiny --config net.toml": (2, "choose one of them"),
     "train photos --device tpu": (2, "must be cpu or cuda"),
     "train photos --device cuda": (2, "no such device"),
     "train photos --workers 100000": (2, "--workers 100000"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from commandline import call
 
-from mpvit_cli.user_model import complete_input, complete_model
+from mpvit_cli.options.user_model import complete_input, complete_model
 
 KINDS = "kinds_of_network"
 FILE = Path(__file__).parents[1] / f"{KINDS}.py"

@@ -13,6 +13,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.errors import UsageError
+from mpvit.training.data import recipe_for
+from mpvit.training.recipe import Recipe, override
 from mpvit.training.run import CONFIG, LOG, Run, RunConfig
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from mpvit.network import NamedNetwork
     from mpvit.training.data.splits import Data
-    from mpvit.training.recipe import Recipe
 
     Show = Callable[[str, float], None]
     Key = tuple[str, int]
@@ -90,12 +91,32 @@ def train_all(networks: Mapping[str, NamedNetwork], data: Data, study: StudyConf
 
 
 def _config(network: NamedNetwork, seed: int, data: Data, study: StudyConfig) -> RunConfig:
-    recipe = replace(study.recipe, seed=seed, size=square(network.size))
+    recipe = replace(study.recipe, seed=seed, size=_side(network.size))
     return RunConfig.of(data, network, study.recipe_name, recipe)
 
 
-def square(size: tuple[int, int]) -> int:
-    """Return the side of images of (height, width) pixels; raise ``UsageError`` if they are not square."""
+def study_recipe(
+    data: str,
+    recipe: str | None = None,
+    settings: Mapping[str, object] | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    share: int = 1,
+) -> tuple[str, Recipe]:
+    """Return the recipe of a study on ``data``, with its name: a named one, else the one for the data.
+
+    ``settings`` change it. ``size`` is the (height, width) of the images, in pixels, if it is not that of the recipe. Unless
+    the settings have ``epochs``, the networks are trained for one ``share``-th of the recipe's epochs. Raises ``UsageError``
+    for unknown names, wrong values, and images that are not square.
+    """
+    name, own = recipe_for(data, recipe)
+    changes = {"epochs": max(own.epochs // share, 1), **(settings or {})}
+    if size is not None:
+        changes["size"] = _side(size)
+    return name, override(own, changes)
+
+
+def _side(size: tuple[int, int]) -> int:
     height, width = size
     if height != width:
         raise UsageError(f"images of {height} × {width} pixels: only square images can be trained on")
