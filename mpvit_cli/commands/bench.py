@@ -36,7 +36,7 @@ class Timed(TaskNumbers, OneTask, Networks):
 
     def named(self) -> tuple[NamedNetwork, ...]:
         """Return the networks, at the size of the task unless one is chosen."""
-        (task,) = self.tasks([self.task] if self.task else None) or (None,)
+        (task,) = self.tasks([self.task] if self.task else []) or (None,)
         size = task.size if task and not self.chosen("size") else parse_size(self.size)
         return tuple(NamedNetwork(name, config, size, task) for name, config in self.configs().items())
 

@@ -1,5 +1,6 @@
 """Networks by name or configuration file, the tasks on them, and the size of the images."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,11 +83,11 @@ class TaskNumbers(Options):
         int | None, option("Detections per image for the mask head of mask-rcnn.", parser=whole, metavar="N", default="100")
     ] = None
 
-    def tasks(self, names: list[str] | None) -> list[Task]:
+    def tasks(self, names: Sequence[str]) -> list[Task]:
         """Return the tasks of these names with the numbers that are given; none without names."""
         numbers = {"classes": self.classes, "proposals": self.proposals, "detections": self.detections}
         if names:
-            return get_tasks(parse_names(names, TASKS, []), **numbers)
+            return get_tasks(names, **numbers)
         for name, value in numbers.items():
             if value is not None:
                 raise without_task(f"--{name}")
@@ -140,7 +141,7 @@ class Subjects(TaskNumbers, TaskList, AttendingNetworks):
 
     def networks(self) -> list[NamedNetwork]:
         """Return each network, under each task if there are any; a task has its own size unless one is chosen."""
-        size, tasks = parse_size(self.size), self.tasks(self.task)
+        size, tasks = parse_size(self.size), self.tasks(parse_names(self.task, TASKS, []))
         if not tasks:
             return [NamedNetwork(name, config, size) for name, config in self.configs().items()]
         return [

@@ -29,7 +29,7 @@ def missing(*libraries: str) -> str | None:
 def require(*libraries: str) -> None:
     """Raise ``MpvitError`` with the command to run if one of ``libraries`` is not installed."""
     if (library := missing(*libraries)) is not None:
-        raise MpvitError(f"{library} is required but not installed", hint=f"{remedy(library)} installs it")
+        raise MpvitError(f"{library} is not installed", hint=f"{remedy(library)} installs it")
 
 
 def remedy(library: str) -> str:

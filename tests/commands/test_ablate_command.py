@@ -157,7 +157,7 @@ def test_some_refused_rows_exit_with_0_and_all_with_1() -> None:
         (["width=²x"], "must be a number above 0"),
         (["local=maybe"], "must be one of on, off"),
         (["resolution=2x2x2"], "must be one side, or HEIGHTxWIDTH"),
-        (["paths", "--knob", "width"], "must go with --match"),
+        (["paths", "--knob", "width"], "--knob width: needs --match"),
         (["paths", "--task", "upernets"], "unknown task 'upernets'"),
         (["paths", "--task", "upernet", "--measure"], "--task with --measure"),
         (["paths", "--task", "upernet", "--train", "digits"], "--task with --train"),

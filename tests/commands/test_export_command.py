@@ -67,7 +67,7 @@ UGLY = {
     "-o a.onnx --dynamic batch,sise": ("unknown dynamic 'sise'", "'size'"),
     "-o a.onnx --batch 0": ("batch = 0: must be at least 1", ""),
     "-o a.onnx --size 0": ("a side must be from 1", ""),
-    "-o a.onnx --dtype int8": ("--dtype int8: needs pictures", "--data"),
+    "-o a.onnx --dtype int8": ("--dtype int8: needs images", "--data"),
     "-o a.pt2 --dtype int8 --data digits": ("dtype int8 with target pt2: torch has no quantiser of its own", "onnx, openvino"),
     "-o a.onnx --random-init --weights b.pth": ("--random-init with --weights b.pth", ""),
     "-o a.onnx --config mine.toml": ("--config mine.toml: needs --random-init", ""),
@@ -102,7 +102,7 @@ def test_a_missing_library_gives_the_command_that_installs_it(
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == library else find_spec(name))
     done = call("export", "--variant", "digits-nano", "-o", f"a{suffix}")
     assert done.code == 1
-    assert done.err == (f"Error: {library} is required but not installed\nHint: pip install 'mpvit[export]' installs it\n")
+    assert done.err == (f"Error: {library} is not installed\nHint: pip install 'mpvit[export]' installs it\n")
 
 
 @pytest.mark.parametrize("target", ["no/folder/a.pt2", "taken.pt2"])

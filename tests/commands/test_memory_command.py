@@ -63,7 +63,7 @@ def test_a_network_of_ones_own() -> None:
         (["--variant", "tinny"], 2, "did you mean 'tiny'?"),
         (["--size", "32", "--variant", "tiny"], 2, "batch norm cannot train on one value per channel"),
         (["--batch", "0"], 2, "must be at least 1"),
-        (["--input", "1x3"], 2, "--input without --model"),
+        (["--input", "1x3"], 2, "--input: needs --model"),
         (["--model", "torch.nn:Identity", "--batch", "3"], 2, "--batch with --model"),
         (["--model", "nope:X"], 2, "cannot import nope"),
         (["--model", "torch.nn:Identity", "--input", "2x3"], 1, "failed in training: no output depends"),

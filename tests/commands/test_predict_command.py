@@ -283,7 +283,7 @@ def test_help_says_units_defaults_and_two_examples(run: Run, monkeypatch: pytest
     assert answer.out.partition("Examples:")[2].count(" mpvit predict ") == 2
     for option in ("weights", "variant", "classes", "top", "crop", "size", "batch", "device", "random-init", "cache"):
         assert f"--{option} " in answer.out
-    assert "(default: what the weights say, else 0.875)" in answer.out
+    assert "(default: that of the weights, else 0.875)" in answer.out
 
 
 def fresh(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -120,7 +120,7 @@ def test_tables_fit_the_window(width: int, tools: str) -> None:
         (["--plot", "a.txt"], 2, "must end in .svg, .png, .pdf"),
         (["--size", "0"], 2, "from 1 to 999999999"),
         (["--attention", "linformer", "--size", "256"], 2, "its parameters are for 3136"),
-        (["--arg", "a=1"], 2, "--arg without --model"),
+        (["--arg", "a=1"], 2, "--arg: needs --model"),
         (["--model", "nowhere:X"], 2, "cannot import nowhere"),
         (["--model", "leaving:X"], 1, "cannot import leaving: SystemExit: 5"),
         (["--model", "their_models"], 2, "must be package.module:name"),

@@ -228,7 +228,7 @@ def test_latencies_are_read(text: str, seconds: float) -> None:
         ([*LIMITS, "--criterion", "macz"], "did you mean 'macs'?"),
         ([*LIMITS, "--top", "0"], "top = 0: must be from 1"),
         ([*LIMITS, "--top", "2.5"], "must be a whole number"),
-        ([*LIMITS, "--pick", "2"], "--pick 2: must go with --save"),
+        ([*LIMITS, "--pick", "2"], "--pick 2: needs --save"),
         ([*LIMITS, "--pick", "21", "--save", "a.toml"], "--pick 21: must be from 1 to --top 20"),
         ([*LIMITS, "--plot", "a.bmp"], "must end in"),
         ([*LIMITS, "--size", "0"], "--size '0'"),
@@ -283,7 +283,7 @@ def logs(folder: Path, row: dict[str, Any]) -> list[Path]:
 def test_how_to_train_is_refused_where_nothing_is(command: str, words: str) -> None:
     outcome = call(*command.split(), *words.split())
     assert outcome.code == 2
-    assert f"Error: {words.split(maxsplit=1)[0]} without --train: must go with it" in outcome.err
+    assert f"Error: {words.split(maxsplit=1)[0]}: needs --train" in outcome.err
 
 
 @pytest.mark.usefixtures("fruit")

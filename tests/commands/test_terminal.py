@@ -288,7 +288,7 @@ def test_the_bare_command_shows_its_help() -> None:
         ("mpvit flops --variant ", ["all", *NETWORKS]),
         ("mpvit flops --variant x", ["xsmall"]),
         ("mpvit flops --format j", ["json"]),
-        ("mpvit flops --counter t", ["torch", "thop"]),
+        ("mpvit flops --counter t", ["torch", "thop", "torchinfo"]),
         ("mpvit flops --by l", ["layer"]),
         ("mpvit flops --convention m", ["matmul"]),
         ("mpvit flops --task se", ["segformer", "semantic-fpn"]),

@@ -58,7 +58,7 @@ def test_ten_damaged_files_are_named_and_left_out(trained: Path) -> None:
     left_out = [line for line in said.splitlines() if line.startswith("left out: ")]
     assert len(left_out) == 10
     assert all(("china" in line or "flower" in line) and ".jpg: " in line for line in left_out)
-    assert "10 pictures of photos cannot be read and are left out" in said
+    assert "10 images of photos cannot be read and are left out" in said
     log = [json.loads(line) for line in (trained / "run" / "log.jsonl").read_text().splitlines()]
     assert len(log) == 12
     assert said.count("epoch ") >= 12

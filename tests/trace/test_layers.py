@@ -390,7 +390,7 @@ def nothing(): return 7
         (["--model", "broken:Net", "--input", "2x4:int3"], 2, "unknown dtype 'int3'"),
         (["--model", "broken:Net", "--variant", "tiny"], 2, "--variant with --model"),
         (["--model", "broken:Net", "--batch", "2"], 2, "--batch with --model"),
-        (["--input", "2x4"], 2, "--input without --model"),
+        (["--input", "2x4"], 2, "--input: needs --model"),
         (["--config", "missing.toml"], 2, "missing.toml"),
         (["-o", "/dev/full"], 1, "/dev/full"),
     ],
