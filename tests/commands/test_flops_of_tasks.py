@@ -196,7 +196,11 @@ def test_csv_has_one_header_for_all_tasks() -> None:
         (["--task", "upernet", "--classes", "many"], "'--classes': 'many'", "mpvit flops --help"),
         (["--task", "mask-rcnn", "--proposals", "-1"], "proposals = -1: must be", ""),
         (["--task", "all", "--detections", "0"], "detections = 0: must be", ""),
-        (["--task", "retinanet", "--proposals", "10"], "proposals = 10: retinanet has no proposals", "mask-rcnn has"),
+        (
+            ["--task", "retinanet", "--proposals", "10"],
+            "proposals = 10: retinanet has no proposals",
+            "tasks that have proposals: mask-rcnn",
+        ),
         (["--task", "upernet", "--size", "0"], "--size '0'", ""),
         (["--task", "upernet", "--batch", "0"], "batch = 0", ""),
         (["--task", "upernet", "--by", "parts"], "unknown part 'parts'", "did you mean 'part'?"),

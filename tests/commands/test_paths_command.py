@@ -113,7 +113,7 @@ def test_own_pictures_in_classes_and_those_that_cannot_be_read(here: Path) -> No
         "Error: attention 'hydra' of stage 2 is no map between tokens times the values",
     )
     done = call("paths", *own)
-    assert (done.code, done.err.splitlines()[0]) == (2, "Error: no pictures are named")
+    assert (done.code, done.err.splitlines()[0]) == (2, "Error: no images are named")
 
 
 @pytest.mark.usefixtures("here")
@@ -134,7 +134,7 @@ def test_own_pictures_in_classes_and_those_that_cannot_be_read(here: Path) -> No
         pytest.param(
             "--view attention --size 600 --image digit.png",
             1,
-            "no stage has at most 1024 tokens, for whose maps there is time",
+            "every stage has more than 1024 tokens, too many for its maps",
             marks=pytest.mark.slow,
         ),
         ("--image missing.png", 1, "cannot read image 'missing.png': No such file or directory"),
@@ -145,7 +145,11 @@ def test_own_pictures_in_classes_and_those_that_cannot_be_read(here: Path) -> No
             "--image with --view contribution: must be --data, because accuracy needs classes",
         ),
         ("--view similarity --image digit.png", 2, "similarity of 1 images at a time: must be at least 4"),
-        ("--view similarity --batch 4", 2, "--batch 4: must be at least 8 with --view similarity, which compares its images"),
+        (
+            "--view similarity --batch 4",
+            2,
+            "--batch 4: must be at least 8 with --view similarity, which compares its images",
+        ),
         ("--view geometry --image digit.png", 2, "--view geometry: takes no images, it is the same for all"),
         ("--view geometry --plot x.png", 2, "--plot with --view geometry: a figure needs a trained network"),
         (
@@ -156,7 +160,7 @@ def test_own_pictures_in_classes_and_those_that_cannot_be_read(here: Path) -> No
         ("--config net.toml", 2, "--config with --view fields: a configuration has only a geometry"),
         ("--weights x --random-init", 2, "--random-init with --weights x: choose one of them"),
         ("--pictures 0", 2, "--pictures 0: must be at least 1"),
-        ("--size 8", 2, "size = 8: the last stage would have one token"),
+        ("--size 8", 2, "size = 8: must be at least 9, so that the last stage has several tokens"),
         ("--plot x.gif", 2, "--plot 'x.gif': must end in .svg, .png, .pdf"),
         ("--data nowhere", 2, "data 'nowhere': is not a folder"),
     ],
