@@ -1,8 +1,8 @@
 """A Multi-Path Vision Transformer in closed form: its operations, recorded from its configuration without torch.
 
 The blocks have the names of the modules in ``mpvit.model``; the arithmetic is that of Lee et al., CVPR 2022 (arXiv:2112.11010).
-Equal layers and paths of a recording in evaluation mode are one object, so a count takes well under a millisecond whatever the
-depth and the image size.
+Equal layers and paths of a recording in evaluation mode are one object, so a count takes about a millisecond for any depth and
+image size.
 """
 
 from math import prod
@@ -11,7 +11,7 @@ from mpvit.attention import Sizes, get_kind
 from mpvit.attention.factorized_crpe import ENCODING, record_encoding
 from mpvit.config import FIRST_STAGE, TRAINED_SIZE, ModelConfig, StageConfig
 from mpvit.errors import UsageError
-from mpvit.operations import Block, Node, Operation
+from mpvit.operations import Block, Node, strided_length
 from mpvit.operations.recording import Shared
 from mpvit.operations.tape import Tape
 from mpvit.operations.tensor_spec import TensorSpec, constant, new
@@ -30,7 +30,7 @@ def network(config: ModelConfig, batch: int, height: int, width: int) -> Block:
 def record_network(tape: Tape, config: ModelConfig, batch: int, height: int, width: int) -> TensorSpec:
     """Record the forward pass over (batch, in_channels, height, width) and return the logits, (batch, num_classes).
 
-    Without classes it returns the pooled features, (batch, channels). Raises ``UsageError`` for a length below 1.
+    Without classes the result is the pooled features, (batch, channels). Raises ``UsageError`` for a length below 1.
     """
     features = record_backbone(tape, config, batch, height, width)[-1]
     pooled = tape.adaptive_pool("pool", features, 1).reshape(features.shape[:2])
@@ -64,21 +64,20 @@ def parts(tree: Block, by: str) -> dict[str, Node]:
 
     A path includes its patch embedding; the fusion of a stage includes the concatenation or sum of its paths.
     """
-    result: dict[str, Node] = {"stem": tree.children["stem"]}
-    for index, stage in tree.block("stages").children.items():
-        name = f"stage {int(index) + FIRST_STAGE}"
-        if by == "stage" or isinstance(stage, Operation):
-            result[name] = stage
+    found: dict[str, Node] = {"stem": tree.children["stem"]}
+    for index in tree.block("stages").children:
+        stage, name = tree.block("stages").block(index), f"stage {int(index) + FIRST_STAGE}"
+        if by == "stage":
+            found[name] = stage
             continue
-        result |= {f"{name} path {int(path) + 1}": child for path, child in stage.block("paths").children.items()}
-        if "local" in stage.children:
-            result[f"{name} local"] = stage.children["local"]
-        fusion = {part: child for part, child in stage.children.items() if part not in ("paths", "local")}
-        result[f"{name} fusion"] = Block(fusion)
+        pieces = dict(stage.children)
+        del pieces["paths"]
+        found |= {f"{name} path {int(path) + 1}": child for path, child in stage.block("paths").children.items()}
+        if "local" in pieces:
+            found[f"{name} local"] = pieces.pop("local")
+        found[f"{name} fusion"] = Block(pieces)
     head = {name: child for name, child in tree.children.items() if name in ("pool", "head")}
-    if head:
-        result["head"] = Block(head)
-    return result
+    return found | ({"head": Block(head)} if head else {})
 
 
 # ── modules, in the order of mpvit.model ────────────────────────────────────────────────────────────────────────────
@@ -202,14 +201,11 @@ def _local_branch(tape: Tape, x: TensorSpec) -> TensorSpec:
 
 
 def _require_tokens(config: ModelConfig, index: int, x: TensorSpec) -> None:
-    """Raise ``UsageError`` if the attention of stage ``index`` is for another number of tokens."""
+    """Raise ``UsageError`` if the attention of stage ``index`` has parameters for another number of tokens."""
     kind, _ = get_kind(config.stages[index].attention)
-    if not kind.fixed_tokens:
-        return
-    stride = config.stride(index)
-    tokens = prod((length - 1) // stride + 1 for length in x.shape[2:])
+    tokens = prod(strided_length(length, config.stride(index)) for length in x.shape[2:])
     trained = prod(config.trained_grid(index))
-    if tokens != trained:
+    if kind.fixed_tokens and tokens != trained:
         raise UsageError(
             f"{kind.label} attention over {tokens} tokens in stage {index + FIRST_STAGE}: its parameters are for {trained}",
             hint=f"choose images of {TRAINED_SIZE}x{TRAINED_SIZE} pixels",

@@ -1,4 +1,4 @@
-"""The published networks: their configurations, what they cost and score as published, where their weights stood."""
+"""Configurations of networks by name: the published variants with their published figures, and small networks."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from mpvit.operations import Cost
 
 @dataclass(frozen=True, slots=True)
 class PublishedAccuracy:
-    """Percent of ImageNet-1K's validation images whose class is the first, or among the first five, at 224x224 pixels."""
+    """Top-1 and top-5 accuracy on the validation split of ImageNet-1K at 224x224 pixels, in percent."""
 
     top1: float
     top5: float
@@ -18,9 +18,13 @@ class PublishedAccuracy:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A published network: its configuration, what it costs and how well it does, where its ImageNet-1K weights stood.
+    """A published network.
 
-    ``published`` is what the authors' code counts at 224x224, batch 1, by fvcore: the paper calls these MACs "FLOPs".
+    Attributes:
+        config: the configuration.
+        published: cost at 224x224 and batch 1, as fvcore counts the authors' code; the paper calls these MACs "FLOPs".
+        accuracy: accuracy on ImageNet-1K.
+        weights_url: former address of the ImageNet-1K weights.
     """
 
     config: ModelConfig
@@ -29,66 +33,45 @@ class Variant:
     weights_url: str
 
 
-def _variant(
-    layers: tuple[int, ...],
-    dims: tuple[int, ...],
-    mlp_ratio: int,
-    drop_path: float,
-    counts: tuple[int, int, int],
-    accuracy: tuple[float, float],
-    file: str,
-) -> Variant:
-    paths = (2, 3, 3, 3)
-    stages = tuple(StageConfig(p, n, dim, 8, mlp_ratio) for p, n, dim in zip(paths, layers, dims, strict=True))
-    config, url = ModelConfig(stages, drop_path=drop_path), f"https://dl.dropbox.com/s/{file}"
-    return Variant(config, Cost(*counts), PublishedAccuracy(*accuracy), url)
+def _config(layers: tuple[int, ...], dims: tuple[int, ...], mlp_ratio: int, drop_path: float = 0.0) -> ModelConfig:
+    paths, heads = (2, 3, 3, 3), 8
+    stages = (StageConfig(*sizes, heads, mlp_ratio) for sizes in zip(paths, layers, dims, strict=True))
+    return ModelConfig(tuple(stages), drop_path=drop_path)
 
 
 VARIANTS: dict[str, Variant] = {
-    "tiny": _variant(
-        (1, 2, 4, 1),
-        (64, 96, 176, 216),
-        2,
-        0.0,
-        (5_843_736, 1_654_163_812, 16_641_952),
-        (78.210, 94.270),
-        "1cmquqyjmaeeg1n/mpvit_tiny.pth",
+    "tiny": Variant(
+        _config((1, 2, 4, 1), (64, 96, 176, 216), 2),
+        Cost(5_843_736, 1_654_163_812, 16_641_952),
+        PublishedAccuracy(78.210, 94.270),
+        "https://dl.dropbox.com/s/1cmquqyjmaeeg1n/mpvit_tiny.pth",
     ),
-    "xsmall": _variant(
-        (1, 2, 4, 1),
-        (64, 128, 192, 256),
-        4,
-        0.0,
-        (10_573_448, 2_971_396_560, 21_983_464),
-        (80.896, 95.352),
-        "vvpq2m474g8tvyq/mpvit_xsmall.pth",
+    "xsmall": Variant(
+        _config((1, 2, 4, 1), (64, 128, 192, 256), 4),
+        Cost(10_573_448, 2_971_396_560, 21_983_464),
+        PublishedAccuracy(80.896, 95.352),
+        "https://dl.dropbox.com/s/vvpq2m474g8tvyq/mpvit_xsmall.pth",
     ),
-    "small": _variant(
-        (1, 3, 6, 3),
-        (64, 128, 216, 288),
-        4,
-        0.05,
-        (22_892_400, 4_799_650_824, 30_601_880),
-        (82.960, 96.154),
-        "y3dnmmy8h4npz7a/mpvit_small.pth",
+    "small": Variant(
+        _config((1, 3, 6, 3), (64, 128, 216, 288), 4, 0.05),
+        Cost(22_892_400, 4_799_650_824, 30_601_880),
+        PublishedAccuracy(82.960, 96.154),
+        "https://dl.dropbox.com/s/y3dnmmy8h4npz7a/mpvit_small.pth",
     ),
-    "base": _variant(
-        (1, 3, 8, 3),
-        (128, 224, 368, 480),
-        4,
-        0.3,
-        (74_845_976, 16_445_326_240, 60_204_392),
-        (84.292, 96.820),
-        "la8w31m0apj2830/mpvit_base.pth",
+    "base": Variant(
+        _config((1, 3, 8, 3), (128, 224, 368, 480), 4, 0.3),
+        Cost(74_845_976, 16_445_326_240, 60_204_392),
+        PublishedAccuracy(84.292, 96.820),
+        "https://dl.dropbox.com/s/la8w31m0apj2830/mpvit_base.pth",
     ),
 }
-"""The published variants; layers, channels and MLP ratio from Table 1 of the paper, always 2, 3, 3, 3 paths and 8 heads."""
+"""The published variants; layers, channels and MLP ratio are from Table 1 of the paper."""
 
 
 SHIPPED: dict[str, ModelConfig] = {
     "digits-nano": ModelConfig((StageConfig(1, 1, 32, 4, 2), StageConfig(3, 1, 48, 4, 2)), num_classes=10),
 }
-"""Networks whose weights come with the package, for trying: handwritten digits (``make digits`` trains it)."""
+"""Small networks whose weights come with the package: handwritten digits (``make digits`` trains it)."""
 
 
 SMALL: dict[str, ModelConfig] = {
@@ -97,26 +80,26 @@ SMALL: dict[str, ModelConfig] = {
         num_classes=10,
     ),
 }
-"""Networks for trying, without weights: four stages, as detectors and segmenters need, that train on one core in minutes."""
+"""Small networks without weights that train in minutes on one core, with the four stages of detectors and segmenters."""
 
 
 DEFAULT_VARIANT = "xsmall"
-"""Taken where one is meant and none is named: the paper's running example."""
+"""Default network of commands and functions: the paper's running example."""
 
 
 NETWORKS: dict[str, ModelConfig] = {**{name: variant.config for name, variant in VARIANTS.items()}, **SHIPPED, **SMALL}
-"""Whatever has a name: the published variants, and what comes along."""
+"""All networks that have a name."""
 
 
 def get_config(name: str) -> ModelConfig:
-    """Return the configuration of the network ``name``; raise ``UsageError`` with the nearest name for any other."""
+    """Return the configuration of a named network; raise ``UsageError`` with the nearest name for an unknown one."""
     if name not in NETWORKS:
         raise unknown_name("variant", name, NETWORKS)
     return NETWORKS[name]
 
 
 def get_variant(name: str) -> Variant:
-    """Return the published variant ``name``; raise ``UsageError`` with the nearest name for any other."""
+    """Return a published variant; raise ``UsageError`` with the nearest name for an unknown one."""
     if name not in VARIANTS:
         raise unknown_name("variant", name, VARIANTS)
     return VARIANTS[name]

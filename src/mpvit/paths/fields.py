@@ -23,7 +23,7 @@ class PathField:
     Attributes:
         stage: number of the stage in the paper.
         path: number of the path, from 1.
-        embedding_window: side of a patch, in positions of the stage's input.
+        embedding_window: side of the window of a patch, in positions of the stage's input.
         receptive_field: side of the field in pixels, even if the image is smaller.
         token_stride: distance between neighbouring tokens, in pixels.
     """
@@ -62,17 +62,14 @@ def path_fields(config: ModelConfig) -> tuple[PathField, ...]:
     fields: list[PathField] = []
     for index, stage in enumerate(config.stages):
         block = tree.block("stages").block(str(index))
-        window, reached, reaching = _Field(), field, [field]
+        window, reached, embedded = _Field(), field, []
         for path in range(stage.paths):
+            if stage.patch_embed == "parallel":
+                window, reached = _Field(), field  # each path embeds the stage's input, not the map of the path before it
             embedding = block.block("paths").block(str(path)).block("embedding")
-            first = path == 0 or stage.patch_embed == "parallel"  # a later path in series embeds the map of the path before
-            window, reached = (
-                (_Field() if first else window).through(embedding),
-                (field if first else reached).through(embedding),
-            )
+            window, reached = window.through(embedding), reached.through(embedding)
             fields.append(PathField(index + FIRST_STAGE, path + 1, window.side, reached.side, reached.stride))
-            reaching.append(reached)
-        if stage.local:
-            reaching.append(reaching[1].through(block.block("local")))
-        field = max(reaching)  # the fusion is 1x1: its output sees what any of its inputs sees
+            embedded.append(reached)
+        local = [embedded[0].through(block.block("local"))] if stage.local else []
+        field = max(embedded + local)  # the fusion is 1x1: its output has the largest field of its inputs
     return tuple(fields)

@@ -23,15 +23,15 @@ from mpvit.trace import (
     Trace,
     renamed,
 )
+from mpvit.units import ITEM_BYTES
 
 LAYOUTS = ("project", "published")
 """Module names of a trace: those of this project, or those of the published checkpoints, in which each layer registers the
 position encodings of its path again."""
 
 _OPERATORS = {
-    **{kind: ("functional", kind) for kind in ("linear", "batch_norm", "layer_norm", "group_norm")},
-    **{kind: ("functional", kind) for kind in ("gelu", "hardswish", "relu")},
-    **{kind: ("functional", kind) for kind in ("elu", "normalize", "pad")},
+    **{kind: ("functional", kind) for kind in ("linear", "batch_norm", "layer_norm", "group_norm", "normalize", "pad")},
+    **{kind: ("functional", kind) for kind in ("gelu", "hardswish", "relu", "elu")},
     **{kind: ("method", kind) for kind in ("softmax", "sum", "amax", "exp", "square", "masked_fill")},
     **{kind: ("infix", kind) for kind in ("add", "mul", "sub", "div")},
     "cat": ("torch", "cat"),
@@ -47,12 +47,9 @@ _OPERATORS = {
 _DISPATCHED = {"conv": "convolution", "linear": "addmm", "matmul": "bmm", "sdpa": FUSED_ATTENTION}
 """Operator that torch dispatches for each kind of operation that is a sum of products."""
 
-_BYTES = 4
-"""Bytes of a float32 element."""
-
 
 class _Place(NamedTuple):
-    """Place of a call: the path of the call, and the name and class of the module."""
+    """Place of a call: its path, and the name and class of the module that makes it."""
 
     path: str
     module: str
@@ -93,12 +90,7 @@ def _trace(tree: Block, shapes: Sequence[Shape]) -> Trace:
         if node.params:
             parameters.setdefault(place.module, []).extend(_parameters(node))
     modules = {
-        name: Module(
-            names=(name,),
-            type=kind,
-            leaf=leaf,
-            parameters=tuple(parameters.get(name, ())),
-        )
+        name: Module(names=(name,), type=kind, leaf=leaf, parameters=tuple(parameters.get(name, ())))
         for name, (kind, leaf) in types.items()
     }
     return Trace(
@@ -114,9 +106,8 @@ def _trace(tree: Block, shapes: Sequence[Shape]) -> Trace:
 def _backward(calls: Sequence[Call], operations: Sequence[Operation]) -> dict[tuple[str, str], int]:
     found: Counter[tuple[str, str]] = Counter()
     for call, macs in zip(calls, backward_macs(operations), strict=True):
-        if macs:
-            found[call.path, call.operator] += macs
-    return dict(found)
+        found[call.path, call.operator] += macs
+    return dict(+found)  # without calls that have no backward pass
 
 
 def _walk(node: Node, path: str, own: str, around: _Place, scope: str) -> Iterator[tuple[_Place, Node]]:
@@ -142,7 +133,7 @@ def _walk(node: Node, path: str, own: str, around: _Place, scope: str) -> Iterat
 
 
 def _is_called(block: Block) -> bool:
-    """Tell whether a block is a call of its module and not the registration of a shared one."""
+    """Return whether a block is a call of its module, not the registration of a shared module."""
     child = next(iter(block.children.values()))
     return child.calls > 0 if isinstance(child, Operation) else _is_called(child)
 
@@ -163,8 +154,8 @@ def _call(operation: Operation, place: _Place) -> Call:
         dispatched=_dispatched(operation, prod(operation.output_shape) if bias else 0),
         bias=bias,
         equation=renamed(operation.equation),
-        bytes_read=_BYTES * operation.elements_read,
-        bytes_written=_BYTES * operation.elements_written,
+        bytes_read=ITEM_BYTES["float32"] * operation.elements_read,
+        bytes_written=ITEM_BYTES["float32"] * operation.elements_written,
     )
 
 

@@ -1,9 +1,9 @@
 """Memory of a training step: parameters, gradients, optimizer state, saved activations, and the peak.
 
-The first four are exact. The peak is a model: the sum of all four, as with gradient accumulation, plus the operands and the
-result of the largest call, whose gradients the backward pass holds while it computes them. It was within 4 % of the bytes that
-torch's CPU allocator held. It does not include workspaces of kernels and temporary tensors of the optimizer. If gradients are
-freed between steps (``zero_grad(set_to_none=True)``), the peak is lower by at most the gradients.
+The first four are exact. The peak is a model: their sum, as with gradient accumulation, plus the operands and the result of
+the largest call, whose gradients the backward pass computes at one time. It was within 4 % of the bytes that torch's CPU
+allocator held. It does not include workspaces of kernels and temporary tensors of the optimizer. If gradients are freed
+between steps (``zero_grad(set_to_none=True)``), the peak is lower by at most the gradients.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from mpvit.trace import Call
 from mpvit.units import ITEM_BYTES
 
 DTYPES = ("float32", "bfloat16")
-"""Dtypes of the activations. bfloat16 is by autocast: parameters, gradients and optimizer state stay in float32."""
+"""Dtypes of the activations. bfloat16 means autocast: parameters, gradients and optimizer state stay in float32."""
 
 _STEP_BYTES = 4
 """Bytes of the step count that Adam keeps for each parameter tensor, a float32 scalar."""
@@ -56,7 +56,7 @@ class MemoryOptions:
             if name not in known:
                 raise unknown_name(what, name, known)
         if self.budget_bytes is not None and self.budget_bytes < 1:
-            raise UsageError(f"budget of {self.budget_bytes} bytes: must be at least 1")
+            raise UsageError(f"budget_bytes = {self.budget_bytes}: must be at least 1")
 
     @property
     def autocast(self) -> bool:
@@ -154,8 +154,8 @@ def with_largest_batch(
     """Return ``memory`` with the largest batch that fits its budget; ``measure`` returns the activations of a batch.
 
     From batch 2 on, each sample adds the same bytes; batch 1 can take less because torch makes fewer copies. If memory does not
-    grow ``evenly``, it is a convex function of the batch, because other calls become the largest: then the bound that linear
-    growth gives is lowered until it fits.
+    grow ``evenly``, because different calls are the largest, it is a convex function of the batch: then the batch of even
+    growth is too large and is lowered until it fits.
     """
     budget = memory.options.budget_bytes
     if budget is None:

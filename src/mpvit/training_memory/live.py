@@ -1,8 +1,8 @@
-"""Memory of a training step of any network, measured by autograd's hooks.
+"""Memory of a training step of any network, measured by hooks of autograd.
 
-The step runs on torch's fake tensors, which make the decisions of the CPU (such as fused attention) without data. It runs on
-the CPU itself if the network cannot run on fake tensors, under autocast (fake tensors give the statistics of norms the wrong
-dtype, bfloat16), and for functions with a separate CPU kernel (``_CPU_KERNELS``).
+The step runs on torch's fake tensors, which have the same kernels as the CPU (such as fused attention) without data. It runs
+on the CPU itself if the network cannot run on fake tensors, under autocast (fake tensors give the statistics of norms the
+wrong dtype, bfloat16), and for functions with another kernel on the CPU (``_CPU_KERNELS``).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 def saved_bytes(model: nn.Module, inputs: Sequence[Tensor], *, autocast: bool = False) -> int:
     """Return the bytes of the storages that autograd saves of ``model(*inputs)``, each once, without parameters.
 
-    A view keeps its whole storage. ``autocast`` runs in bfloat16 by the rules of the CPU; the meta device has none.
-    Raises what the forward pass raises.
+    A view keeps its whole storage. ``autocast`` runs in bfloat16 by the rules of the CPU; the meta device has no such rules.
+    Errors of the forward pass are raised unchanged.
     """
     return _saved_bytes(lambda: model(*inputs), list(model.parameters()), autocast=autocast)[0]
 
@@ -121,7 +121,7 @@ class _RefusesCpuKernels(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
         if getattr(func, "__name__", "") in _CPU_KERNELS:
-            raise NotImplementedError(f"{func.__name__} has a separate kernel on the CPU")
+            raise NotImplementedError(f"{func.__name__} has another kernel on the CPU")
         return func(*args, **(kwargs or {}))
 
 
