@@ -15,12 +15,12 @@ def task_of(name: str, **numbers: int) -> Task:
     return get_tasks([name], **(few | numbers))[0]
 
 
-def inputs(config: ModelConfig, task: Task, shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
+def inputs(config: ModelConfig, task: Task | None, shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
     """Zeros: images, and region features."""
     return tuple(map(torch.zeros, input_shapes(config, task, *shape)))
 
 
-def sampled_inputs(config: ModelConfig, task: Task, shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
+def sampled_inputs(config: ModelConfig, task: Task | None, shape: tuple[int, int, int]) -> tuple[Tensor, ...]:
     """The same with region features that need a gradient, as if they were sampled from the pyramid."""
     images, *regions = inputs(config, task, shape)
     return (images, *(features.requires_grad_() for features in regions))

@@ -1,4 +1,4 @@
-"""Small networks that are not untrained: every parameter and statistic drawn, so that no path is like another."""
+"""Small networks with random parameters and statistics, so that all paths differ."""
 
 import torch
 
@@ -23,5 +23,5 @@ def drawn(config: ModelConfig, seed: int = 0) -> MPViT:
 
 
 def images(number: int, side: int = 32, seed: int = 1) -> torch.Tensor:
-    """Return pictures, (number, 3, side, side)."""
+    """Return random images, (number, 3, side, side)."""
     return torch.randn(number, 3, side, side, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

@@ -1,12 +1,15 @@
-"""Single operations as a ``Tape`` records them."""
+"""Operations as a ``Tape`` records them, one by one and against the layers of a torch network."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from torch import Tensor, nn
 
 from mpvit.config import ModelConfig
 from mpvit.dense import Task
 from mpvit.network import NamedNetwork
-from mpvit.operations import Operation, Shape
+from mpvit.operations import Block, Operation, Shape, walk
 from mpvit.operations.tape import Tape
 from mpvit.operations.tensor_spec import new
 from mpvit.trace import Trace
@@ -55,3 +58,32 @@ def trace_config(
 ) -> Trace:
     """The trace of a network in closed form."""
     return trace_network(NamedNetwork("network", config, (height, width), task), batch, layout=layout)
+
+
+LAYERS: dict[type[nn.Module], str] = {
+    nn.Conv2d: "conv", nn.ConvTranspose2d: "conv", nn.Linear: "linear", nn.Hardswish: "hardswish", nn.GELU: "gelu",
+    nn.BatchNorm2d: "batch_norm", nn.LayerNorm: "layer_norm", nn.GroupNorm: "group_norm",
+}  # fmt: skip
+"""Kind of operation of each class of layers."""
+
+
+def assert_layers_are_recorded(model: nn.Module, inputs: Sequence[Tensor], tree: Block) -> None:
+    """Each recorded layer has the name, the parameters, and in each call the shapes of a layer of ``model``."""
+    called: dict[str, list[tuple[str, Shape, Shape]]] = defaultdict(list)
+    for name, module in model.named_modules():
+        if kind := LAYERS.get(type(module)):
+
+            def note(_: nn.Module, args: tuple[Tensor], output: Tensor, name: str = name, kind: str = kind) -> None:
+                called[name].append((kind, tuple(args[0].shape), tuple(output.shape)))
+
+            module.register_forward_hook(note)
+    model(*inputs)
+    recorded_calls: dict[str, list[tuple[str, Shape, Shape]]] = defaultdict(list)
+    params: Counter[str] = Counter()
+    for _, module_name, operation in walk(tree):
+        params[module_name] += operation.params
+        if operation.kind in LAYERS.values() and operation.calls:
+            recorded_calls[module_name].append((operation.kind, operation.input_shape, operation.output_shape))
+    assert recorded_calls == called
+    owners = {name: sum(each.numel() for each in module.parameters(recurse=False)) for name, module in model.named_modules()}
+    assert +params == +Counter(owners)

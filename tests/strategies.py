@@ -1,4 +1,4 @@
-"""Random networks and images, small enough to run dozens of a test."""
+"""Random small networks and image sizes for property tests."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from mpvit.config import ALTERNATIVES, ModelConfig, StageConfig
 
 
 def alternatives() -> st.SearchStrategy[dict[str, Any]]:
-    """What an ablation switches off or exchanges in a stage."""
+    """Fields of a stage that have alternatives."""
     return st.fixed_dictionaries({field: st.sampled_from(choices) for field, choices in ALTERNATIVES.items()})
 
 
@@ -39,5 +39,5 @@ def configs(draw: st.DrawFn, *, fewest_stages: int = 1, most_stages: int = 2) ->
 
 
 def shapes() -> st.SearchStrategy[tuple[int, int, int]]:
-    """Batch, height and width; odd, even, not square, down to a single pixel."""
+    """(batch, height, width) down to a single pixel."""
     return st.tuples(st.integers(1, 3), st.integers(1, 70), st.integers(1, 70))

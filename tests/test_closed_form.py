@@ -1,6 +1,6 @@
-"""The closed form's tree against the network: the same modules, shapes, parameters and calls, seen by hooks."""
+"""The recorded tree against the network: the same modules, shapes, parameters and calls."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given, settings
+from recorded import assert_layers_are_recorded
 from strategies import configs, shapes
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,45 +21,14 @@ from mpvit.model.layers import DropPath
 from mpvit.operations import Block, Cost, Node, walk
 from mpvit.operations.conventions import CONVENTIONS, tally
 
-LEAVES = {nn.Conv2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm", nn.LayerNorm: "layer_norm"}
-LEAVES |= {nn.Hardswish: "hardswish", nn.GELU: "gelu"}
-
-Seen = tuple[str, tuple[int, ...], tuple[int, ...]]
-
-
-def hooked(model: nn.Module, image: Tensor) -> dict[str, list[Seen]]:
-    """What one forward pass calls: for each leaf module (kind, input shape, output shape) of each call."""
-    seen: dict[str, list[Seen]] = defaultdict(list)
-    for name, module in model.named_modules():
-        if kind := LEAVES.get(type(module)):
-
-            def note(_: nn.Module, args: tuple[Tensor], output: Tensor, *, name: str = name, kind: str = kind) -> None:
-                seen[name].append((kind, tuple(args[0].shape), tuple(output.shape)))
-
-            module.register_forward_hook(note)
-    with torch.inference_mode():
-        model(image)
-    return dict(seen)
-
 
 @settings(max_examples=15)
 @given(configs(), shapes())
-def test_every_layer_is_the_module_of_its_name(config: ModelConfig, shape: tuple[int, int, int]) -> None:
+def test_each_layer_is_recorded_under_the_name_of_its_module(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     batch, height, width = shape
-    with torch.device("meta"):
-        model = build_model(config).eval()
-        seen = hooked(model, torch.empty(batch, config.in_channels, height, width))
-    predicted: dict[str, list[Seen]] = defaultdict(list)
-    params: Counter[str] = Counter()
-    for _, module, operation in walk(network(config, batch, height, width)):
-        params[module] += operation.params
-        if module in seen:
-            predicted[module] += [(operation.kind, operation.input_shape, operation.output_shape)] * operation.calls
-    assert predicted == seen
-    for name, total in params.items():
-        if total:
-            assert total == sum(p.numel() for p in model.get_submodule(name).parameters())
-    assert params.total() == sum(p.numel() for p in model.parameters())
+    with torch.device("meta"), torch.inference_mode():
+        model, image = build_model(config).eval(), torch.empty(batch, config.in_channels, height, width)
+        assert_layers_are_recorded(model, [image], network(config, *shape))
 
 
 SMALL = ModelConfig((StageConfig(2, 2, 8, 2, 2), StageConfig(1, 1, 12, 4, 2)), num_classes=3)
@@ -68,7 +38,8 @@ def small(**fields: Any) -> ModelConfig:  # noqa: ANN401
     return replace(SMALL, stages=tuple(replace(stage, **fields) for stage in SMALL.stages))
 
 
-NAMELESS = (nn.ModuleList, DropPath)
+NOT_RECORDED = (nn.ModuleList, DropPath)
+"""Classes of modules that are not part of the tree."""
 
 NETWORKS = [
     SMALL,
@@ -83,7 +54,7 @@ FUNCTIONS |= {
 
 
 class Dispatched(TorchDispatchMode):
-    """Each call of a function that a network's tree has: its kind, the numbers that it reads, and its output's shape."""
+    """Counts the calls of functions that are recorded, by kind, number of elements read, and shape of the output."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -99,20 +70,20 @@ class Dispatched(TorchDispatchMode):
 
 @pytest.mark.parametrize("config", NETWORKS)
 def test_every_operation_is_a_call_that_torch_dispatches(config: ModelConfig) -> None:
-    """With all that it reads and writes; nothing but views is left over on either side."""
+    """Both read and write the same numbers of elements, and torch dispatches nothing else except views."""
     with torch.device("meta"):
         model = build_model(config).eval()
-        with torch.inference_mode(), Dispatched() as seen:
+        with torch.inference_mode(), Dispatched() as dispatched:
             model(torch.empty(2, 3, 40, 33))
     predicted: Counter[tuple[str, int, tuple[int, ...]]] = Counter()
     for _, _, operation in walk(network(config, 2, 40, 33)):
         predicted[operation.kind, operation.elements_read, operation.output_shape] += operation.calls
         assert all(type(length) is int for length in operation.output_shape)
-    assert +predicted == seen.calls
+    assert +predicted == dispatched.calls
 
 
 def named_blocks(node: Node, path: str = "") -> Iterator[tuple[str, str, bool]]:
-    """Each part of a tree that is a call of a module: its path, the class, whether it is a shared one's call."""
+    """The path and class of each called module of a tree, and whether it is a call of a shared module."""
     if node.module:
         yield path, node.module, bool(node.shared)
     if isinstance(node, Block):
@@ -124,7 +95,7 @@ def named_blocks(node: Node, path: str = "") -> Iterator[tuple[str, str, bool]]:
 def test_the_tree_has_the_names_and_classes_of_the_network(config: ModelConfig) -> None:
     with torch.device("meta"):
         model = build_model(config)
-    expected = {name: type(module).__name__ for name, module in model.named_modules() if not isinstance(module, NAMELESS)}
+    expected = {name: type(module).__name__ for name, module in model.named_modules() if not isinstance(module, NOT_RECORDED)}
     found = {path: module for path, module, shared in named_blocks(network(config, 1, 64, 64)) if not shared}
     assert found == expected
     for _, module, operation in walk(network(config, 1, 64, 64)):
@@ -133,7 +104,7 @@ def test_the_tree_has_the_names_and_classes_of_the_network(config: ModelConfig) 
 
 
 @pytest.mark.parametrize(("size", "tokens", "last"), [(448, 12544, 196), (112, 784, 16)])
-def test_an_attention_of_one_size_says_which(size: int, tokens: int, last: int) -> None:
+def test_attention_for_one_size_refuses_others(size: int, tokens: int, last: int) -> None:
     config = VARIANTS["tiny"].config.with_attention("linformer")
     network(config, 1, 224, 224)
     with pytest.raises(UsageError, match=f"over {tokens} tokens in stage 2: its parameters are for 3136") as caught:
@@ -146,7 +117,7 @@ def test_an_attention_of_one_size_says_which(size: int, tokens: int, last: int) 
 
 @settings(max_examples=30)
 @given(configs(), shapes())
-def test_parts_sum_to_the_whole(config: ModelConfig, shape: tuple[int, int, int]) -> None:
+def test_parts_sum_to_the_whole_network(config: ModelConfig, shape: tuple[int, int, int]) -> None:
     tree = network(config, *shape)
     for convention in CONVENTIONS:
         whole = tally(tree, convention)
@@ -164,7 +135,7 @@ def test_parts_sum_to_the_whole(config: ModelConfig, shape: tuple[int, int, int]
         ((512, 2048), (34.56, 62.09, 100.30, 343.66)),
     ],
 )
-def test_larger_images(size: tuple[int, int], expected: tuple[float, ...]) -> None:
+def test_macs_for_the_images_of_detectors_and_segmenters(size: tuple[int, int], expected: tuple[float, ...]) -> None:
     found = [tally(network(variant.config, 1, *size), "exact").cost.macs / 1e9 for variant in VARIANTS.values()]
     assert found == pytest.approx(expected, abs=0.005)
 
@@ -176,7 +147,7 @@ def test_cost_is_linear_in_the_batch() -> None:
 
 
 @pytest.mark.parametrize("what", ["batch", "height", "width"])
-def test_a_length_below_one_is_refused(what: str) -> None:
+def test_length_below_one_is_refused(what: str) -> None:
     lengths = {"batch": 1, "height": 1, "width": 1, what: 0}
     with pytest.raises(UsageError, match=f"{what} = 0"):
         network(VARIANTS["tiny"].config, **lengths)
@@ -190,7 +161,7 @@ def changed(**fields: Any) -> dict[str, Node]:  # noqa: ANN401
 
 
 PUBLISHED = changed()
-NEW_PARAMS = [  # in stage 4: 176 channels, 3 paths, 4 layers, 14x14 tokens; 216 channels behind its fusion
+NEW_PARAMS = [  # in stage 4: 176 channels, 3 paths, 4 layers, 14x14 tokens; its fusion has 216 output channels
     ({"local": False}, "fusion", -176 * 216),
     ({"cpe": False}, "path 2", -(9 + 1) * 176),
     ({"crpe_windows": ()}, "path 2", -22 * (2 * (9 + 1) + 3 * (25 + 1) + 3 * (49 + 1))),
@@ -203,24 +174,24 @@ NEW_PARAMS = [  # in stage 4: 176 channels, 3 paths, 4 layers, 14x14 tokens; 216
 
 
 @pytest.mark.parametrize(("fields", "part", "more"), NEW_PARAMS)
-def test_what_a_switched_off_or_exchanged_part_holds(fields: dict[str, Any], part: str, more: int) -> None:
+def test_parameters_of_a_changed_stage(fields: dict[str, Any], part: str, more: int) -> None:
     name = f"stage 4 {part}"
     assert tally(changed(**fields)[name], "exact").cost.params == tally(PUBLISHED[name], "exact").cost.params + more
 
 
-def test_without_a_local_branch_there_is_no_such_part() -> None:
+def test_stage_without_local_branch_has_no_such_part() -> None:
     assert [name for name in PUBLISHED if name not in changed(local=False)] == [f"stage {n} local" for n in (2, 3, 4, 5)]
 
 
-def test_a_sum_of_maps_multiplies_one_in_the_fusion() -> None:
-    """Of 4 maps in stage 4, 14x14 positions each: 3 products less, and 3 sums for one concatenation."""
+def test_fusion_by_sum_has_fewer_macs_and_more_additions() -> None:
+    """Stage 4 joins 4 maps of 14x14 positions: the fusion has a quarter of the input channels and needs 3 additions."""
     sums, concatenated = (tally(found["stage 4 fusion"], "matmul") for found in (changed(fusion="sum"), PUBLISHED))
     assert concatenated.cost.macs - sums.cost.macs == 3 * 176 * 216 * 14 * 14
     assert (sums.not_counted["add"], concatenated.not_counted["cat"]) == (3, 1)
 
 
-def test_deeper_paths_do_not_take_more_operations_in_memory() -> None:
-    """Layers of a path are one object, which is why a count takes the same time at any depth."""
+def test_layers_of_a_path_are_one_object() -> None:
+    """A count takes the same time at any depth."""
     config = VARIANTS["base"].config
     layers = network(config, 1, 224, 224).block("stages").block("2").block("paths").block("0").block("layers").children
     assert len(layers) == 8

@@ -21,7 +21,7 @@ STAGE: dict[str, Any] = {"paths": 2, "layers": 1, "dim": 64, "heads": 8, "mlp_ra
         (1, ((5, 1),)),
     ],
 )
-def test_heads_are_split_over_the_windows_in_the_published_proportion(heads: int, split: tuple[tuple[int, int], ...]) -> None:
+def test_heads_are_split_over_the_windows_in_proportion(heads: int, split: tuple[tuple[int, int], ...]) -> None:
     assert StageConfig(**{**STAGE, "heads": heads}).head_windows() == split
 
 
@@ -50,7 +50,7 @@ def test_heads_are_split_over_the_windows_in_the_published_proportion(heads: int
         ("patch_embed", ("series",), "must be 'series' or 'parallel'"),
     ],
 )
-def test_a_wrong_stage_names_the_field_the_value_and_the_rule(field: str, value: Any, rule: str) -> None:  # noqa: ANN401
+def test_wrong_stage_is_refused_with_field_value_and_rule(field: str, value: Any, rule: str) -> None:  # noqa: ANN401
     with pytest.raises(UsageError) as caught:
         StageConfig(**{**STAGE, field: value})
     named = "dim = 64" if (field, value) == ("heads", 7) else f"{field} = {value!r}"
@@ -69,13 +69,13 @@ def test_a_wrong_stage_names_the_field_the_value_and_the_rule(field: str, value:
         ("drop_path", "0.1", "[0, 1)"),
     ],
 )
-def test_a_wrong_network_names_the_field_and_the_rule(field: str, value: Any, rule: str) -> None:  # noqa: ANN401
+def test_wrong_network_is_refused_with_field_and_rule(field: str, value: Any, rule: str) -> None:  # noqa: ANN401
     with pytest.raises(UsageError, match=field) as caught:
         ModelConfig(**{"stages": (StageConfig(**STAGE),), field: value})
     assert rule in str(caught.value)
 
 
-def test_a_configuration_is_a_value() -> None:
+def test_configuration_is_immutable_and_hashable() -> None:
     one, other = (ModelConfig((StageConfig(**STAGE),)) for _ in range(2))
     assert one == other
     assert hash(one) == hash(other)
@@ -100,7 +100,7 @@ def test_variants_are_those_of_the_paper(
     assert (config.drop_path, config.in_channels, config.num_classes) == (drop_path, 3, 1000)
 
 
-def test_a_mistyped_variant_gets_the_nearest_name() -> None:
+def test_mistyped_variant_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="'xsmal'") as caught:
         get_variant("xsmal")
     assert "'xsmall'" in caught.value.hint
@@ -126,7 +126,7 @@ crpe_windows = [[3, 1], [9, 2]]
 """
 
 
-def test_the_same_fields_make_a_toml_file(tmp_path: Path) -> None:
+def test_toml_file_has_the_fields_of_the_configuration(tmp_path: Path) -> None:
     file = tmp_path / "network.toml"
     file.write_text(TOML)
     assert load_config(file) == ModelConfig(
@@ -134,7 +134,7 @@ def test_the_same_fields_make_a_toml_file(tmp_path: Path) -> None:
     )
 
 
-def test_parts_are_switched_off_and_exchanged_in_a_file(tmp_path: Path) -> None:
+def test_toml_file_with_changed_parts(tmp_path: Path) -> None:
     file = tmp_path / "network.toml"
     file.write_text(TOML + 'local = false\ncpe = false\nfusion = "sum"\npatch_embed = "parallel"\n')
     first, second = load_config(file).stages
@@ -143,7 +143,7 @@ def test_parts_are_switched_off_and_exchanged_in_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_configuration_survives_plain_data(name: str) -> None:
+def test_configuration_is_rebuilt_from_plain_data(name: str) -> None:
     config = VARIANTS[name].config
     assert config_from_dict(dataclasses.asdict(config)) == config
 
@@ -162,7 +162,7 @@ def test_a_configuration_survives_plain_data(name: str) -> None:
         ("[[3, 1], [9, 2]]", "[[3, 1], 9]", "stages[1].crpe_windows"),
     ],
 )
-def test_a_wrong_file_is_named_with_what_is_wrong_in_it(tmp_path: Path, old: str, new: str, complaint: str) -> None:
+def test_wrong_file_is_refused_with_its_name_and_the_error(tmp_path: Path, old: str, new: str, complaint: str) -> None:
     file = tmp_path / "network.toml"
     file.write_text(TOML.replace(old, new))
     with pytest.raises(UsageError) as caught:

@@ -1,6 +1,5 @@
 """Detectors and segmenters: the closed form against the built network, torch and fvcore, and the published figures."""
 
-from collections import Counter, defaultdict
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +9,9 @@ from chosen import chosen
 from dense_networks import SMALL, inputs, task_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorded import assert_layers_are_recorded
 from strategies import configs
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpvit import VARIANTS, ModelConfig
@@ -19,12 +19,9 @@ from mpvit.dense import TASKS, Task, build, cut, get_tasks, network
 from mpvit.dense.published import CONVENTION, PUBLISHED, PublishedTask
 from mpvit.dense.torch_network import empty_network
 from mpvit.errors import UsageError
-from mpvit.operations import Cost, walk
+from mpvit.operations import Cost
 from mpvit.operations.conventions import CONVENTIONS, tally
 from mpvit.user_model.isolation import isolated
-
-LEAVES = {nn.Conv2d: "conv", nn.ConvTranspose2d: "conv", nn.Linear: "linear", nn.BatchNorm2d: "batch_norm"}
-LEAVES |= {nn.GroupNorm: "group_norm"}
 
 FIVE_MAPS_OF_97_BY_65 = [(13, 9), (7, 5), (4, 3), (2, 2), (1, 1)]
 
@@ -94,33 +91,11 @@ def test_both_tools_count_the_same_for_random_networks(
     assert_fvcore_counts_the_same(config, task_of(traced, classes=classes), shape)
 
 
-LayerCall = tuple[str, tuple[int, ...], tuple[int, ...]]
-
-
 @pytest.mark.parametrize("name", TASKS)
-def test_each_layer_of_a_head_is_recorded_under_the_name_of_its_module(name: str) -> None:
-    """It has the same shapes and calls; the auxiliary head of UperNet has no calls."""
+def test_each_layer_is_recorded_under_the_name_of_its_module(name: str) -> None:
     task, shape = task_of(name, classes=3), (2, 97, 65)
-    seen: dict[str, list[LayerCall]] = defaultdict(list)
     with torch.device("meta"), torch.inference_mode():
-        built = build(SMALL, task).eval()
-        for path, module in built.head.named_modules(prefix="head"):
-            if kind := LEAVES.get(type(module)):
-
-                def note(_: nn.Module, args: Any, output: Tensor, *, path: str = path, kind: str = kind) -> None:  # noqa: ANN401
-                    seen[path].append((kind, tuple(args[0].shape), tuple(output.shape)))
-
-                module.register_forward_hook(note)
-        built(*inputs(SMALL, task, shape))
-    predicted: dict[str, list[LayerCall]] = defaultdict(list)
-    params: Counter[str] = Counter()
-    for _, module_path, operation in walk(network(SMALL, task, *shape).block("head"), "head", "head"):
-        params[module_path] += operation.params
-        if operation.kind in LEAVES.values() and operation.calls:
-            predicted[module_path] += [(operation.kind, operation.input_shape, operation.output_shape)] * operation.calls
-    assert predicted == seen
-    own = {path: sum(p.numel() for p in built.get_submodule(path).parameters(recurse=False)) for path in params if params[path]}
-    assert +params == own
+        assert_layers_are_recorded(build(SMALL, task).eval(), inputs(SMALL, task, shape), network(SMALL, task, *shape))
 
 
 @pytest.mark.parametrize("by", ["part", "stage", "path"])

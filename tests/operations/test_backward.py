@@ -1,4 +1,4 @@
-"""The backward pass's multiply-adds in closed form, against torch's counter; against the pass itself: ``trace``."""
+"""Multiply-adds of the backward pass in closed form against torch's counter; ``tests/trace`` has the backward pass itself."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mpvit import VARIANTS, ModelConfig, build_model
 
 
-def test_the_first_convolution_takes_its_weights_gradient_alone() -> None:
+def test_first_convolution_computes_only_the_gradient_of_its_weight() -> None:
     trace = trace_config(VARIANTS["tiny"].config, 1, 224, 224)
     assert trace.backward is not None
     stem = trace.calls[0].macs
@@ -21,7 +21,7 @@ def test_the_first_convolution_takes_its_weights_gradient_alone() -> None:
 @pytest.mark.parametrize(
     "kind", ["softmax", "sdpa", "factorized", "efficient", "linear", "performer", "cross_covariance", "window"]
 )
-def test_of_a_whole_network_torch_is_wrong_by_its_grouped_convolutions_alone(kind: str) -> None:
+def test_torch_differs_only_by_the_grouped_convolutions_of_a_network(kind: str) -> None:
     config = ModelConfig(VARIANTS["tiny"].config.stages[:2]).with_attention(kind)
     with torch.device("meta"):
         model = build_model(config).eval()

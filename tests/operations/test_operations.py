@@ -11,7 +11,7 @@ from mpvit.trace.layer_tree import LayerCost
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "together"),
+    ("one", "other", "total"),
     [
         (Cost(7, 50, 9), Cost(5, 20, 3), Cost(12, 70, 12)),
         (LayerCost(1, 2, 3, 4, 5, 6, 7), LayerCost(10, 20, 30, 40, 50, 60, 70), LayerCost(11, 22, 33, 44, 55, 66, 77)),
@@ -19,17 +19,17 @@ from mpvit.trace.layer_tree import LayerCost
     ],
     ids=lambda cost: type(cost).__name__,
 )
-def test_costs_add_up_figure_by_figure(one: Cost, other: Cost, together: Cost) -> None:
-    assert one + other == together
-    assert together - other == one
+def test_costs_are_added_and_subtracted(one: Cost, other: Cost, total: Cost) -> None:
+    assert one + other == total
+    assert total - other == one
 
 
-def test_a_sum_of_costs_starts_from_nothing() -> None:
+def test_sum_of_costs_starts_at_zero() -> None:
     assert sum([Cost(1, 2, 3), Cost(10, 20, 30)], Cost()) == Cost(11, 22, 33)
     assert sum([], Cost()) == Cost(0, 0, 0)
 
 
-def test_a_figure_that_one_of_two_costs_lacks_their_sum_and_difference_lack() -> None:
+def test_sum_and_difference_lack_a_figure_that_one_cost_lacks() -> None:
     trained, untrainable = NetworkCost(9, 8, 7, 60, 50), NetworkCost(1, 1, 1)
     assert trained + untrainable == untrainable + trained == NetworkCost(10, 9, 8)
     assert trained - untrainable == NetworkCost(8, 7, 6)
@@ -39,7 +39,7 @@ def test_a_figure_that_one_of_two_costs_lacks_their_sum_and_difference_lack() ->
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("kernel", "height", "width"), [(1, 1, 1), (3, 7, 10), (7, 2, 5)])
-def test_a_convolution_is_torchs(kernel: int, height: int, width: int, stride: int, *, bias: bool, groups: int) -> None:
+def test_convolution_equals_torchs(kernel: int, height: int, width: int, stride: int, *, bias: bool, groups: int) -> None:
     layer = nn.Conv2d(6, 12, kernel, stride, kernel // 2, groups=groups, bias=bias)
     operation = conv((2, 6, height, width), 12, kernel, stride=stride, groups=groups, bias=bias)
     output = layer(torch.zeros(2, 6, height, width))
@@ -51,7 +51,7 @@ def test_a_convolution_is_torchs(kernel: int, height: int, width: int, stride: i
     assert operation.elements_written == operation.activations == output.numel()
 
 
-def test_a_transposed_convolution_is_torchs() -> None:
+def test_transposed_convolution_equals_torchs() -> None:
     layer = nn.ConvTranspose2d(6, 5, 3, 3)
     operation = recorded(lambda tape: tape.transposed_conv("it", new((2, 6, 4, 7)), 5, 3))
     output = layer(torch.zeros(2, 6, 4, 7))
@@ -63,7 +63,7 @@ def test_a_transposed_convolution_is_torchs() -> None:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_linear_layer_is_torchs(*, bias: bool) -> None:
+def test_linear_layer_equals_torchs(*, bias: bool) -> None:
     layer = nn.Linear(5, 7, bias=bias)
     operation = linear((2, 3, 5), 7, bias=bias)
     assert operation.output_shape == tuple(layer(torch.zeros(2, 3, 5)).shape)
@@ -77,7 +77,7 @@ NORMS = [("batch_norm", nn.BatchNorm2d(4)), ("layer_norm", nn.LayerNorm(5)), ("g
 
 
 @pytest.mark.parametrize(("kind", "layer"), NORMS)
-def test_a_norm_reads_what_torchs_holds(kind: str, layer: nn.Module) -> None:
+def test_norm_reads_its_input_parameters_and_buffers(kind: str, layer: nn.Module) -> None:
     operation = norm(kind, (2, 4, 5, 5))
     held = [*layer.parameters(), *(buffer for buffer in layer.buffers() if buffer.ndim)]
     assert operation.params == sum(parameter.numel() for parameter in layer.parameters())
@@ -86,8 +86,8 @@ def test_a_norm_reads_what_torchs_holds(kind: str, layer: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("equation", ["bnk,bkm->bnm", "bhnk,bhk->bhn", "bhnd,md->bhnm", "ik,kj->ij", "bck,bcv->bckv"])
-def test_a_product_is_torchs(equation: str) -> None:
-    """Its multiply-adds are the elements of the product before any axis is summed."""
+def test_einsum_equals_torchs(equation: str) -> None:
+    """Its multiply-adds are the elements of the product before an axis is summed."""
     lengths = {letter: 2 + i for i, letter in enumerate(sorted(set(equation) - set(",->")))}
     terms, _ = equation.split("->")
     left, right = (tuple(lengths[letter] for letter in term) for term in terms.split(","))
@@ -99,7 +99,7 @@ def test_a_product_is_torchs(equation: str) -> None:
     assert operation.params == 0
 
 
-def test_what_else_is_read_and_written() -> None:
+def test_elements_that_other_operations_read_and_write() -> None:
     shape, half = (2, 4, 5, 5), (2, 2, 5, 5)
     assert [elementwise("add", shape, *others).elements_read for others in ((), (shape,), ((2, 1, 1, 1),))] == [200, 400, 202]
     joined = recorded(lambda tape: tape.cat("it", [new(half), new(half)]))
@@ -156,7 +156,7 @@ def test_conventions(operation: Operation, fvcore: int, exact: int, only_matmul:
     assert [tally(tree, name).cost.macs for name in ("fvcore", "exact", "matmul")] == [fvcore, exact, only_matmul]
 
 
-def test_published_figures_of_dense_prediction_leave_einsum_pools_and_upsampling_out() -> None:
+def test_published_dense_leaves_out_einsum_pools_and_upsampling() -> None:
     counted = [conv(IMAGE, 8, 1), linear(TOKENS, 8), norm("batch_norm", IMAGE), norm("layer_norm", TOKENS)]
     others = [einsum("ik,kj->ij", (2, 3), (3, 4)), pool(IMAGE, 1), upsample("nearest", IMAGE, (9, 9))]
     tree = Block({str(i): operation for i, operation in enumerate([*counted, *others])})
@@ -165,12 +165,12 @@ def test_published_figures_of_dense_prediction_leave_einsum_pools_and_upsampling
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_what_is_not_counted_is_said_with_its_calls(convention: str) -> None:
+def test_tally_has_the_number_of_calls_that_are_not_counted(convention: str) -> None:
     tree = Block({str(i): elementwise("softmax", TOKENS) for i in range(3)})
     assert tally(tree, convention).not_counted == {"softmax": 3}
 
 
-def test_a_shared_module_counts_its_parameters_once_and_its_calls_where_they_happen() -> None:
+def test_shared_module_counts_its_parameters_once_and_each_call() -> None:
     shared = Block({"conv": conv(IMAGE, 4, 3, groups=4, bias=True), "add": elementwise("add", IMAGE)}, module="Encoding")
     layers: dict[str, Operation | Block] = {str(i): Block({"cpe": called(shared, "cpe")}) for i in range(3)}
     path = Block({"cpe": registered(shared), "layers": Block(layers)}, scope=True)

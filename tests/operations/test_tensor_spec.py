@@ -1,4 +1,4 @@
-"""Tensors without numbers against torch's own: the same strides, and a copy where torch copies."""
+"""Tensors without data against torch's tensors: the same strides, and a copy where torch copies."""
 
 from math import prod
 
@@ -14,10 +14,10 @@ from mpvit.operations.tensor_spec import TensorSpec, elementwise, new
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_remembered() -> None:
-    for remembered in vars(tensor_spec).values():
-        if hasattr(remembered, "cache_clear"):
-            remembered.cache_clear()
+def _clear_caches() -> None:
+    for cached in vars(tensor_spec).values():
+        if hasattr(cached, "cache_clear"):
+            cached.cache_clear()
 
 
 Pair = tuple[TensorSpec, Tensor]
@@ -27,32 +27,35 @@ SHAPES = st.lists(st.integers(1, 3), min_size=1, max_size=4).map(tuple)
 
 @st.composite
 def pairs(draw: st.DrawFn, shapes: st.SearchStrategy[tuple[int, ...]] = SHAPES) -> Pair:
-    """A tensor of ours and torch's, its axes in any order, some of them repeated."""
+    """The same tensor here and in torch, its axes in any order, some of them expanded."""
     shape = draw(shapes)
     order = draw(st.permutations(range(len(shape))))
-    repeated = draw(st.lists(st.booleans(), min_size=len(shape), max_size=len(shape)))
-    stored = tuple(1 if again else length for length, again in zip(shape, repeated, strict=True))
+    expanded = draw(st.lists(st.booleans(), min_size=len(shape), max_size=len(shape)))
+    stored = tuple(1 if repeated else length for length, repeated in zip(shape, expanded, strict=True))
     first = tuple(stored[axis] for axis in order)
     back = [order.index(axis) for axis in range(len(shape))]
     return new(first).permute(back).expand(shape), torch.empty(first).permute(back).expand(shape)
 
 
-def assert_same(ours: TensorSpec, theirs: Tensor) -> None:
-    assert (ours.shape, ours.strides) == (tuple(theirs.shape), theirs.stride())
-    assert ours.storage.nbytes == theirs.untyped_storage().nbytes()
+def assert_same(spec: TensorSpec, tensor: Tensor) -> None:
+    assert (spec.shape, spec.strides) == (tuple(tensor.shape), tensor.stride())
+    assert spec.storage.nbytes == tensor.untyped_storage().nbytes()
 
 
-def shares(one: Tensor, other: Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+def assert_same_view(view: TensorSpec, spec: TensorSpec, torch_view: Tensor, tensor: Tensor) -> None:
+    """``view`` of ``spec`` is laid out as ``torch_view`` of ``tensor``, and is a copy if that is one."""
+    assert_same(view, torch_view)
+    is_view = torch_view.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+    assert (view.storage is spec.storage) == is_view
 
 
 @given(pairs())
-def test_a_tensor_is_laid_out_as_torchs(pair: Pair) -> None:
+def test_permuted_and_expanded_tensor_has_torchs_layout(pair: Pair) -> None:
     assert_same(*pair)
 
 
 def factors(number: int) -> st.SearchStrategy[tuple[int, ...]]:
-    """Any shape with so many elements, axes of length 1 among it."""
+    """Any shape with this number of elements, including axes of length 1."""
     found = []
     for prime in (2, 3):
         while number % prime == 0:
@@ -72,13 +75,10 @@ def _joined(parts: list[int], cuts: list[bool]) -> tuple[int, ...]:
 
 
 @given(st.data())
-def test_a_reshaped_tensor_is_a_view_where_torchs_is(data: st.DataObject) -> None:
-    ours, theirs = data.draw(pairs())
-    shape = data.draw(factors(prod(ours.shape)))
-    expected = theirs.reshape(shape)
-    found = ours.reshape(shape)
-    assert_same(found, expected)
-    assert (found.storage is ours.storage) == shares(expected, theirs)
+def test_reshaped_tensor_is_a_view_if_torchs_is(data: st.DataObject) -> None:
+    spec, tensor = data.draw(pairs())
+    shape = data.draw(factors(prod(spec.shape)))
+    assert_same_view(spec.reshape(shape), spec, tensor.reshape(shape), tensor)
 
 
 @pytest.mark.parametrize(
@@ -93,39 +93,36 @@ def test_a_reshaped_tensor_is_a_view_where_torchs_is(data: st.DataObject) -> Non
         ("b c (h p) (w q) -> (b h w) (p q) c", (2, 4, 6, 10), {"p": 3, "q": 5}),
     ],
 )
-def test_a_rearranged_tensor_is_einops(pattern: str, shape: tuple[int, ...], lengths: dict[str, int]) -> None:
+def test_rearranged_tensor_is_that_of_einops(pattern: str, shape: tuple[int, ...], lengths: dict[str, int]) -> None:
     for order in (tuple(range(len(shape))), tuple(reversed(range(len(shape))))):
         first = tuple(shape[axis] for axis in order)
-        ours, theirs = new(first).permute(order), torch.empty(first).permute(order)
-        expected = einops.rearrange(theirs, pattern, **lengths)
-        found = ours.rearrange(pattern, **lengths)
-        assert_same(found, expected)
-        assert (found.storage is ours.storage) == shares(expected, theirs)
+        spec, tensor = new(first).permute(order), torch.empty(first).permute(order)
+        assert_same_view(spec.rearrange(pattern, **lengths), spec, einops.rearrange(tensor, pattern, **lengths), tensor)
 
 
 @given(st.data())
-def test_what_is_computed_elementwise_is_laid_out_as_torchs(data: st.DataObject) -> None:
+def test_elementwise_result_has_torchs_layout(data: st.DataObject) -> None:
     shape = data.draw(SHAPES)
     shapes = st.tuples(*(st.sampled_from((1, length)) for length in shape))
     drawn = [data.draw(pairs(shapes)) for _ in range(data.draw(st.integers(1, 3)))]
     expected = drawn[0][1].exp() if len(drawn) == 1 else drawn[0][1] + drawn[1][1]
     if len(drawn) == 3:
         expected = torch.addcmul(drawn[0][1], drawn[1][1], drawn[2][1])
-    assert_same(elementwise(*(ours for ours, _ in drawn)), expected)
+    assert_same(elementwise(*(spec for spec, _ in drawn)), expected)
 
 
 @pytest.mark.parametrize(
     "dtypes", [("bfloat16",), ("float32",), ("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float32", "bfloat16")]
 )
-def test_what_is_computed_is_of_the_wider_dtype(dtypes: tuple[str, ...]) -> None:
-    theirs = [torch.empty(2, 3, dtype=getattr(torch, dtype)) for dtype in dtypes]
+def test_elementwise_result_has_the_wider_dtype(dtypes: tuple[str, ...]) -> None:
+    tensors = [torch.empty(2, 3, dtype=getattr(torch, dtype)) for dtype in dtypes]
     found = elementwise(*(new((2, 3), dtype) for dtype in dtypes))
-    expected = sum(theirs[1:], theirs[0])
+    expected = sum(tensors[1:], tensors[0])
     assert found.dtype == str(expected.dtype).removeprefix("torch.")
     assert_same(found, expected)
 
 
-def test_a_gradient_flows_back_where_it_does_into_an_operand() -> None:
+def test_result_needs_a_gradient_if_an_operand_does() -> None:
     fixed, learned = new((2,), differentiable=False), new((2,))
     assert [elementwise(*each).differentiable for each in ((fixed,), (fixed, learned), (learned, fixed))] == [False, True, True]
     for view in (fixed.permute([0]), fixed.reshape((1, 2)), fixed.expand((2,)), fixed.rearrange("a -> a")):
@@ -136,15 +133,15 @@ def test_a_gradient_flows_back_where_it_does_into_an_operand() -> None:
         assert not copy.differentiable
 
 
-def test_views_of_a_part() -> None:
-    ours, theirs = new((3, 4, 5)), torch.empty(3, 4, 5)
-    for mine, other in zip(ours.unbind(), theirs.unbind(), strict=True):
-        assert_same(mine, other)
-        assert mine.storage is ours.storage
-    assert_same(ours.narrow((3, 2, 5)), theirs.narrow(1, 1, 2))
+def test_parts_of_a_tensor_are_views() -> None:
+    spec, tensor = new((3, 4, 5)), torch.empty(3, 4, 5)
+    for part, expected in zip(spec.unbind(), tensor.unbind(), strict=True):
+        assert_same(part, expected)
+        assert part.storage is spec.storage
+    assert_same(spec.narrow((3, 2, 5)), tensor.narrow(1, 1, 2))
 
 
-def test_a_storage_is_as_long_as_its_numbers_and_dtype() -> None:
+def test_storage_has_the_bytes_of_its_elements() -> None:
     for dtype in ("float32", "bfloat16", "float16", "bool"):
         assert new((3, 7), dtype).storage.nbytes == torch.empty(3, 7, dtype=getattr(torch, dtype)).nbytes
     assert (new((3,)).differentiable, new((3,)).dtype) == (True, "float32")
