@@ -20,7 +20,7 @@ TRAINED_SIZE = 224
 """Side of the images on which the published networks were trained, in pixels."""
 
 MAX_COUNT = 10**6
-"""Upper bound of channels, heads and classes."""
+"""Upper bound of channels, heads, classes and regions."""
 
 MAX_DEPTH = 1000
 """Upper bound of paths, layers and mlp_ratio."""

@@ -212,18 +212,15 @@ def test_upernet_equals_that_of_transformers_with_the_same_weights() -> None:
     channels = [12, 4, 6, 6]
     config = UperNetConfig()
     config.num_labels = 5
-    theirs = UperNetHead(config, channels).eval()  # type: ignore[no-untyped-call] # it has no types
-    ours = {path: p for path, p in head.state_dict().items() if not path.startswith("auxiliary")}
-    theirs.load_state_dict(dict(zip(_keys_in_our_order(theirs), ours.values(), strict=True)))
+    other = UperNetHead(config, channels).eval()  # type: ignore[no-untyped-call] # it has no types
+    weights = [tensor for path, tensor in head.state_dict().items() if not path.startswith("auxiliary")]
+    order = ["psp_modules", "bottleneck", "lateral_convs", "fpn_convs", "fpn_bottleneck", "classifier"]
+    names = sorted(other.state_dict(), key=lambda path: order.index(path.split(".")[0]))
+    other.load_state_dict(dict(zip(names, weights, strict=True)))
     pyramid = [torch.randn(1, c, side, side) for c, side in zip(channels, (25, 13, 7, 4), strict=True)]
     with torch.inference_mode():
-        expected = nn.functional.interpolate(theirs(pyramid), size=(97, 98), mode="bilinear", align_corners=False)
+        expected = nn.functional.interpolate(other(pyramid), size=(97, 98), mode="bilinear", align_corners=False)
         assert torch.allclose(head(pyramid, (97, 98)), expected, atol=1e-5)
-
-
-def _keys_in_our_order(theirs: nn.Module) -> list[str]:
-    order = ["psp_modules", "bottleneck", "lateral_convs", "fpn_convs", "fpn_bottleneck", "classifier"]
-    return sorted(theirs.state_dict(), key=lambda path: order.index(path.split(".")[0]))
 
 
 # ── wrong arguments ────────────────────────────────────────────────────────────────────────────────────────────

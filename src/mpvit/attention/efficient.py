@@ -28,10 +28,4 @@ def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, si
     return tape.einsum("attended", "bhnk,bhkv->bhnv", tape.softmax("query_softmax", query), context)
 
 
-KIND = Kind(
-    label="efficient",
-    formula="2·N·C·d",
-    attend=attend,
-    record=record,
-    extra_elements=factorized.context_elements,
-)
+KIND = Kind(label="efficient", formula="2·N·C·d", attend=attend, record=record, extra_elements=factorized.context_elements)

@@ -33,10 +33,4 @@ def context_elements(sizes: Sizes) -> int:
     return sizes.heads * sizes.head_dim**2
 
 
-KIND = Kind(
-    label="factorized",
-    formula="2·N·C·d",
-    attend=attend,
-    record=record,
-    extra_elements=context_elements,
-)
+KIND = Kind(label="factorized", formula="2·N·C·d", attend=attend, record=record, extra_elements=context_elements)

@@ -39,10 +39,4 @@ def record(tape: Tape, query: TensorSpec, key: TensorSpec, value: TensorSpec, si
     return attended.rearrange("b (heads d) n one -> b heads n (d one)", heads=sizes.heads)
 
 
-KIND = Kind(
-    label="hydra (h = C)",
-    formula="2·N·C",
-    attend=attend,
-    record=record,
-    extra_elements=lambda sizes: sizes.dim,
-)
+KIND = Kind(label="hydra (h = C)", formula="2·N·C", attend=attend, record=record, extra_elements=lambda sizes: sizes.dim)

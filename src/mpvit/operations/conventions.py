@@ -12,7 +12,7 @@ def _exact_macs(operation: Operation) -> int:
 
 
 def dispatched_macs(operation: Operation) -> int:
-    """Return the MACs that torch's counter sees: torch runs an einsum over an axis of length 1 as an elementwise product."""
+    """Return the MACs that torch's counter counts: it leaves out an einsum over an axis of length 1, which is elementwise."""
     return operation.macs if operation.macs > prod(operation.output_shape) else 0
 
 

@@ -57,7 +57,7 @@ class Recording:
         return sum(storage.nbytes for storage in self.saved)
 
     def tree(self, module: str = "") -> Block:
-        """Return all recorded operations as the call of a ``module``, or as a group."""
+        """Return the operations recorded in evaluation mode as the call of a ``module``, or as a group."""
         return Block(self._frame.children, self._frame.scope, module)
 
     # ── modules ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -43,7 +43,7 @@ class Weight(Storage):
 
 
 class TensorSpec(NamedTuple):
-    """A view of a storage. Strides are in elements; ``differentiable`` says whether a gradient flows back into it."""
+    """A view of a storage. Strides are in elements; ``differentiable`` is whether the tensor gets a gradient."""
 
     shape: Shape
     strides: Shape
@@ -179,19 +179,19 @@ def _view_strides(own: Shape, own_strides: Shape, shape: Shape) -> Shape | None:
     """Return the strides of the view of another ``shape``, None if only a copy can have it: ``at::detail::computeStride``."""
     strides = [1] * len(shape)
     axis, base, length = len(shape) - 1, own_strides[-1] if own_strides else 1, 1
-    seen = 1
+    covered = 1
     for old in reversed(range(len(own))):
         length *= own[old]
         if old and (own[old - 1] == 1 or own_strides[old - 1] == length * base):
             continue
-        while axis >= 0 and (seen < length or shape[axis] == 1):
-            strides[axis] = seen * base
-            seen *= shape[axis]
+        while axis >= 0 and (covered < length or shape[axis] == 1):
+            strides[axis] = covered * base
+            covered *= shape[axis]
             axis -= 1
-        if seen != length:
+        if covered != length:
             return None
         if old:
-            base, length, seen = own_strides[old - 1], 1, 1
+            base, length, covered = own_strides[old - 1], 1, 1
     return tuple(strides) if axis == -1 else None
 
 

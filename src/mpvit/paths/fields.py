@@ -1,8 +1,8 @@
 """Receptive field of each path before attention, in closed form from the configuration.
 
-Attention reaches every token, so a token after it sees the whole image. Counted here is what reaches a token through
-convolutions: the stem, the patch embeddings, local branches and fusions of earlier stages, and the path's own embedding. The
-transformer layers of earlier stages, with their position encodings, are not included.
+After attention, a token depends on the whole image. The field covers only convolutions: the stem, the patch embeddings, local
+branches and fusions of earlier stages, and the path's own embedding. It leaves out the transformer layers of earlier stages
+and their position encodings.
 
 All windows are odd and padded equally on both sides, so each field is a square around its token. Source of the recurrence:
 Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019, equation 2.
@@ -71,5 +71,5 @@ def path_fields(config: ModelConfig) -> tuple[PathField, ...]:
             fields.append(PathField(index + FIRST_STAGE, path + 1, window.side, reached.side, reached.stride))
             embedded.append(reached)
         local = [embedded[0].through(block.block("local"))] if stage.local else []
-        field = max(embedded + local)  # the fusion is 1x1: its output has the largest field of its inputs
+        field = max(embedded + local)  # the fusion is 1x1
     return tuple(fields)

@@ -12,8 +12,8 @@ from mpvit.units import ITEM_BYTES
 def training_memory(network: NamedNetwork, *, batch: int, options: MemoryOptions) -> TrainingMemory:
     """Return the memory of a training step, with the largest batch that fits the budget if there is one.
 
-    The step ends at the raw outputs: what a loss saves of them is left out. Raises ``UsageError`` for a length below 1, and if
-    a batch norm would see one value per channel.
+    The step ends at the raw outputs: the tensors that a loss saves are left out. Raises ``UsageError`` for a length below 1,
+    and if a batch norm would have one value per channel.
     """
     memory = training_step(network, network.tree(batch), batch, options)
     return with_largest_batch(
@@ -24,7 +24,7 @@ def training_memory(network: NamedNetwork, *, batch: int, options: MemoryOptions
 def training_step(network: NamedNetwork, tree: Block, batch: int, options: MemoryOptions) -> TrainingMemory:
     """Return the memory of one training step without the largest batch; ``tree`` is ``network.tree(batch)``.
 
-    Raises ``UsageError`` if a batch norm would see one value per channel.
+    Raises ``UsageError`` if a batch norm would have one value per channel.
     """
     found = list(occurrences(tree))
     params = sum(times * operation.params for operation, times in found)
