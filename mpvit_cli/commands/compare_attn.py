@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from mpvit.attention import KINDS, Sizes
-from mpvit.compare_attention.costs import CROSSING, attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens, tokens_at
+from mpvit.compare_attention.costs import CROSSING, attention_cost, stage_sizes, stage_tokens, sweep, sweep_tokens
 from mpvit.compare_attention.results import AttentionPoint
 from mpvit.config import ModelConfig
 from mpvit.dense import get_tasks, label
@@ -126,9 +126,9 @@ def compare_attn(
     elif measuring.measure:
         document, interrupted = _measured_document(terminal, swept, measuring.options(), points)
     else:
-        met = met_tokens(network) if attention.dim is None else []
+        at_sizes = stage_tokens(network) if attention.dim is None else []
         growing = sweep(kinds if attention.kind else CROSSING, sizes, swept.tokens)
-        document = attention_document(attention_costs(kinds, sizes), growing, met, name)
+        document = attention_document([attention_cost(kind, sizes) for kind in kinds], growing, at_sizes, name)
     answer.show(terminal, document)
     if answer.plot:
         answer.draw(terminal, "mpvit.plots.attention:attention_figure", sweep(*swept), points)
@@ -155,7 +155,7 @@ def _task_document(
     memory = parse_bytes("--memory", on_task.memory or "80GiB")
     if memory < 1:
         raise UsageError(f"--memory {on_task.memory}: must be at least 1 byte")
-    return task_document(tokens_at(network, size, attention.kinds), label(name, task), memory)
+    return task_document(stage_tokens(network, [size], attention.kinds), label(name, task), memory)
 
 
 class _Sweep(NamedTuple):

@@ -408,9 +408,12 @@ def test_a_mode_whose_library_is_missing_is_a_row_of_all_and_an_error_by_name(
 @pytest.mark.parametrize(
     ("mode", "dtype", "said"),
     [
-        ("onnxruntime", "bfloat16", "onnxruntime computes no bfloat16 on the CPU"),
+        ("onnxruntime", "bfloat16", "onnxruntime does not compute in bfloat16 on the CPU"),
         pytest.param(
-            "openvino", "float16", "OpenVINO computes no float16 on this processor: it would take", marks=pytest.mark.slow
+            "openvino",
+            "float16",
+            "OpenVINO does not compute in float16 on this processor: it would",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -439,7 +442,7 @@ def test_engines_are_timed_beside_torch(bench: Callable[[str], tuple[int, str, s
         assert row["share_of_roof"] > 0
     assert "| small | openvino | 2 |" in (tmp_path / "b.md").read_text()
     said = notes(tmp_path / "b.json")
-    assert [note for note in said if note.startswith("onnxruntime, openvino: the plain network exported for each batch")]
+    assert [note for note in said if note.startswith("onnxruntime, openvino: the plain network, exported for each batch")]
 
 
 @pytest.mark.slow

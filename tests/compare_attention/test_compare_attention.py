@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mpvit import VARIANTS
 from mpvit.attention import KINDS, Sizes
-from mpvit.compare_attention.costs import attention_cost, crossover, met_tokens, stage_sizes, sweep_tokens
+from mpvit.compare_attention.costs import attention_cost, crossover, stage_sizes, stage_tokens, sweep_tokens
 from mpvit.compare_attention.numerics import implied_maps, rounding_errors
 from mpvit.tables.number_text import ratio_text
 from mpvit_cli.main import main
@@ -32,7 +32,7 @@ def test_stage_2_of_xsmall() -> None:
 
 
 def test_full_attention_is_the_cheaper_one_in_stage_5_of_base() -> None:
-    (at,) = (at for at in met_tokens(VARIANTS["base"].config) if (at.stage, at.size) == (5, (224, 224)))
+    (at,) = (at for at in stage_tokens(VARIANTS["base"].config) if (at.stage, at.size) == (5, (224, 224)))
     assert (at.tokens, at.dim // at.heads) == (49, 60)
     assert at.costs[0].ratio == pytest.approx(0.82, abs=0.005)
 
@@ -42,7 +42,7 @@ def test_full_attention_is_the_cheaper_one_in_stage_5_of_base() -> None:
     [("tiny", (8, 12, 22, 27)), ("xsmall", (8, 16, 24, 32)), ("small", (8, 16, 27, 36)), ("base", (16, 28, 46, 60))],
 )
 def test_the_tokens_that_the_variants_meet(variant: str, head_dims: tuple[int, ...]) -> None:
-    met = met_tokens(VARIANTS[variant].config)
+    met = stage_tokens(VARIANTS[variant].config)
     tokens = {size: tuple(at.tokens for at in met if at.size == size) for size in ((224, 224), (800, 1280))}
     assert tokens == {(224, 224): (3136, 784, 196, 49), (800, 1280): (64000, 16000, 4000, 1000)}
     assert tuple(at.dim // at.heads for at in met[:4]) == head_dims

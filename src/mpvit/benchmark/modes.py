@@ -76,7 +76,7 @@ def _exported(mode: Mode, model: MPViT, images: Tensor, dtype: str) -> nn.Module
     if images.device.type != "cpu":
         raise MpvitError(f"device {str(images.device)!r}: engines run on the cpu only")
     if mode.engine == "onnx" and dtype == "bfloat16":
-        raise MpvitError(f"onnxruntime computes no {dtype} on the CPU")
+        raise MpvitError(f"onnxruntime does not compute in {dtype} on the CPU")
     batch, _, height, width = images.shape
     file_dtype = dtype if mode.engine == "onnx" else "float32"  # OpenVINO converts the network when it opens the file
     options = ExportOptions(target=mode.engine, dtype=file_dtype, fused=mode.fused, batch=batch, size=(height, width))

@@ -1,4 +1,4 @@
-"""What measured points of attention say: how latency grows with N, and where a kind overtakes full attention."""
+"""Fits to measured attention: the growth of latency with N, and the N from which a kind is faster than full attention."""
 
 from collections.abc import Sequence
 from math import log
@@ -8,19 +8,20 @@ from mpvit.measurement.estimates import crossover, growth_exponent
 
 REFERENCE = "softmax"
 
+_MIN_POINTS = 2
+
 
 def growths(points: Sequence[AttentionPoint]) -> list[Growth]:
-    """Return the growth exponent of each kind's latency, by Theil-Sen on the part beyond the overhead plateau."""
+    """Return the growth exponent of the latency of each kind, beyond the overhead plateau."""
     return [_growth(curve) for curve in _curves(points).values()]
 
 
 def crossings(points: Sequence[AttentionPoint]) -> list[Crossing]:
-    """Return where each other kind becomes faster than full attention, over the N that both were measured at."""
+    """Return the crossover of each other kind with full attention, among the N at which both were measured."""
     curves = _curves(points)
     full = {point.cost.tokens: point for point in curves.pop(REFERENCE, [])}
     pairs = [[(full[p.cost.tokens], p) for p in curve if p.cost.tokens in full] for curve in curves.values()]
-    enough = 2
-    return [_crossing(pair) for pair in pairs if len(pair) >= enough]
+    return [_crossing(pair) for pair in pairs if len(pair) >= _MIN_POINTS]
 
 
 def _curves(points: Sequence[AttentionPoint]) -> dict[str, list[AttentionPoint]]:
@@ -33,16 +34,16 @@ def _curves(points: Sequence[AttentionPoint]) -> dict[str, list[AttentionPoint]]
 
 
 def _growth(curve: Sequence[AttentionPoint]) -> Growth:
-    cost, enough = curve[0].cost, 2
-    sizes = [point.cost.tokens for point in curve]
-    slope = growth_exponent(sizes, [point.measurement.samples_s for point in curve]) if len(curve) >= enough else None
-    if slope is None:
+    cost, sizes = curve[0].cost, [point.cost.tokens for point in curve]
+    samples = [point.measurement.samples_s for point in curve]
+    fit = growth_exponent(sizes, samples) if len(curve) >= _MIN_POINTS else None
+    if fit is None:
         return Growth(cost.label, cost.kind, None, None, None, None, ())
     macs = {point.cost.tokens: point.cost.macs for point in curve}
-    first, last = slope.sizes[0], slope.sizes[-1]
+    first, last = fit.sizes[0], fit.sizes[-1]
     predicted = log(macs[last] / macs[first]) / log(last / first)
-    interval = slope.exponent
-    return Growth(cost.label, cost.kind, predicted, interval.estimate, interval.low, interval.high, slope.sizes)
+    interval = fit.exponent
+    return Growth(cost.label, cost.kind, predicted, interval.estimate, interval.low, interval.high, fit.sizes)
 
 
 def _crossing(pairs: Sequence[tuple[AttentionPoint, AttentionPoint]]) -> Crossing:
@@ -50,6 +51,5 @@ def _crossing(pairs: Sequence[tuple[AttentionPoint, AttentionPoint]]) -> Crossin
     full, kind = ([pair[side].measurement.samples_s for pair in pairs] for side in (0, 1))
     found = crossover([point.cost.tokens for point, _ in pairs], full, kind)
     always = all((f.measurement.median_s or 0) > (k.measurement.median_s or 0) for f, k in pairs)
-    if found is None:
-        return Crossing(cost.label, cost.kind, cost.crossover_tokens, None, None, None, always)
-    return Crossing(cost.label, cost.kind, cost.crossover_tokens, found.estimate, found.low, found.high, always)
+    estimate, low, high = (found.estimate, found.low, found.high) if found else (None, None, None)
+    return Crossing(cost.label, cost.kind, cost.crossover_tokens, estimate, low, high, always)

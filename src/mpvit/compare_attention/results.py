@@ -1,4 +1,4 @@
-"""What a comparison of attention answers, as frozen values: exact integers, SI units in the names, nothing rounded."""
+"""Results of a comparison of attention, as frozen values: exact integers, and SI units that the names give."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,23 +8,23 @@ from mpvit.measurement import Measurement
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionCost:
-    """What one kind of attention costs for one image, in closed form.
+    """The cost of one kind of attention for one image, in closed form.
 
     Attributes:
-        kind: the name that ``mpvit.attention.get_kind`` takes, its number included.
-        label: the name that people read.
-        formula: the multiply-adds as a formula in tokens N, channels C, heads h and channels per head d.
+        kind: name for ``mpvit.attention.get_kind``, with its number.
+        label: name for people.
+        formula: multiply-adds as a formula in tokens N, channels C, heads h and channels per head d.
         tokens: N.
         grid: (height, width) of the tokens.
         dim: C.
         heads: h.
         macs: multiply-adds of the kind itself.
-        projection_macs: of the q, k, v and output projections, the same for each kind.
-        softmax_macs: of full softmax attention at the same sizes.
-        exponentials: how many it takes.
-        extra_elements: of the largest tensor beside what every kind holds.
-        growth: the local exponent of N in ``macs``.
-        crossover_tokens: the N above which it is cheaper than full attention; None where it never is.
+        projection_macs: multiply-adds of the q, k, v and output projections, which are the same for each kind.
+        softmax_macs: multiply-adds of full softmax attention at the same sizes.
+        exponentials: number of exponentials.
+        extra_elements: elements of the largest tensor except those that every kind holds.
+        growth: local exponent of N in ``macs``: log(macs(4·N) / macs(N)) / log 4.
+        crossover_tokens: N above which it costs less than full attention; None if it never does.
     """
 
     kind: str
@@ -44,12 +44,12 @@ class AttentionCost:
 
     @property
     def ratio(self) -> float:
-        """Multiply-adds of full softmax attention over this kind's."""
+        """Multiply-adds of full softmax attention over those of this kind."""
         return self.softmax_macs / self.macs
 
     @property
     def ratio_with_projections(self) -> float:
-        """The same with the projections on both sides."""
+        """The same ratio with the projections on both sides."""
         return (self.softmax_macs + self.projection_macs) / (self.macs + self.projection_macs)
 
     def as_row(self) -> dict[str, Any]:
@@ -65,9 +65,9 @@ class AttentionCost:
 
 @dataclass(frozen=True, slots=True)
 class StageTokens:
-    """The tokens that a stage meets at one image size, (height, width) in pixels, and what attention costs there.
+    """The tokens of a stage at one image size, (height, width) in pixels, and the costs of attention in one layer.
 
-    ``layers`` is how many layers the stage has, over all paths; costs are those of one.
+    ``layers`` is the number of layers of the stage, over all paths.
     """
 
     stage: int
@@ -81,7 +81,7 @@ class StageTokens:
 
 @dataclass(frozen=True, slots=True)
 class AttentionPoint:
-    """One kind of attention at one N: what it costs, and what it took."""
+    """The cost and the measurement of one kind of attention at one N."""
 
     cost: AttentionCost
     measurement: Measurement
@@ -93,10 +93,10 @@ class AttentionPoint:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How the latency of one kind of attention grows: the exponent of N with its interval, from ``tokens`` alone.
+    """The exponent of N with which the latency of one kind of attention grows, with its interval, fitted to ``tokens``.
 
-    ``predicted`` is the exponent of its multiply-adds over the same N. ``exponent`` is None where too few N lie beyond
-    the plateau that fixed overhead makes.
+    ``predicted`` is the exponent of its multiply-adds over the same N. All are None if too few N lie beyond the overhead
+    plateau.
     """
 
     label: str
@@ -110,10 +110,9 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """The N above which one kind of attention is faster than full softmax attention: by multiply-adds, and measured.
+    """The N above which one kind of attention is faster than full softmax attention: predicted by multiply-adds, and measured.
 
-    ``tokens`` is None where the two do not cross among the measured N; ``always`` says whether the kind was the faster
-    one at every measured N.
+    ``tokens`` is None if the two do not cross among the measured N. ``always``: the kind is faster at every measured N.
     """
 
     label: str
@@ -127,10 +126,7 @@ class Crossing:
 
 @dataclass(frozen=True, slots=True)
 class RoundingError:
-    """How far a kind of attention in ``dtype`` is from float64: the norm of the difference over the norm.
-
-    ``relative_error`` is None where the result is not finite.
-    """
+    """The relative error of a kind of attention in ``dtype`` against float64; None if the result is not finite."""
 
     label: str
     kind: str
@@ -141,10 +137,9 @@ class RoundingError:
 
 @dataclass(frozen=True, slots=True)
 class ImpliedMap:
-    """What the N x N map that a kind of attention implies is like, for one head and random tokens.
+    """Properties of the N x N map that a kind of attention implies, for one head and random tokens.
 
-    ``negative_share`` is the share of its entries below 0, in [0, 1]; ``row_sum_min`` and ``row_sum_max`` the range of
-    its rows' sums.
+    ``negative_share`` is the share of negative entries, in [0, 1]; ``row_sum_min`` and ``row_sum_max`` are over all rows.
     """
 
     label: str

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mpvit.ablation.study import AblationStudy, ablate
 from mpvit.attention import KINDS
-from mpvit.compare_attention.costs import attention_costs, met_tokens, stage_sizes, sweep, sweep_tokens
+from mpvit.compare_attention.costs import attention_cost, stage_sizes, stage_tokens, sweep, sweep_tokens
 from mpvit.config import FIRST_STAGE, ModelConfig
 from mpvit.counting import count_network
 from mpvit.counting.published import find, published_tasks
@@ -73,9 +73,9 @@ def collect(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> Report:
         paths=tuple(ablate(_path_study(name, config, size)) for name, config in models.items()),
         matched=(ablate(replace(_path_study(shown, models[shown], size), match="macs")),),
         explanations=tuple(explain(trace, name, tool) for name, trace in published.items() for tool in TOOLS),
-        attention=tuple(attention_costs(list(KINDS), sizes)),
+        attention=tuple(attention_cost(name, sizes) for name in KINDS),
         sweep=tuple(sweep(list(KINDS), sizes, sweep_tokens(tokens))),
-        stage_tokens=tuple(met_tokens(models[shown])),
+        stage_tokens=tuple(stage_tokens(models[shown])),
         layers=tuple(_cut(layer_tree(trace_network(each, BATCH), each.name)) for each in networks),
         tasks=tuple(_tasks(models)),
     )
