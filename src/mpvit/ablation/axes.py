@@ -1,6 +1,6 @@
 """The axes of an ablation: each is one named edit of a network, in one table."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,24 +97,20 @@ def _one_each(config: ModelConfig, values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values * stages if len(values) == 1 else values
 
 
-def _word_axis(field: str, what: str, words: Mapping[str, Any], kind: str) -> Axis:
-    """Return the axis of a field of the stages that has a few values, each with a word."""
+def _alternative(field: str, what: str) -> Axis:
+    """Return the axis of a field of the stages that has two values: on and off, or two words."""
+    words = {_word(value): value for value in ALTERNATIVES[field]}
 
-    def parse(text: str) -> Any:  # noqa: ANN401 - the value of the word
+    def parse(text: str) -> bool | str:
         if text not in words:
-            raise unknown_name(kind, text, words)
+            raise unknown_name("switch" if "on" in words else field.replace("_", "-"), text, words)
         return words[text]
 
-    names = {value: word for word, value in words.items()}
-    return _stage_axis(field, what, tuple(words), parse, names.__getitem__)
+    return _stage_axis(field, what, tuple(words), parse, _word)
 
 
-def _switch(field: str, what: str) -> Axis:
-    return _word_axis(field, what, {"on": True, "off": False}, "switch")
-
-
-def _alternative(field: str, what: str) -> Axis:
-    return _word_axis(field, what, {word: word for word in map(str, ALTERNATIVES[field])}, field.replace("_", "-"))
+def _word(value: bool | str) -> str:  # noqa: FBT001 - the value of a switch
+    return value if isinstance(value, str) else "on" if value else "off"
 
 
 def _with_windows(network: NamedNetwork, windows: tuple[tuple[int, int], ...]) -> NamedNetwork:
@@ -162,8 +158,8 @@ AXES: dict[str, Axis] = {
     "mlp-ratio": _stage_axis("mlp_ratio", "hidden channels of the MLP over channels", ("1", "2", "3", "4"), parse_ratio),
     "heads": _stage_axis("heads", "attention heads", ("1", "2", "4", "8"), parse_whole),
     "attention": _stage_axis("attention", "kind of attention", _KINDS, _parse_kind),
-    "local": _switch("local", "convolutional branch in addition to the paths"),
-    "cpe": _switch("cpe", "convolutional position encoding"),
+    "local": _alternative("local", "convolutional branch in addition to the paths"),
+    "cpe": _alternative("cpe", "convolutional position encoding"),
     "crpe": Axis(
         what="windows of the convolutional relative position encoding, or off",
         values=("off", "3", "3/5", "3/5/7"),

@@ -19,22 +19,20 @@ MAP_TOKENS = 196
 _SEED = 0
 
 
-def random_inputs(name: str, sizes: Sizes, *, seed: int = _SEED) -> tuple[list[Tensor], dict[str, Tensor]]:
+def random_inputs(name: str, sizes: Sizes) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Return standard normal (query, key, value), (B, h, N, d) in float64, and the kind's own tensors by name.
 
-    They depend on ``seed`` only, and torch's random state does not change.
+    They are the same in every call, and torch's random state does not change.
     """
     kind, _ = get_kind(name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(_SEED)
         tensors = list(torch.randn(3, *sizes.per_head, dtype=torch.float64))
         own = {key: tensor.double() for key, tensor in {**kind.parameters(sizes), **kind.buffers(sizes)}.items()}
     return tensors, own
 
 
-def rounding_errors(
-    names: Sequence[str], sizes: Sizes, tokens: Sequence[int], dtypes: Sequence[str] = DTYPES
-) -> list[RoundingError]:
+def rounding_errors(names: Sequence[str], sizes: Sizes, tokens: Sequence[int]) -> list[RoundingError]:
     """Return, for each N, kind and dtype, the relative error of the result against float64.
 
     The inputs of both are rounded to the dtype, so that the error is that of the arithmetic.
@@ -45,7 +43,7 @@ def rounding_errors(
             kind, option = get_kind(name)
             at = sizes._replace(height=height, width=width, option=option)
             tensors, own = random_inputs(name, at)
-            for dtype in dtypes:
+            for dtype in DTYPES:
                 query, key, value = (tensor.to(getattr(torch, dtype)) for tensor in tensors)
                 rounded = {label: tensor.to(query.dtype) for label, tensor in own.items()}
                 error = relative_error(kind, query, key, value, rounded, at)
@@ -62,8 +60,8 @@ def relative_error(kind: Kind, query: Tensor, key: Tensor, value: Tensor, own: M
     return ((computed - exact).norm() / exact.norm()).item()
 
 
-def implied_maps(sizes: Sizes, names: Sequence[str] = MAPS) -> list[ImpliedMap]:
-    """Return properties of the N x N maps of ``names``, for one head of ``sizes.head_dim`` channels and random tokens.
+def implied_maps(sizes: Sizes) -> list[ImpliedMap]:
+    """Return properties of the N x N maps of ``MAPS``, for one head of ``sizes.head_dim`` channels and random tokens.
 
     The map of softmax has full rank, no negative entry, and rows that sum to 1. The map of factorized attention has a rank of
     at most d, entries of both signs, and rows that sum to scale·Σq: it does not approximate softmax.
@@ -71,7 +69,7 @@ def implied_maps(sizes: Sizes, names: Sequence[str] = MAPS) -> list[ImpliedMap]:
     one = Sizes(1, 1, sizes.head_dim, *grid_of(MAP_TOKENS))
     identity = torch.eye(one.tokens, dtype=torch.float64).reshape(1, 1, one.tokens, one.tokens)
     found = []
-    for name in names:
+    for name in MAPS:
         kind, _ = get_kind(name)
         (query, key, _), own = random_inputs(name, one)
         implied = kind.attend(query, key, identity, one, own)[0, 0]

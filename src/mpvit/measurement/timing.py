@@ -55,6 +55,20 @@ class _Case:
         total_s = sum(self.samples_s) * self.repetitions
         return bool(self.error or self.stopped) or (total_s >= min_time_s and len(self.samples_s) >= min_samples)
 
+    def measurement(self, name: str, dtype: str) -> Measurement:
+        return Measurement(
+            name=name,
+            samples_s=tuple(self.samples_s),
+            warmup_runs=self.warmup_runs,
+            repetitions=self.repetitions,
+            device=str(self.device),
+            dtype=dtype,
+            threads=torch.get_num_threads(),
+            peak_bytes=self.peak_bytes,
+            error=self.error,
+            stopped=self.stopped,
+        )
+
 
 def run(
     cases: Mapping[str, Case],
@@ -90,21 +104,7 @@ def run(
         for case in started.values():
             if not case.finished(min_time_s, min_samples):
                 case.stopped = INTERRUPTED
-    return tuple(
-        Measurement(
-            name=name,
-            samples_s=tuple(case.samples_s),
-            warmup_runs=case.warmup_runs,
-            repetitions=case.repetitions,
-            device=str(case.device),
-            dtype=dtype,
-            threads=torch.get_num_threads(),
-            peak_bytes=case.peak_bytes,
-            error=case.error,
-            stopped=case.stopped,
-        )
-        for name, case in started.items()
-    )
+    return tuple(case.measurement(name, dtype) for name, case in started.items())
 
 
 @contextmanager
@@ -160,8 +160,9 @@ def round_order(cases: int, round_number: int) -> list[int]:
 
 def _sample_in_rounds(cases: list[_Case], min_time_s: float, min_samples: int, deadline: float) -> None:
     cases = [case for case in cases if not case.finished(min_time_s, min_samples)]
+    sample_s = min(max(_SAMPLE_SHARE * min_time_s, _MIN_SAMPLE_S), _MAX_SAMPLE_S)
     for case in cases:
-        case.repetitions = _repetitions(case.call_s, min_time_s)
+        case.repetitions = max(1, ceil(sample_s / case.call_s)) if case.call_s else 1
     round_number = 0
     while cases:
         for index in round_order(len(cases), round_number):
@@ -173,11 +174,6 @@ def _sample_in_rounds(cases: list[_Case], min_time_s: float, min_samples: int, d
                 case.samples_s.append(_sample(case))
         cases = [case for case in cases if not case.finished(min_time_s, min_samples)]
         round_number += 1
-
-
-def _repetitions(call_s: float, min_time_s: float) -> int:
-    sample_s = min(max(_SAMPLE_SHARE * min_time_s, _MIN_SAMPLE_S), _MAX_SAMPLE_S)
-    return max(1, ceil(sample_s / call_s)) if call_s else 1
 
 
 def _sample(case: _Case) -> float:

@@ -34,14 +34,7 @@ MAX_TOKENS = 1024
 
 
 class LayerInputs(NamedTuple):
-    """Queries and keys of one layer, (b, heads, n, d) each.
-
-    Attributes:
-        stage: number of the stage in the paper; paths and layers count from 1.
-        kind: kind of attention.
-        grid: (h, w) with n = h·w.
-        stride: distance between neighbouring tokens, in pixels.
-    """
+    """Queries and keys of one layer, (b, heads, n, d) each, of tokens on a ``grid`` (h, w) that are ``stride`` pixels apart."""
 
     stage: int
     path: int

@@ -48,13 +48,9 @@ class EffectiveField:
 
 
 class BranchAblation(NamedTuple):
-    """Accuracy with the output of a branch replaced by its mean, image by image against the intact network.
+    """Number of images, and of those that the ``intact`` network classifies correctly.
 
-    Attributes:
-        images: number of images.
-        intact: number of images that the intact network classifies correctly.
-        lost: number of images that are correct only with the branch.
-        gained: number of images that are correct only without it.
+    ``lost`` images are correct only with the branch, ``gained`` images only if its output is replaced by its mean.
     """
 
     images: int
@@ -152,13 +148,10 @@ class MapStatistics(NamedTuple):
 
 
 class TokenAttention(NamedTuple):
-    """Attention of one token in one head of the last layer of a path.
+    """Attention of one token, at (x, y) in the grid, in one head of the last layer of a path.
 
-    Attributes:
-        stride: distance between neighbouring tokens, in pixels.
-        token: (x, y) of the token in the grid of tokens.
-        implied: (h, w), the weights of the tokens in the map of the network.
-        full: (h, w), the weights in full softmax attention of the same queries and keys.
+    ``implied`` are the weights of all tokens, (h, w), in the map of the network, and ``full`` those in full softmax attention
+    of the same queries and keys. ``stride`` is the distance between neighbouring tokens, in pixels.
     """
 
     stage: int
@@ -172,14 +165,10 @@ class TokenAttention(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeadMap:
-    """Statistics of the map of one head; stages count as in the paper, paths, layers and heads from 1.
+    """Statistics of the map that the network implies in one head, and of ``full`` softmax attention of the same Q and K.
 
-    Attributes:
-        tokens: N.
-        head_dim: d.
-        implied: the map of the network.
-        full: the map of full softmax attention of the same queries and keys.
-        uniform_distance: mean distance in pixels between two tokens, each to itself included.
+    Stages count as in the paper, paths, layers and heads from 1. ``uniform_distance`` is the mean distance in pixels between
+    two tokens, each to itself included.
     """
 
     stage: int

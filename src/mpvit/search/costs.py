@@ -17,13 +17,8 @@ from mpvit.operations.conventions import tally
 class StageCost(NamedTuple):
     """One choice of a stage and its cost.
 
-    Attributes:
-        stage: configuration of the stage.
-        macs: MACs without the fusion; with the stem in the first stage, and with the head and the fusion in the last stage.
-        params: parameters of the same parts.
-        dim: channels of the stage.
-        out_macs: MACs of the fusion for each output channel; 0 in the last stage, whose output channels are its own.
-        out_params: parameters of the fusion for each output channel.
+    ``macs`` and ``params`` are without the fusion, but with the stem in the first stage, and with the head and the fusion in
+    the last. ``out_macs`` and ``out_params`` are those of the fusion for each output channel; 0 in the last stage.
     """
 
     stage: StageConfig

@@ -44,13 +44,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One way to rank networks.
-
-    Attributes:
-        what: description of the best network.
-        key: (MACs, parameters, limits) -> sort key of a network.
-        limited: whether it requires a limit.
-    """
+    """One way to rank networks: its description, (MACs, parameters, limits) -> sort key, and whether it requires a limit."""
 
     what: str
     key: Callable[[int, int, Limits], Key]

@@ -21,13 +21,9 @@ Point = tuple[int, int, tuple[int, ...]]
 
 
 class Batch(NamedTuple):
-    """The networks that have the choices of all stages but the last two in common.
+    """The networks that have all stages but the last two in common: their number, and the number within the limits.
 
-    Attributes:
-        examined: number of networks.
-        kept: number of networks within the limits.
-        best: those among the best of all networks so far.
-        front: those on the Pareto front of all networks so far.
+    ``best`` and ``front`` are those among the best, and on the Pareto front, of all networks so far.
     """
 
     examined: int
@@ -112,11 +108,10 @@ def _within(
             continue
         macs = macs_before + previous.out_macs * choice.dim + choice.macs
         params = params_before + previous.out_params * choice.dim + choice.params
-        out_macs, out_params, last = choice.out_macs, choice.out_params, last_stages[choice.dim]
-        if (
-            macs + last.min_macs + out_macs * choice.dim > max_macs
-            or params + last.min_params + out_params * choice.dim > max_params
-        ):
+        out_macs, out_params = choice.out_macs, choice.out_params
+        last = last_stages[choice.dim]
+        min_macs, min_params = macs + last.min_macs + out_macs * choice.dim, params + last.min_params + out_params * choice.dim
+        if min_macs > max_macs or min_params > max_params:
             continue
         found += [
             (all_macs, all_params, (*indices, index, last_index))

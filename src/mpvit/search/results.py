@@ -35,14 +35,9 @@ class PublishedVariant(NamedTuple):
 
 
 class TrainedCandidates(NamedTuple):
-    """The accuracies of candidates that were all trained alike.
+    """The accuracies of candidates that were all trained alike, in their order, compared with the best of them.
 
-    Attributes:
-        data: name of the dataset.
-        epochs: number of epochs of each run.
-        usual_epochs: default number of epochs of the recipe.
-        recipe: name of the recipe.
-        accuracies: accuracies on held-out images in the order of the candidates, compared with the best candidate.
+    ``usual_epochs`` is the default number of epochs of the recipe.
     """
 
     data: str
@@ -54,15 +49,9 @@ class TrainedCandidates(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RankedCandidate:
-    """One candidate with its rank, the best first.
+    """One candidate; its rank is by accuracy if the candidates were trained, else by the criterion, and 1 is the best.
 
-    Attributes:
-        rank: rank by accuracy if the candidates were trained, else by the criterion; 1 is the best.
-        candidate: the network.
-        by_criterion: rank by the criterion.
-        time: latency; None if it was not measured.
-        within: whether the latency is within the limit; None if it was not measured.
-        accuracy: accuracy after training; None if it was not trained.
+    ``time``, and whether it is ``within`` the limit, are None if it was not measured, ``accuracy`` if it was not trained.
     """
 
     rank: int
@@ -78,15 +67,12 @@ class SearchResult:
     """The result of a search.
 
     Attributes:
-        study: what was searched.
         examined: number of networks that were counted or excluded by a bound; all networks if the search was not interrupted.
         kept: number of networks within the limits.
         candidates: the best networks within the limits, in the order of the criterion.
         front: networks with more parameters than every other network of at most their MACs, in the order of the MACs.
         published: the published variants, within the limits or not.
-        max_latency_s: limit of the latency, in seconds; None if there is none.
         times: latencies of the first candidates, in their order.
-        trained: the trained candidates; None if they were not trained.
     """
 
     study: SearchStudy
