@@ -1,6 +1,5 @@
 """``mpvit flops``: cost of networks."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -9,12 +8,10 @@ import typer
 from mpvit.counting import COUNTERS, CUTS, TASK_CUTS, count_parts, is_installed, try_count
 from mpvit.counting.analytic import PART
 from mpvit.counting.published import check, find, published_tasks, require_published
-from mpvit.counting.results import TOTAL, Count
+from mpvit.counting.results import TOTAL
 from mpvit.errors import UsageError, unknown_name
 from mpvit.operations.conventions import CONVENTIONS
-from mpvit.tables import Document
-from mpvit.tables.counts import count_document, parts_document
-from mpvit.tables.dense import check_document, task_document
+from mpvit.tables.counts import check_document, count_document, parts_document
 from mpvit_cli.options import Options, option
 from mpvit_cli.options.answer import Answer
 from mpvit_cli.options.networks import Subjects, without_task
@@ -92,7 +89,7 @@ def flops(terminal: Terminal, networks: Subjects, counting: Counting, answer: An
         rule = counting.convention if name in ANALYTIC or len(counters) == 1 else None
         counts.append(replace(try_count(network, batch, counter=name, convention=rule), printed=printed.get(network)))
     if counting.by == TOTAL:
-        document = _document(counts, of_task=bool(networks.task), checked=bool(printed))
+        document = check_document(counts, find(counts)) if printed else count_document(counts)
     else:
         parts = [count_parts(network, counting.by, batch, convention=counting.convention) for network, _ in pairs]
         document = parts_document(list(zip(counts, parts, strict=True)), counting.by)
@@ -104,9 +101,3 @@ def flops(terminal: Terminal, networks: Subjects, counting: Counting, answer: An
     asked = parse_names(counting.counter, [], [])
     if any(count.error and (count.counter in asked or is_installed(count.counter)) for count in counts):
         raise typer.Exit(1)
-
-
-def _document(counts: Sequence[Count], *, of_task: bool, checked: bool) -> Document:
-    if checked:
-        return check_document(counts, find(counts))
-    return task_document(counts) if of_task else count_document(counts)

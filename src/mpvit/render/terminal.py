@@ -84,9 +84,6 @@ def _flat(table: Table) -> Table:
     )
 
 
-# ── widths ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _fitting(table: Table, width: int | None) -> tuple[list[int], list[str]]:
     """Return the columns that fit, and the headers of those left out: optional ones, the widest first."""
     widths = [_width(table, index) for index in range(len(table.columns))]
@@ -131,9 +128,6 @@ def _needed(cell: Cell) -> int:
 
 def _total(widths: Iterable[int]) -> int:
     return sum(width + _GAP for width in widths) - _GAP
-
-
-# ── cells ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _text(cell: Cell, width: int = 0) -> Text:

@@ -110,9 +110,6 @@ def _cut(tree: LayerTree) -> LayerTree:
     return replace(tree, root=cut(tree.root, DEPTH))
 
 
-# ── measured, and of a trained network ──────────────────────────────────────────────────────────────────────────────
-
-
 def benchmark(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> "BenchmarkStudy":
     """Return the benchmark of a report's networks on the CPU."""
     from mpvit.benchmark.study import BenchmarkStudy

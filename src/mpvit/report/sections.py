@@ -19,8 +19,7 @@ from mpvit.report.svg import draw_svg
 from mpvit.tables import Document
 from mpvit.tables.ablation import QUANTITIES, ablation_document
 from mpvit.tables.attention import attention_document
-from mpvit.tables.counts import count_document
-from mpvit.tables.dense import check_document
+from mpvit.tables.counts import check_document, count_document
 from mpvit.tables.layers import layer_document
 from mpvit.tables.number_text import ratio_text
 from mpvit.tables.reconcile import reconcile_document

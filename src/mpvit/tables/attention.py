@@ -49,9 +49,6 @@ def widths_text(cost: AttentionCost) -> str:
     return f"C = {cost.dim} channels, h = {cost.heads} heads, d = {cost.dim // cost.heads}"
 
 
-# ── growth with N ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _sweep_table(swept: Sequence[AttentionCost]) -> Table:
     by_tokens: dict[int, list[AttentionCost]] = {}
     for cost in swept:

@@ -72,9 +72,6 @@ def benchmark_document(study: BenchmarkStudy, results: Sequence[Result], baselin
     return Document("bench", (*rows, *(result.as_row() for result in results)), tuple(tables), tuple(notes), *ran_on(measured))
 
 
-# ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _network_table(study: BenchmarkStudy, networks: Sequence[NetworkTime]) -> Table:
     measured = networks[0].timed.measurement
     threads = "1 thread" if measured.threads == 1 else f"{measured.threads} threads"
@@ -117,9 +114,6 @@ def _fastest_tables(networks: Sequence[NetworkTime]) -> list[Table]:
     ordered = (sorted(group, key=lambda r: r.timed.measurement.median_s or 0) for group in groups.values())
     pairs = [(group[0], group[1]) for group in ordered if len(group) > 1]
     return [build("The fastest mode of each network and batch", _FASTEST, pairs)] if pairs else []
-
-
-# ── notes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _ceiling_note(ceilings: Ceilings) -> str:

@@ -22,9 +22,6 @@ def bytes_text(number: int) -> str:
     return f"{number} B" if unit == "B" else f"{number / BYTES[unit]:.2f} {unit}"
 
 
-# ── differences and ratios ──────────────────────────────────────────────────────────────────────────────────────────
-
-
 def signed(amount: int) -> str:
     """Return a difference with its sign: +1 234, −1 234, 0."""
     return "0" if amount == 0 else f"{'+' if amount > 0 else '−'}{grouped(abs(amount))}"
@@ -50,9 +47,6 @@ def interval_text(interval: Interval | None) -> str | None:
     return None if interval is None else f"{interval.estimate:.2f} ({interval.low:.2f}–{interval.high:.2f})"
 
 
-# ── shares ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def percent(share: float) -> str:
     """Return a share in percent: 98.61 %."""
     return f"{100 * share:.2f} %"
@@ -67,9 +61,6 @@ def percent_interval(share: float, interval: ShareInterval) -> str:
 def share_text(correct: int, images: int) -> str:
     """Return the share of ``correct`` images in percent, with Wilson's interval: 98.61 % (96.79–99.40)."""
     return percent_interval(correct / images, wilson(correct, images))
-
-
-# ── measurements ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def milliseconds(seconds: float | None) -> str | None:

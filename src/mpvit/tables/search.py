@@ -33,9 +33,6 @@ def search_document(found: SearchResult) -> Document:
     return Document("search", tuple(_rows(found)), tables, tuple(_notes(found)), *ran_on(measured))
 
 
-# ── tables ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 _COST: tuple[Field[Any], ...] = (
     Field("MACs", lambda row: row.candidate.macs),
     Field("Params", lambda row: row.candidate.params),
@@ -86,9 +83,6 @@ _PUBLISHED: tuple[Field[PublishedVariant], ...] = (
 )
 
 
-# ── rows for programs ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _rows(found: SearchResult) -> Iterator[dict[str, Any]]:
     """Yield flat rows; ``table`` tells what each is: the space, a candidate, a network of the front, a published variant."""
     yield _space_row(found)
@@ -126,9 +120,6 @@ def _candidate_row(candidate: Candidate) -> dict[str, Any]:
     figures = candidate._asdict()
     config: ModelConfig = figures.pop("config")
     return figures | {name: stages_text(config, name) for name in _SHAPE}
-
-
-# ── notes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _notes(found: SearchResult) -> Iterator[str]:
