@@ -21,7 +21,7 @@ from mpvit import VARIANTS, build_model, load_weights, save_weights
 from mpvit_cli.main import main
 
 PHOTO = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
-UNTRAINED = "The network is untrained (--random-init): its classes mean nothing."
+UNTRAINED = "The network is untrained: its classes mean nothing."
 
 
 class Answer(NamedTuple):

@@ -359,7 +359,10 @@ def test_wrong_options_are_refused_in_one_line(
             "holds what this version of mpvit does not write",
         ),
         (lambda text: text.replace('"heads": 8', '"heads": 7', 1), "dim = 64: must be divisible by heads = 7"),
-        (lambda _: '{"schema_version": 1, "command": "report", "environment": {}, "results": []}', "no row of the table"),
+        (
+            lambda _: '{"schema_version": 1, "command": "report", "environment": {}, "results": []}',
+            "missing required field `counts`",
+        ),
     ],
 )
 def test_damaged_json_is_refused_with_its_place(all_variants: Path, change: object, said: str) -> None:

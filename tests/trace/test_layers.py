@@ -241,7 +241,7 @@ def test_depth_hides_nodes_and_shows_their_number() -> None:
     below = sum(row["path"].startswith("stages.2.") for row in rows)
     (stage,) = [line for line in lines if line.startswith("stages.2")]
     assert re.split(r" {2,}", stage)[1:4] == [str(below), "41.5", "678 605 312"]
-    assert "--depth 10 shows all" in err
+    assert "of 10; JSON and CSV have every layer" in err
     assert "--depth" not in layers("--variant", "tiny", "--depth", "10").err
 
 

@@ -43,10 +43,8 @@ def view_figure(view: View) -> Figure:
     title = f"{network} on {images.name}" + (f": {number} images" if number > 1 else "")
     if view.name == "fields":
         return fields_figure(view.results, images.displayed(0), title)
-    if view.name == "contribution":
-        return contribution_figure(view.results, title)
-    if view.name == "similarity":
-        return similarity_figure(view.results, title)
+    if view.name != "attention":
+        return (contribution_figure if view.name == "contribution" else similarity_figure)(view.results, title)
     shown = view.results.shown
     which = f"head {shown[0].head}" if _has_several_paths(shown) else f"path {shown[0].path}"
     title = f"{network} on {images.split.name(0)}\nstage {shown[0].stage}, {which}"
@@ -57,10 +55,7 @@ def _draw_image(axes: Axes, image: NDArray[np.float64], contrast: float) -> None
     """Draw an image, (h, w, 3) in [0, 1], in pale greys, so that colours stand out on it."""
     grey = image.mean(2)
     axes.imshow(1 - contrast * (1 - grey), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xlim(-0.5, grey.shape[1] - 0.5)
-    axes.set_ylim(grey.shape[0] - 0.5, -0.5)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xlim=(-0.5, grey.shape[1] - 0.5), ylim=(grey.shape[0] - 0.5, -0.5), xticks=[], yticks=[])
 
 
 # ── fields ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -129,8 +124,7 @@ def _set_window(axes: Axes, stage: Sequence[EffectiveField]) -> None:
         first = at - near if at - near > 0 else max(min(first, -1), -beyond)
         last = at + near if at + near < length else min(max(last, length), length + beyond)
         spans.append((first, last))
-    axes.set_xlim(spans[0])
-    axes.set_ylim(spans[1][::-1])
+    axes.set(xlim=spans[0], ylim=spans[1][::-1])
 
 
 def _draw_receptive_field(axes: Axes, found: EffectiveField) -> None:

@@ -4,7 +4,7 @@ Source: Williams, Waterman and Patterson, "Roofline: An Insightful Visual Perfor
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,7 +26,14 @@ _POINTS_PER_INCH = 72
 _Point = tuple[float, float]
 """MACs per byte and 10^9 MAC/s."""
 
-_Named = tuple[str, _Point]
+
+class _Mark(NamedTuple):
+    """One mark: its series (a mode, or a kind of layer), place, area in square points, and name."""
+
+    series: str
+    point: _Point
+    area: float
+    name: str
 
 
 def roofline_figure(results: Sequence[Result]) -> Figure:
@@ -51,60 +58,46 @@ def roofline_figure(results: Sequence[Result]) -> Figure:
     return figure
 
 
-def _draw_networks(axes: Axes, networks: Sequence[NetworkTime]) -> list[_Named]:
-    """Draw networks, modes by colour and marker, batches by area; return the name and the lowest point of each model."""
-    modes = list(dict.fromkeys(network.mode for network in networks))
+def _draw_networks(axes: Axes, networks: Sequence[NetworkTime]) -> list[_Mark]:
+    """Draw networks, modes by colour and marker, batches by area; return the lowest mark of each model."""
     batches = sorted({network.input_shape[0] for network in networks})
     areas = {batch: 20.0 + 36 * rank for rank, batch in enumerate(batches)}
-    lines: dict[tuple[str, str], list[NetworkTime]] = {}
-    for network in sorted(networks, key=lambda network: network.input_shape[0]):
-        lines.setdefault((network.model, network.mode), []).append(network)
-    for (_, mode), line in lines.items():
-        number = modes.index(mode)
-        x, y = zip(*(_point(network.timed) for network in line), strict=True)
-        axes.plot(x, y, color=color(number), linewidth=0.8)
-        _marks(axes, x, y, number, [areas[network.input_shape[0]] for network in line])
-    for number, mode in enumerate(modes):
-        _marks(axes, [], [], number, 36, mode)
-    for batch in batches:
-        axes.scatter([], [], s=areas[batch], color=_PALE, label=f"batch {batch}")
-    lowest: dict[str, _Point] = {}
-    for network in sorted(networks, key=lambda network: network.timed.macs_per_s or 0):
-        lowest.setdefault(network.model, _point(network.timed))
-    return list(lowest.items())
+    marks = [_Mark(each.mode, _point(each.timed), areas[each.input_shape[0]], each.model) for each in networks]
+    series = list(dict.fromkeys(mark.series for mark in marks))
+    for model, mode in dict.fromkeys((mark.name, mark.series) for mark in marks):
+        line = [mark for mark in marks if (mark.name, mark.series) == (model, mode)]
+        x, y = zip(*(mark.point for mark in sorted(line, key=lambda mark: mark.area)), strict=True)
+        axes.plot(x, y, color=color(series.index(mode)), linewidth=0.8)
+    _draw_marks(axes, marks)
+    for batch, area in areas.items():
+        axes.scatter([], [], s=area, color=_PALE, label=f"batch {batch}")
+    return list({mark.name: mark for mark in sorted(marks, key=lambda mark: -mark.point[1])}.values())
 
 
-def _draw_layers(axes: Axes, layers: Sequence[LayerTime]) -> list[_Named]:
-    """Draw layers, kinds by colour and marker; return the names and points of the slowest."""
+def _draw_layers(axes: Axes, layers: Sequence[LayerTime]) -> list[_Mark]:
+    """Draw layers, kinds by colour and marker, shares of the time by area; return the marks of the slowest."""
     slowest = sorted(layers, key=lambda layer: -(layer.total_s or 0))  # large marks first, so that small ones stay visible
     sum_s = sum(layer.total_s or 0 for layer in layers)
-    for number, kind in enumerate(dict.fromkeys(layer.kind for layer in slowest)):
-        same = [layer for layer in slowest if layer.kind == kind]
-        x, y = zip(*(_point(layer.timed) for layer in same), strict=True)
-        _marks(axes, x, y, number, [20 + 1500 * (layer.total_s or 0) / sum_s for layer in same])
-        _marks(axes, [], [], number, 36, kind)
     several = len({(layer.model, layer.input_shape) for layer in layers}) > 1
-    return [
-        (f"{layer.model}, batch {layer.input_shape[0]}: {layer.part}" if several else layer.part, _point(layer.timed))
-        for layer in slowest[:_LABELLED]
-    ]
+    marks = []
+    for layer in slowest:
+        name = f"{layer.model}, batch {layer.input_shape[0]}: {layer.part}" if several else layer.part
+        marks.append(_Mark(layer.kind, _point(layer.timed), 20 + 1500 * (layer.total_s or 0) / sum_s, name))
+    _draw_marks(axes, marks)
+    return marks[:_LABELLED]
+
+
+def _draw_marks(axes: Axes, marks: Sequence[_Mark]) -> None:
+    for number, series in enumerate(dict.fromkeys(mark.series for mark in marks)):
+        own = [mark for mark in marks if mark.series == series]
+        style: dict[str, Any] = {"color": color(number), "marker": marker(number), "linewidth": 0.5, "edgecolor": "white"}
+        x, y = zip(*(mark.point for mark in own), strict=True)
+        axes.scatter(x, y, s=[mark.area for mark in own], zorder=3, **style)
+        axes.scatter([], [], s=36, label=series, **style)
 
 
 def _point(timed: RooflinePoint) -> _Point:
     return timed.work.intensity, (timed.macs_per_s or 0) / _GIGA
-
-
-def _marks(
-    axes: Axes, x: Sequence[float], y: Sequence[float], number: int, areas: float | Sequence[float], label: str = ""
-) -> None:
-    style: dict[str, Any] = {
-        "color": color(number),
-        "marker": marker(number),
-        "linewidth": 0.5,
-        "edgecolor": "white",
-        "zorder": 3,
-    }
-    axes.scatter(x, y, s=areas, label=label or None, **style)
 
 
 def _set_limits(axes: Axes, shown: Sequence[RooflinePoint], ceilings: Ceilings) -> None:
@@ -114,8 +107,7 @@ def _set_limits(axes: Axes, shown: Sequence[RooflinePoint], ceilings: Ceilings) 
         across.append(ceilings.macs_per_s / ceilings.bytes_per_s)
         up.append(ceilings.macs_per_s / _GIGA)
     if across:
-        axes.set_xlim(min(across) / 1.5, max(across) * 1.5)
-        axes.set_ylim(min(up) / 1.8, max(up) * 1.5)
+        axes.set(xlim=(min(across) / 1.5, max(across) * 1.5), ylim=(min(up) / 1.8, max(up) * 1.5))
     plain_log_ticks(axes)
 
 
@@ -132,7 +124,7 @@ def _draw_roof(axes: Axes, ceilings: Ceilings) -> None:
         axes.plot([left, ridge], ends, linestyle=(0, (4, 1.5)), label=f"copy, {slope:.3g} GB/s", **style)
 
 
-def _write_names(axes: Axes, named: Sequence[_Named], *, beside: bool) -> None:
+def _write_names(axes: Axes, named: Sequence[_Mark], *, beside: bool) -> None:
     """Write names in a column to the right of the axes or in a row below all points, each as near to its point as fits."""
     box = axes.get_window_extent()
     letter = SMALL * axes.figure.dpi / _POINTS_PER_INCH
@@ -140,7 +132,7 @@ def _write_names(axes: Axes, named: Sequence[_Named], *, beside: bool) -> None:
     arrow = {"arrowstyle": "-", "color": _GREY, "linewidth": 0.5, "shrinkA": 1, **shape}
     align = {"ha": "left", "va": "center"} if beside else {"ha": "center", "va": "bottom"}
     taken = 0.0
-    in_pixels = [(text, point, axes.transData.transform(point)) for text, point in named]
+    in_pixels = [(mark.name, mark.point, axes.transData.transform(mark.point)) for mark in named]
     for text, point, (x, y) in sorted(in_pixels, key=lambda each: -each[2][1] if beside else each[2][0]):
         half = 0.7 * letter if beside else (_LETTER_WIDTH * len(text) + 1) * letter / 2
         middle = max(box.y1 - y if beside else x - box.x0, taken + half)

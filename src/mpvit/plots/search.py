@@ -55,8 +55,7 @@ def _set_limits(axes: Axes, found: SearchResult) -> None:
     """Fit the axes to the points and their names, and draw the limits of the search."""
     x, y = _coordinates([*found.front, *found.candidates, *(each.candidate for each in found.published)])
     wide, high = max(x) / min(x), max(y) / min(y)
-    axes.set_xlim(min(x) / wide**_EDGE, max(x) * wide**_NAME)
-    axes.set_ylim(min(y) / high**_EDGE, max(y) * high**_EDGE)
+    axes.set(xlim=(min(x) / wide**_EDGE, max(x) * wide**_NAME), ylim=(min(y) / high**_EDGE, max(y) * high**_EDGE))
     limits, label = found.study.limits, f"at most {found.study.limits.text()}"
     style: dict[str, Any] = {"color": "0.35", "linewidth": 0.8, "linestyle": DASHED, "zorder": 1}
     if limits.macs is not None and limits.macs / _GIGA < axes.get_xlim()[1]:

@@ -70,8 +70,7 @@ def _draw(axes: Axes, tools: Sequence[Sequence[_Bar]]) -> None:
     axes.set_yticks([y for y, _ in rows], [bar.label for _, bar in rows])
     for label, (_, bar) in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight(_weight(bar))
-    axes.set_ylim(y - _GAP_ROWS, -0.8)
-    axes.set_xlim(0, 1.22 * largest)
+    axes.set(xlim=(0, 1.22 * largest), ylim=(y - _GAP_ROWS, -0.8))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value / 1e9:g}")
     style_bars(axes, "10$^9$ multiply-adds (MACs)")
 

@@ -6,6 +6,7 @@ not fit, each row becomes a block with one field per line. Only windows show tre
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from rich import box
 from rich.cells import cell_len
@@ -13,6 +14,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mpvit.tables import Branch, Cell, Compared, Document, Share, Table, cell_text
+
+_FRAME: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
 
 _GAP = 2
 """Blanks between columns: one of padding, one that the box draws."""
@@ -41,7 +44,7 @@ def render(document: Document, width: int | None = None) -> list[RichTable | Tex
 
 
 def _grid(table: Table, widths: Mapping[int, int]) -> RichTable:
-    rich = _empty_grid(show_footer=table.footer is not None)
+    rich = RichTable(show_footer=table.footer is not None, **_FRAME)
     for index, width in widths.items():
         column = table.columns[index]
         rich.add_column(
@@ -57,24 +60,13 @@ def _grid(table: Table, widths: Mapping[int, int]) -> RichTable:
 
 
 def _blocks(table: Table, kept: Sequence[int]) -> RichTable:
-    rich = _empty_grid(show_header=False)
+    rich = RichTable(show_header=False, **_FRAME)
     rich.add_column(style="bold", overflow="fold")
     rich.add_column(overflow="fold")
     for row in table.all_rows:
         for index in kept:
             rich.add_row(Text(table.columns[index].header), _text(row[index]), end_section=index == kept[-1])
     return rich
-
-
-def _empty_grid(*, show_header: bool = True, show_footer: bool = False) -> RichTable:
-    return RichTable(
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-        show_header=show_header,
-        show_footer=show_footer,
-    )
 
 
 def _flat(table: Table) -> Table:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ def collect(models: Mapping[str, ModelConfig], size: tuple[int, int]) -> Report:
     Raises ``UsageError`` for a size that a network cannot have.
     """
     shown = featured(tuple(models))
-    tokens = first_tokens(size)
+    tokens = prod(strided_length(strided_length(side, 2), 2) for side in size)  # the first stage is at stride 4
     sizes = stage_sizes(models[shown], FIRST_STAGE, tokens)
     networks = [NamedNetwork(name, config, size) for name, config in models.items()]
     published = {each.name: trace_network(each, BATCH, layout=LAYOUT) for each in networks}
@@ -95,12 +96,6 @@ def _tasks(models: Mapping[str, ModelConfig]) -> "Iterator[Count]":
     findings = find(counts)
     yield from findings.as_classified
     yield from (found for found in findings.unexplained if found.convention != CONVENTION)
-
-
-def first_tokens(size: tuple[int, int]) -> int:
-    """Return the number of tokens of each path of the first stage, at stride 4, on an image of ``size`` pixels."""
-    height, width = (strided_length(strided_length(side, 2), 2) for side in size)
-    return height * width
 
 
 def _cut(tree: LayerTree) -> LayerTree:

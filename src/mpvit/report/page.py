@@ -13,8 +13,6 @@ from mpvit.report.svg import inline
 from mpvit.tables import Branch, Cell, Column, Compared, Label, Rounded, Share, cell_text
 from mpvit.units import times
 
-TITLE = "What MPViT costs"
-
 _LONG = 20
 """Number of rows from which a table is collapsed."""
 
@@ -39,7 +37,6 @@ def draw(report: Report) -> dict[str, str]:
     environment.filters |= {"cell": _cell, "summary_cell": _summary_cell, "markdown": render_markdown, "table": render_table}
     content = {
         "sections": shown,
-        "title": TITLE,
         "introduction": (
             "MPViT is a vision transformer whose stages process an image along several parallel paths, each at its own scale. "
             f"This is the cost of one {times(report.size)} image, exact to the integer."

@@ -5,7 +5,7 @@ In an ablation, the cost of each part of a network is saved as a list, in the or
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,6 @@ _TABLES = {field.name: field.name for field in fields(Report) if field.name != "
     "path_views": "sights",
 }
 """Name of the table in JSON by the field of ``Report``."""
-
-_OPTIONAL = {field.name for field in fields(Report) if field.default is not MISSING}
 
 _HINT = "choose a folder that mpvit report has written"
 _AGAIN = "make it again with mpvit report"
@@ -88,17 +86,15 @@ def from_json(text: str) -> Report:
 
 
 def _by_field(rows: list[Any]) -> dict[str, list[Any]]:
-    """Return the rows of each field of ``Report``; raise ``UsageError`` for an unknown table, and for a missing one."""
-    by_table: dict[str, list[Any]] = {table: [] for table in _TABLES.values()}
+    """Return the rows of each field of ``Report``; raise ``UsageError`` for an unknown table."""
+    names = {table: field for field, table in _TABLES.items()}
+    found: dict[str, list[Any]] = {}
     for index, row in enumerate(rows):
         table = row.get("table") if isinstance(row, dict) else None
-        if not isinstance(table, str) or table not in by_table:
-            raise UsageError(f"results[{index}]: must have a table of {', '.join(by_table)}")
-        by_table[table].append(row)
-    for field, table in _TABLES.items():
-        if not by_table[table] and field not in _OPTIONAL:
-            raise UsageError(f"results have no row of the table {table!r}")
-    return {field: by_table[table] for field, table in _TABLES.items()}
+        if not isinstance(table, str) or table not in names:
+            raise UsageError(f"results[{index}]: must have a table of {', '.join(names)}")
+        found.setdefault(names[table], []).append(row)
+    return found
 
 
 def _read(text: str) -> Any:  # noqa: ANN401 - any JSON

@@ -60,9 +60,6 @@ def sections(report: Report) -> list[Section]:
     return [*found, _times(report)] if report.times else found
 
 
-# ── what a path is worth ────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _study(number: int, study: TrainedAblation) -> Section:
     asked = study.ablation.study
     budget = "" if asked.match == "none" else f", at the same {QUANTITIES[asked.match]}"
@@ -108,9 +105,6 @@ def _path_view(view: PathView) -> Section:
         figure_command=f"{view_command(view)} --plot {view.view}.svg",
         svg=view.svg,
     )
-
-
-# ── cost ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _counts(report: Report) -> Section:

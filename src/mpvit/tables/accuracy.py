@@ -6,8 +6,6 @@ from mpvit.ablation.results import Row
 from mpvit.ablation.study import Ablation
 from mpvit.training.comparison import AccuracyComparison
 
-VERDICTS = ("better", "worse", "no difference seen")
-
 
 def accuracy_text(accuracy: AccuracyComparison, digits: int = 2) -> str:
     """Return the mean with half of its interval, in percent: "61.20 ± 1.25"."""
@@ -41,7 +39,10 @@ def conclusions(found: Ablation) -> Iterator[str]:
     if own is None or own.delta_half is None:
         return
     rows = [row for row in found.rows if row.accuracy and not is_baseline(found, row)]
-    named = {verdict: [_named(row) for row in rows if row.accuracy and row.accuracy.verdict == verdict] for verdict in VERDICTS}
+    named = {
+        verdict: [_named(row) for row in rows if row.accuracy and row.accuracy.verdict == verdict]
+        for verdict in ("better", "worse", "no difference seen")
+    }
     groups = [f"{verdict}: {', '.join(names)}" for verdict, names in named.items() if names]
     if groups:
         yield f"Compared with {_values(found.baseline)} ({accuracy_text(own)} %), {'; '.join(groups)}."

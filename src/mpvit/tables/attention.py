@@ -1,7 +1,6 @@
 """Attention in closed form: the cost of each kind at one N, over a sweep of N, and at the tokens of a network."""
 
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import attrgetter
 
@@ -91,30 +90,24 @@ def _ratio_table(
     return build(title, [*fields, *ratios, Field("cheaper", cheaper, numeric=False)], results)
 
 
-def _notes(first: AttentionCost, stages: Sequence[StageTokens], network: str) -> list[str]:
-    head_dim = first.dim // first.heads
-    usual, right = Fraction(first.tokens, first.dim), Fraction(first.tokens, head_dim)
-    notes = [
-        (
-            "MACs, exponentials (Exp) and elements of the largest extra tensor (Extra) are those of one image. The projections "
-            f"add 4·N·C² = {grouped(first.projection_macs)} MACs to each kind. N^: growth exponent. N*: the N at which full "
-            "attention costs the same."
-        ),
-        (
-            f"The often quoted saving N/C = {ratio_text(float(usual))} forgets the heads. The saving is N/d = "
-            f"{ratio_text(float(right))}: factorized attention costs d/N of full attention, not C/N. Both cost the same at "
-            f"N* = d = {head_dim}; with CRPE and 8 heads at d + 15 = {head_dim + 15}, or {head_dim + 15.5} with the "
-            "elementwise products of the query."
-        ),
+def _notes(first: AttentionCost, stages: Sequence[StageTokens], network: str) -> Iterator[str]:
+    yield (
+        "MACs, exponentials (Exp) and elements of the largest extra tensor (Extra) are those of one image. The projections add "
+        f"4·N·C² = {grouped(first.projection_macs)} MACs to each kind. N^: growth exponent. N*: the N at which full attention "
+        "costs the same."
+    )
+    d = first.dim // first.heads
+    yield (
+        f"The often quoted saving N/C = {ratio_text(first.tokens / first.dim)} forgets the heads. The saving is N/d = "
+        f"{ratio_text(first.tokens / d)}: factorized attention costs d/N of full attention, not C/N. Both cost the same at "
+        f"N* = d = {d}; with CRPE and 8 heads at d + 15 = {d + 15}, or {d + 15.5} with the elementwise products of the query."
+    )
+    cheaper = [
+        f"stage {at.stage} at {times(at.size)} ({ratio_text(at.costs[0].ratio)})" for at in stages if at.costs[0].ratio < 1
     ]
-    cheaper = [stage for stage in stages if stage.costs[0].ratio < 1]
     if cheaper:
-        where = "; ".join(f"stage {at.stage} at {times(at.size)} ({ratio_text(at.costs[0].ratio)})" for at in cheaper)
-        notes.append(f"In {network}, full attention is cheaper in {where}.")
-    return notes
+        yield f"In {network}, full attention is cheaper in {'; '.join(cheaper)}."
 
-
-# ── at the size of a task ───────────────────────────────────────────────────────────────────────────────────────────
 
 _StageCost = tuple[StageTokens, AttentionCost]
 
@@ -162,14 +155,12 @@ def _extra_bytes(cost: AttentionCost) -> int:
     return ITEM_BYTES["float32"] * cost.extra_elements
 
 
-def _task_notes(costs: Sequence[_StageCost], memory_bytes: int) -> list[str]:
-    notes = [
-        "MACs: those of one layer. Extra: its largest tensor in float32 that not every kind has. Layers: those of all paths."
-    ]
-    too_large = [each for each in costs if _extra_bytes(each[1]) > memory_bytes]
-    notes += [
-        f"{cost.label} does not fit into {bytes_text(memory_bytes)} in stage {stage.stage}: {grouped(stage.tokens)} tokens "
-        f"make one tensor of {bytes_text(_extra_bytes(cost))}."
-        for stage, cost in too_large
-    ]
-    return notes if too_large else [*notes, f"Every tensor fits into {bytes_text(memory_bytes)}."]
+def _task_notes(costs: Sequence[_StageCost], memory_bytes: int) -> Iterator[str]:
+    memory = bytes_text(memory_bytes)
+    yield "MACs: those of one layer. Extra: its largest tensor in float32 that not every kind has. Layers: those of all paths."
+    for stage, cost in costs:
+        if _extra_bytes(cost) > memory_bytes:
+            tensor = f"{grouped(stage.tokens)} tokens make one tensor of {bytes_text(_extra_bytes(cost))}"
+            yield f"{cost.label} does not fit into {memory} in stage {stage.stage}: {tensor}."
+    if all(_extra_bytes(cost) <= memory_bytes for _, cost in costs):
+        yield f"Every tensor fits into {memory}."

@@ -1,6 +1,6 @@
 """The cost of networks, detectors and segmenters: counts next to the published figures, and the parts of a network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
@@ -90,11 +90,11 @@ def _closed_form_macs(count: Count) -> Compared | None:
     return Compared(count.closed_form_macs, same) if count.closed_form_macs is not None and same is not None else None
 
 
-def _notes(counts: Sequence[Count]) -> list[str]:
-    notes = [UNITS]
+def _notes(counts: Sequence[Count]) -> Iterator[str]:
+    yield UNITS
     if any(count.agrees is not None for count in counts if count.part == TOTAL):
-        notes.append("✓ parameters, MACs and activations equal the published integers; ✗ at least one differs.")
-    return notes + [f"{count.model}: {count.error}" for count in counts if count.error]
+        yield "✓ parameters, MACs and activations equal the published integers; ✗ at least one differs."
+    yield from (f"{count.model}: {count.error}" for count in counts if count.error)
 
 
 def _printed(count: Count, figure: int) -> Cell:
@@ -104,25 +104,22 @@ def _printed(count: Count, figure: int) -> Cell:
     return Compared(figures[figure], count.agreement[figure])
 
 
-def _check_notes(counts: Sequence[Count], findings: Findings) -> list[str]:
+def _check_notes(counts: Sequence[Count], findings: Findings) -> Iterator[str]:
     params, macs = (sum(agreed) for agreed in zip(*(each.agreement or (False, False) for each in counts), strict=True))
     total = len(counts)
-    notes = [
-        f"✓ rounds to the published figure, ✗ does not: {params} of {total} params and {macs} of {total} MACs do.",
-        "The published figures leave out the einsums of the attention; those of classification include them.",
-    ]
+    yield f"✓ rounds to the published figure, ✗ does not: {params} of {total} params and {macs} of {total} MACs do."
+    yield "The published figures leave out the einsums of the attention; those of classification include them."
     if findings.as_classified:
         found = "; ".join(
             f"{each.task and each.task.name} has {(each.params or 0) / 1e6:.2f} M params and {_giga(each)} MACs"
             for each in findings.as_classified
         )
-        notes.append(f"The published tiny backbone has MLP ratio 4. With the ratio 2 of classification, {found}.")
+        yield f"The published tiny backbone has MLP ratio 4. With the ratio 2 of classification, {found}."
     if findings.unexplained:
         first = findings.unexplained[0]
         printed = first.printed.macs_billions if first.printed else 0
         found = ", ".join(f"{_giga(each)} ({each.convention})" for each in findings.unexplained)
-        notes.append(f"{first.label}: none of {len(CONVENTIONS)} conventions explains the published {printed} G: {found}.")
-    return notes
+        yield f"{first.label}: none of {len(CONVENTIONS)} conventions explains the published {printed} G: {found}."
 
 
 def _giga(count: Count) -> str:

@@ -44,8 +44,8 @@ def export_document(exported: ExportResult, accuracies: Sequence[Evaluation] = (
         first = accuracies[0]
         tables.append(build(f"On {first.data}, {first.part}: {first.images} images", _ACCURACY, pairs))
         rows += [{"table": "accuracy", "engine": engine, "dtype": dtype, **found.as_row()} for engine, dtype, found in pairs]
-    notes = tuple(_notes(exported, accuracies))
-    return Document("export", tuple(rows), tuple(tables), notes, "cpu", exported.threads, options.dtype)
+    where = ("cpu", exported.threads, options.dtype)
+    return Document("export", tuple(rows), tuple(tables), tuple(_notes(exported, accuracies)), *where)
 
 
 def _notes(exported: ExportResult, accuracies: Sequence[Evaluation]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """The memory of a training step: one table per network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mpvit.tables import Document, Field, build
 from mpvit.tables.number_text import bytes_text
@@ -42,24 +42,19 @@ def _rows(memory: TrainingMemory) -> list[_Row]:
     ]
 
 
-def _notes(predictions: Sequence[TrainingMemory]) -> list[str]:
-    notes = [f"{memory.label}: {memory.error}" for memory in predictions if memory.error]
-    notes.append("Saved activations are exact: the storages that autograd keeps, with buffers and without parameters.")
-    notes.append(
-        "The peak is a model (for MPViT within 4 % of torch's CPU allocator): gradients are kept, kernels use no workspace."
-    )
+def _notes(predictions: Sequence[TrainingMemory]) -> Iterator[str]:
+    yield from (f"{memory.label}: {memory.error}" for memory in predictions if memory.error)
+    yield "Saved activations are exact: the storages that autograd keeps, with buffers and without parameters."
+    yield "The peak is a model (for MPViT within 4 % of torch's CPU allocator): gradients are kept, kernels use no workspace."
     if any(memory.task for memory in predictions):
-        notes.append(
+        yield (
             "The step ends at the raw outputs, so what a loss keeps is not included. With a task, the largest transient "
             "includes the outputs and the gradients of shared parameters; the peak is within 5 % of torch's CPU allocator."
         )
     if any(memory.task and memory.task.proposals for memory in predictions):
-        notes.append(
+        yield (
             "The features of all proposals and detections count; sampling them from the maps keeps only the boxes. Training "
-            "usually samples fewer than inference: --proposals 512 --detections 128."
+            "usually samples fewer than inference: 512 proposals and 128 detections."
         )
     if any(memory.options.autocast for memory in predictions):
-        notes.append(
-            "bfloat16: autocast by the rules of the CPU; those of CUDA keep more, as norms and softmax run in float32."
-        )
-    return notes
+        yield "bfloat16: autocast by the rules of the CPU; those of CUDA keep more, as norms and softmax run in float32."

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from mpvit.tables import Column, Document, Field, Table, build
-from mpvit.tables.number_text import percent, share_text
+from mpvit.tables.number_text import number_text, percent, share_text
 from mpvit.units import times
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Parts = tuple[list[dict[str, Any]], list[Table], list[str]]
     """Flat rows, tables and notes of a view."""
 
-UNTRAINED = "The network is untrained (--random-init): only the geometry, window and receptive field, means something."
+UNTRAINED = "The network is untrained: only the geometry, window and receptive field, means something."
 
 LEVEL = 0.05
 """Significance level of one test, before Bonferroni's correction."""
@@ -32,14 +32,8 @@ def view_document(view: View) -> Document:
     weights = f"weights {network.weights}" if network.trained else "untrained"
     title = f"{network.model}, {weights}; {images.name}: {number} of {times((images.config.size,) * 2)} pixels"
     rows, tables, notes = _BUILDERS[view.name](view.results, title)
-    same = {
-        "view": view.name,
-        "model": network.model,
-        "weights": network.weights,
-        "trained": network.trained,
-        "data": images.name,
-        "pictures": number,
-    }
+    same: dict[str, Any] = {"view": view.name, "model": network.model, "weights": network.weights, "trained": network.trained}
+    same |= {"data": images.name, "pictures": number}
     notes = notes if network.trained else [UNTRAINED, *notes]
     where = (network.device, network.threads, network.dtype)
     return Document("paths", tuple({**same, **row} for row in rows), tuple(tables), tuple(notes), *where)
@@ -69,7 +63,7 @@ def geometry_document(model: str, fields: Sequence[PathField]) -> Document:
         Field("Stride px", lambda f: f.token_stride),
     ]
     table = build(f"{model}: receptive fields before attention", columns, fields)
-    reason = "effective_radius is null: --view fields measures it on a network."
+    reason = "effective_radius is null: the view fields measures it on a network."
     return Document("paths", rows, (table,), (*_FIELDS_NOTES, reason))
 
 
@@ -121,7 +115,9 @@ def _contributions(found: Sequence[Contribution], title: str) -> Parts:
     without: Field[Contribution] = Field("Without it", verdict, numeric=False)
     names = list(dict.fromkeys(name for each in found for name in each.cosines if name != "sum"))
     names = [*sorted(names, key=lambda name: (name != "local", name)), "sum"]
-    cosines = tuple((each.stage, each.branch, *(_two_digits(each.cosines.get(name)) for name in names)) for each in found)
+    cosines = tuple(
+        (each.stage, each.branch, *(number_text(each.cosines.get(name), ".2f") for name in names)) for each in found
+    )
     columns = (Column("Stage", numeric=True), Column("Branch"), *(Column(name, numeric=True) for name in names))
     level = f"A difference counts if p is below {LEVEL:g}/{len(found)}, because {len(found)} branches are tested (Bonferroni)."
     rows = [{**each.as_row(), "verdict": verdict(each)} for each in found]
@@ -135,16 +131,14 @@ def _verdict(ablation: BranchAblation, tests: int) -> str:
     return "worse" if ablation.lost > ablation.gained else "better"
 
 
-def _two_digits(value: float | None) -> str | None:
-    return None if value is None else f"{value:.2f}"
-
-
 # ── similarity ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _similarities(found: Similarity, title: str) -> Parts:
     columns = (Column(""), *(Column(short_name(name), numeric=True) for name in found.names))
-    cells = tuple((name, *map(_two_digits, line)) for name, line in zip(found.names, found.matrix, strict=True))
+    cells = tuple(
+        (name, *(number_text(value, ".2f") for value in line)) for name, line in zip(found.names, found.matrix, strict=True)
+    )
     pairs = [
         {"first": name, "second": other, "cka": found.matrix[i][j]}
         for i, name in enumerate(found.names)
@@ -193,7 +187,7 @@ def _attention_maps(found: AttentionMaps, title: str) -> Parts:
     notes = list(_ATTENTION_NOTES)
     if found.left_out:
         stages = ", ".join(map(str, found.left_out))
-        notes.append(f"Left out because its maps are too large: stage {stages}. A smaller --size includes it.")
+        notes.append(f"Left out because its maps are too large: stage {stages}. A smaller image size includes it.")
     return [each.as_row() for each in found.heads], [build(title, _LAYER, layers)], notes
 
 

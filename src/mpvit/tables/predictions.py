@@ -9,7 +9,7 @@ from mpvit.tables.training import trained_text
 
 ASSUMED = "The file does not name its classes and preprocessing: those of ImageNet and of the paper are assumed."
 
-UNTRAINED = "The network is untrained (--random-init): its classes mean nothing."
+UNTRAINED = "The network is untrained: its classes mean nothing."
 
 _Row = tuple[Prediction | Segmentation, int, ClassScore | ClassShare | None]
 """An image, a rank from 1, and the class of that rank; no class if the image cannot be read."""

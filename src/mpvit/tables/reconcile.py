@@ -65,8 +65,8 @@ def _reason_rows(explanations: Sequence[Explanation]) -> Iterator[tuple[Cell, ..
             yield tool, "source", own[0].source
 
 
-def _notes(explanations: Sequence[Explanation], *, live: bool) -> list[str]:
-    notes = ["exact: multiply-adds (MACs) of convolutions, linear layers and matrix products; 1 MAC = 2 FLOPs."]
+def _notes(explanations: Sequence[Explanation], *, live: bool) -> Iterator[str]:
+    yield "exact: multiply-adds (MACs) of convolutions, linear layers and matrix products; 1 MAC = 2 FLOPs."
     if live:
-        notes.append("✓ the tool itself, run here, counts what its rule predicts. Residual: what the rule does not explain.")
-    return notes + list(dict.fromkeys(f"{each.tool}: {each.error}" for each in explanations if each.error))
+        yield "✓ the tool itself, run here, counts what its rule predicts. Residual: what the rule does not explain."
+    yield from dict.fromkeys(f"{each.tool}: {each.error}" for each in explanations if each.error)

@@ -137,7 +137,7 @@ def _notes(found: SearchResult) -> Iterator[str]:
     yield _space_note(found)
     yield (
         f"Pareto front: {len(found.front)} networks. Each has more parameters than any other network within the limits that "
-        "has as few MACs; --plot draws it, JSON lists it."
+        "has as few MACs; the figure shows it, JSON lists it."
     )
     yield (
         f"Only the published variants have an accuracy, at {times((TRAINED_SIZE,) * 2)}: {found.published[0].accuracy.source}."
