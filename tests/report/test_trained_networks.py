@@ -143,7 +143,7 @@ def test_the_views_of_paths_are_those_of_mpvit_paths(tmp_path: Path) -> None:
         (("--study", "nowhere"), 2, "cannot read 'nowhere/ablations.json': No such file"),
         (("--study", "cut"), 2, "'cut/ablations.json' is not a result of trained ablations"),
         (("--study", "other"), 2, "'other/ablations.json' is not a result of trained ablations: Expected `array`"),
-        (("--data", "digits"), 2, "--data digits: must go with --weights"),
+        (("--data", "digits"), 2, "--data digits: needs --weights"),
         (("--weights", "nowhere.safetensors"), 1, "nowhere.safetensors"),
         (("--weights", "text.safetensors"), 1, "text.safetensors"),
         (("--weights", str(WEIGHTS.resolve()), "--data", "nowhere"), 2, "data 'nowhere': is not a folder"),
