@@ -169,19 +169,21 @@ def walk(node: Node, path: str = "", scope: str = "") -> Iterator[tuple[str, str
 def occurrences(node: Node) -> Iterator[tuple[Operation, int]]:
     """Yield each operation object in ``node``, the last first, and how often it occurs: equal modules are one object."""
     times = {id(node): 1}
-    for each in reversed(_in_order(node, {}).values()):
+    for key, each in reversed(_in_order(node, {}).items()):
+        count = times[key]
         if isinstance(each, Operation):
-            yield each, times[id(each)]
+            yield each, count
             continue
-        for child in each.children.values():
-            times[id(child)] = times.get(id(child), 0) + times[id(each)]
+        for child in map(id, each.children.values()):
+            times[child] = times.get(child, 0) + count
 
 
 def _in_order(node: Node, found: dict[int, Node]) -> dict[int, Node]:
     """Add ``node`` to the nodes that are ``found``, and before it the nodes below it, each object once."""
-    if id(node) not in found:
+    key = id(node)
+    if key not in found:
         if isinstance(node, Block):
             for child in node.children.values():
                 _in_order(child, found)
-        found[id(node)] = node
+        found[key] = node
     return found
