@@ -44,7 +44,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with 
         raise typer.Exit
 
 
-def _forbid_color(wanted: bool) -> None:  # noqa: FBT001 - likewise
+def _forbid_color(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with the flag
     if wanted:
         os.environ["NO_COLOR"] = "1"  # what Typer's help goes by
 
@@ -60,7 +60,7 @@ def configure(
         bool, typer.Option("--no-color", help="Plain text.", envvar="MPVIT_NO_COLOR", callback=_forbid_color, is_eager=True)
     ] = False,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bars.", envvar="MPVIT_NO_PROGRESS")] = False,
-    version: Annotated[  # noqa: ARG001 - likewise
+    version: Annotated[  # noqa: ARG001 - its callback acts
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from mpvit.errors import MpvitError
 from mpvit.files import write_atomically
-from mpvit.render import FORMATS, SUFFIXES, render
+from mpvit.render import SUFFIXES, render
 from mpvit.tables import Document
 
 if TYPE_CHECKING:
@@ -120,14 +120,6 @@ class Terminal:
                 raise
             return True
         return False
-
-
-def check_format(form: str | None) -> None:
-    """Raise ``UsageError`` for a format that does not exist, before any work is done for it."""
-    from mpvit.errors import unknown_name
-
-    if form is not None and form not in FORMATS:
-        raise unknown_name("format", form, FORMATS)
 
 
 def _tables(document: Document, *, terminal: bool, color: bool) -> str:

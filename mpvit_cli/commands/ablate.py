@@ -8,6 +8,7 @@ import typer
 
 from mpvit.ablation.axes import AXES
 from mpvit.ablation.knobs import KNOBS
+from mpvit.ablation.results import Row
 from mpvit.ablation.study import BUDGETS, Ablation, AblationStudy, each_row
 from mpvit.dense import get_tasks
 from mpvit.dense.published import CONVENTION
@@ -22,7 +23,6 @@ from mpvit_cli.options.values import parse_size
 from mpvit_cli.output import Terminal
 
 if TYPE_CHECKING:
-    from mpvit.ablation.results import Row
     from mpvit.training.study import StudyConfig
 
 

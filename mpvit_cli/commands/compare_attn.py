@@ -1,6 +1,6 @@
 """``mpvit compare-attn``: kinds of attention as the number of tokens grows."""
 
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -10,6 +10,7 @@ from mpvit.compare_attention.results import AttentionPoint
 from mpvit.config import ModelConfig
 from mpvit.dense import get_tasks, label
 from mpvit.errors import UsageError
+from mpvit.measurement.options import TimingOptions
 from mpvit.tables import Document
 from mpvit.tables.attention import attention_document, task_document
 from mpvit.tables.attention_measured import measured_document, numerics_document
@@ -19,9 +20,6 @@ from mpvit_cli.options.machine import BackwardOption, Machine
 from mpvit_cli.options.networks import OneNetwork, TaskOption, without_task
 from mpvit_cli.options.values import ALL, number, parse_bytes, parse_names, parse_range, parse_size, whole
 from mpvit_cli.output import Terminal
-
-if TYPE_CHECKING:
-    from mpvit.measurement.options import TimingOptions
 
 _MEASURED_TOKENS = (64, 65_536)
 _NUMERICS_TOKENS = (64, 4096)

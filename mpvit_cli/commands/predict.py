@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpvit.errors import UsageError
+from mpvit.prediction.results import Segmentation
 from mpvit.tables.predictions import UNTRAINED, prediction_document
 from mpvit.variants import DEFAULT_VARIANT
 from mpvit_cli.options import Options, argument, option
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from mpvit.dense.torch_network import DenseNetwork
     from mpvit.prediction.inference import InferenceConfig
     from mpvit.prediction.loading import Predictor
-    from mpvit.prediction.results import Segmentation
 
 
 class Images(Options):

@@ -1,7 +1,7 @@
 """``mpvit reconcile``: reasons why other counters print other numbers."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import typer
 
@@ -10,18 +10,14 @@ from mpvit.network import NamedNetwork
 from mpvit.reconcile.explain import Explanation, explain, require_explained, run_tool
 from mpvit.tables.reconcile import reconcile_document
 from mpvit.tools import TOOLS, get_tool, trace_options
+from mpvit.trace import Trace
 from mpvit.trace.closed_form import LAYOUTS, trace_network
+from mpvit.user_model import UserModel
 from mpvit_cli.options import Options, option
 from mpvit_cli.options.answer import PlottedAnswer
 from mpvit_cli.options.user_model import AnyNetworks
 from mpvit_cli.options.values import ALL, parse_names
 from mpvit_cli.output import Terminal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mpvit.trace import Trace
-    from mpvit.user_model import UserModel
 
 
 class Reconciling(Options):

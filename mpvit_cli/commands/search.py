@@ -8,6 +8,8 @@ import typer
 
 from mpvit.config import save_config
 from mpvit.errors import UsageError
+from mpvit.measurement import Measurement
+from mpvit.measurement.options import TimingOptions
 from mpvit.network import NamedNetwork
 from mpvit.search.criteria import CRITERIA, Limits
 from mpvit.search.examine import Batch, examine, examine_without_limits
@@ -24,8 +26,6 @@ from mpvit_cli.output import Terminal
 
 if TYPE_CHECKING:
     from mpvit.benchmark.results import Result
-    from mpvit.measurement import Measurement
-    from mpvit.measurement.options import TimingOptions
     from mpvit.training.data.splits import Data
     from mpvit.training.study import StudyConfig
 

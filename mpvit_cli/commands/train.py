@@ -12,6 +12,7 @@ from mpvit.errors import UsageError
 from mpvit.extras import require
 from mpvit.network import NamedNetwork
 from mpvit.training.data import default_network, recipe_for
+from mpvit.training.data.splits import Data
 from mpvit.training.recipe import BATCH_OF_RATE, DTYPES, Recipe, override
 from mpvit_cli.options import Options, argument, option
 from mpvit_cli.options.answer import Format
@@ -23,7 +24,6 @@ from mpvit_cli.output import Terminal
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from mpvit.training.data.splits import Data
     from mpvit.training.results import Epoch, Step
     from mpvit.training.run import Run
     from mpvit.training.trainer import RunOptions

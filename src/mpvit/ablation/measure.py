@@ -1,29 +1,22 @@
 """The latency of each row, relative to the baseline in the same rounds; and rows that are matched in latency."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import torch
 
 from mpvit.ablation.matching import TOLERANCE
 from mpvit.ablation.results import Row
-from mpvit.ablation.study import baseline_row, edited_network, edited_row, matched_row
+from mpvit.ablation.study import AblationStudy, baseline_row, edited_network, edited_row, matched_row
 from mpvit.benchmark.modes import forward
 from mpvit.benchmark.roofline import least_bytes
 from mpvit.errors import MpvitError, UsageError
 from mpvit.measurement.estimates import paired_ratio
 from mpvit.measurement.machine import shortage
+from mpvit.measurement.options import TimingOptions
 from mpvit.measurement.timing import Case, configured, error_text, run
 from mpvit.model.network import MPViT
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from mpvit.ablation.study import AblationStudy
-    from mpvit.measurement.options import TimingOptions
 
 _SEED = 0
 

@@ -1,20 +1,14 @@
 """The accuracy of each row of an ablation: all networks are trained alike (``mpvit.training.study``)."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from mpvit.ablation.results import Row
 from mpvit.network import NamedNetwork
 from mpvit.training.comparison import compare
+from mpvit.training.data.splits import Data
 from mpvit.training.study import StudyConfig, train_all
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from mpvit.ablation.results import Row
-    from mpvit.training.data.splits import Data
 
 
 def train_rows(

@@ -12,7 +12,7 @@ from math import isqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.errors import UsageError, unknown_name
-from mpvit.operations import Block, occurrences
+from mpvit.operations import Block, Shape, occurrences
 from mpvit.operations.tape import Tape
 from mpvit.operations.tensor_spec import TensorSpec, new
 from mpvit.registry import resolve
@@ -20,8 +20,6 @@ from mpvit.units import is_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from mpvit.operations import Shape
 
 __all__ = ["KINDS", "Kind", "Sizes", "Tape", "TensorSpec", "Tensors", "get_kind", "grid_of"]
 

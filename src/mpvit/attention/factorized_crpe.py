@@ -7,14 +7,13 @@ network the convolutions belong to a path, whose layers share them. As a separat
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec, factorized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-
     from torch import Tensor
 
 ENCODING = "ConvRelativePositionEncoding"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mpvit.closed_form import parts, record_backbone
 from mpvit.config import MAX_COUNT, ModelConfig
 from mpvit.errors import UsageError, unknown_name
+from mpvit.operations import Block, Node, Shape
 from mpvit.operations.tape import Tape
 from mpvit.operations.tensor_spec import TensorSpec
 from mpvit.registry import resolve
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mpvit.dense.torch_network import DenseNetwork
-    from mpvit.operations import Block, Node, Shape
 
 __all__ = ["SEGMENTERS", "TASKS", "Head", "Layers", "Tape", "Task", "TensorSpec", "build", "cut", "get_segmenter", "get_tasks"]
 __all__ += ["input_shapes", "label", "network", "record_network", "require_levels"]

@@ -6,14 +6,13 @@ upsampled to the nearest positions of the next finer grid and added.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mpvit.dense import Layers, Tape, TensorSpec
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor, nn
-
-    from mpvit.dense import Layers, Tape, TensorSpec
 
 CHANNELS = 256
 """Channels of every level."""

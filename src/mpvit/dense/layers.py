@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from mpvit.dense import Tape, TensorSpec
+from mpvit.operations.recording import Body
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor, nn
-
-    from mpvit.dense import Tape, TensorSpec
-    from mpvit.operations.recording import Body
 
 GROUPS = 32
 """Groups of a group norm (Wu & He, ECCV 2018)."""

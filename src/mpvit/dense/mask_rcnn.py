@@ -8,19 +8,17 @@ samples these features (RoIAlign) and chooses the proposals; neither step multip
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.dense import Head, Layers, Tape, Task, TensorSpec, fpn
 from mpvit.dense.layers import convs_relu, record_convs_relu, record_on_levels
+from mpvit.operations import Shape
 from mpvit.operations.tensor_spec import new
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor, nn
-
-    from mpvit.operations import Shape
 
 ANCHORS = 3
 """Number of anchors at each position."""

@@ -7,14 +7,13 @@ ReLU, then one convolution to 9·K class logits or 9·4 box offsets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.dense import Head, Layers, Tape, Task, TensorSpec, fpn
 from mpvit.dense.layers import convs_relu, record_convs_relu, record_on_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor, nn
 
 

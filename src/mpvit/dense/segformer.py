@@ -7,14 +7,13 @@ activation between them. They have 256 channels as in the paper's smaller networ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mpvit.dense import Head, Layers, Tape, Task, TensorSpec
 from mpvit.dense.layers import join, record_join, to_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor, nn
 
 

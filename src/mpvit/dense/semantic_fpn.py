@@ -7,6 +7,7 @@ stride 4 takes one step without upsampling. A 1x1 convolution with bias gives th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,6 @@ from mpvit.dense import Head, Layers, Tape, Task, TensorSpec, fpn
 from mpvit.dense.layers import conv_norm_relu, record_conv_norm_relu, to_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor, nn
 
 

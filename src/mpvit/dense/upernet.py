@@ -11,14 +11,13 @@ The auxiliary head on the map at stride 16 runs only in training; in evaluation 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mpvit.dense import Head, Layers, Tape, Task, TensorSpec, fpn
 from mpvit.dense.layers import conv_norm_relu, join, record_conv_norm_relu, record_join, to_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor, nn
 
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpvit.errors import UsageError, unknown_name
+from mpvit.export.shapes import InputOutputShapes
 from mpvit.extras import require
 from mpvit.registry import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from mpvit.export.shapes import InputOutputShapes
     from mpvit.model.network import MPViT
 
 TARGETS = {

@@ -7,18 +7,15 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from mpvit.errors import MpvitError, first_line
 from mpvit.export import DYNAMIC, ExportOptions
 from mpvit.model.fused import fuse
 from mpvit.model.network import MPViT
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 
 def as_program(network: nn.Module, images: Tensor, dynamic: tuple[str, ...] = DYNAMIC) -> "ExportedProgram":

@@ -6,20 +6,18 @@ The loader can run code that a file contains, unlike the other engines: open onl
 import io
 import zipfile
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from mpvit.errors import UsageError
 from mpvit.export import ExportOptions, InferenceSession, Target
 from mpvit.export.exported_program import engine_errors, export_program, quiet
 from mpvit.export.shapes import InputOutputShapes
 from mpvit.model.network import MPViT
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 _EXTRA = "/extra/"
 """Folder of the archive that holds the metadata."""

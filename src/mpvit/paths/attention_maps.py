@@ -5,29 +5,23 @@ most d (see ``attention/factorized.py``). The relative position encoding is left
 each channel of a head separately. A kind whose output is a map times the values returns the map if the values are the identity.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, cast
 
 import torch
 from einops import rearrange
+from torch import Tensor
 
 from mpvit.attention import Sizes, get_kind
 from mpvit.compare_attention.numerics import MAPS
 from mpvit.config import FIRST_STAGE
 from mpvit.errors import MpvitError, UsageError
+from mpvit.model.layers import Attention, TransformerLayer
+from mpvit.model.network import MPViT
+from mpvit.model.stages import Path
 from mpvit.paths.fields import path_fields
 from mpvit.paths.hooks import record_outputs, run, stage_branches
 from mpvit.paths.results import HeadMap, MapStatistics, TokenAttention
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from torch import Tensor
-
-    from mpvit.model.layers import Attention, TransformerLayer
-    from mpvit.model.network import MPViT
-    from mpvit.model.stages import Path
 
 MAX_TOKENS = 1024
 """Largest number of tokens of a map whose singular values are computed, which takes about a second."""

@@ -5,6 +5,7 @@ The convolution of the fusion is 1x1 on the concatenated branches, so it is a su
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from mpvit.errors import MpvitError
-from mpvit.paths.hooks import record_outputs, replace_output, run, stage_branches
+from mpvit.paths.hooks import Branch, record_outputs, replace_output, run, stage_branches
 from mpvit.paths.results import BranchAblation, Contribution
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from mpvit.model.network import MPViT
     from mpvit.model.stages import Stage
-    from mpvit.paths.hooks import Branch
 
 
 def summands(stage: Stage, maps: Sequence[Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ Communications in Statistics 19, 1990): products of the derivatives of two chann
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,18 +16,15 @@ import torch
 from torch import Tensor
 
 from mpvit.errors import MpvitError
-from mpvit.paths.fields import path_fields
+from mpvit.paths.fields import PathField, path_fields
 from mpvit.paths.hooks import record_outputs, run, stage_branches
 from mpvit.paths.results import EffectiveField
 from mpvit.training import seed_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from mpvit.model.network import MPViT
-    from mpvit.paths.fields import PathField
 
 
 def effective_fields(model: MPViT, batches: Iterable[Tensor]) -> list[EffectiveField]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -10,8 +11,6 @@ from mpvit.errors import MpvitError, first_line
 from mpvit.units import times
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
     from torch import Tensor, nn
 
     from mpvit.model.network import MPViT

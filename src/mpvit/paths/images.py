@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from mpvit.errors import MpvitError, UsageError
 from mpvit.extras import require
 from mpvit.images import list_images, preprocess, read_image
-from mpvit.prediction.inference import require_rgb
+from mpvit.model.network import MPViT
+from mpvit.prediction.inference import InferenceConfig, require_rgb
 from mpvit.progress import untracked
 from mpvit.training.data import DIGITS, open_data
 from mpvit.training.data.class_folders import ImageFiles
 from mpvit.training.data.damaged import find_damaged
-from mpvit.training.data.splits import Split, with_classes_of
+from mpvit.training.data.splits import Data, Split, with_classes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from mpvit.model.network import MPViT
-    from mpvit.prediction.inference import InferenceConfig
     from mpvit.prediction.loading import Predictor
-    from mpvit.training.data.splits import Data
 
 
 class ViewImages(NamedTuple):

@@ -8,6 +8,7 @@ all positions.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,8 +19,6 @@ from mpvit.paths.hooks import record_outputs, run, stage_branches
 from mpvit.paths.results import Similarity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from mpvit.model.network import MPViT
 
 MIN_BATCH = 4

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpvit.extras import require
+from mpvit.progress import Track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
     from mpvit.model.network import MPViT
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mpvit.paths.results import HeadMap, TokenAttention
     from mpvit.prediction.loading import Predictor
     from mpvit.prediction.results import NetworkInfo
-    from mpvit.progress import Track
 
 IMAGES = {"fields": 32, "contribution": None, "similarity": 1024, "attention": 8}
 """Names of the views, each with its default number of images; None for all."""

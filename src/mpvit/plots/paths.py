@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
+from mpvit.paths.results import Contribution, EffectiveField, Similarity, TokenAttention
 from mpvit.plots import DASHED, LEGEND, MEDIUM, SMALL, color, style_bars
 from mpvit.tables.paths import short_name
 from mpvit.training.metrics import wilson
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
-    from numpy.typing import NDArray
-
-    from mpvit.paths.results import Contribution, EffectiveField, Similarity, TokenAttention
     from mpvit.paths.views import View
 
 _PALE, _PALER = 0.45, 0.25

@@ -1,25 +1,18 @@
 """The classes of pixels that a segmenter predicts, as colours over each image, with their names."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from math import ceil
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
 
 from mpvit.plots import LEGEND, SMALL
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from matplotlib.axes import Axes
-    from numpy.typing import NDArray
-
-    from mpvit.prediction.results import Segmentation
+from mpvit.prediction.results import Segmentation
 
 MOST = 24
 """Largest number of images in one figure."""

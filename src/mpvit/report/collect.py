@@ -1,36 +1,31 @@
 """Every study of a report in closed form; and the setup of those that are measured or need a trained network."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mpvit.ablation.study import AblationStudy, ablate
 from mpvit.attention import KINDS
+from mpvit.benchmark.results import NetworkTime
+from mpvit.benchmark.study import BenchmarkStudy
 from mpvit.compare_attention.costs import attention_cost, stage_sizes, stage_tokens, sweep, sweep_tokens
 from mpvit.config import FIRST_STAGE, ModelConfig
 from mpvit.counting import count_network
 from mpvit.counting.published import find, published_tasks
+from mpvit.counting.results import Count
 from mpvit.dense import TASKS
 from mpvit.dense.published import CONVENTION, PUBLISHED
 from mpvit.measurement.machine import environment
 from mpvit.network import NamedNetwork
 from mpvit.operations import strided_length
+from mpvit.progress import Track
 from mpvit.reconcile.explain import explain
 from mpvit.report.results import PathView, Report, featured
 from mpvit.tools import TOOLS
 from mpvit.trace.closed_form import trace_network
 from mpvit.trace.layer_tree import LayerNode, LayerTree, layer_tree
 from mpvit.variants import get_config
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mpvit.benchmark.results import NetworkTime
-    from mpvit.benchmark.study import BenchmarkStudy
-    from mpvit.counting.results import Count
-    from mpvit.progress import Track
 
 LAYOUT = "published"
 """Layout of the modules on which the tools are explained: that of the checkpoints that people count."""

@@ -3,12 +3,10 @@
 import io
 import re
 from html import escape
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from mpvit.plots import COLORS
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _HEX = re.compile(r"#[0-9a-f]{6}\b")
 _HUES = {color.lower(): f"var(--hue-{number})" for number, color in enumerate(COLORS)}

@@ -1,21 +1,15 @@
 """The accuracy of the candidates of a search: all are trained alike for a few epochs (``mpvit.training.study``)."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from mpvit.network import NamedNetwork
 from mpvit.search.results import SearchResult, TrainedCandidates
 from mpvit.search.space import shape_text
 from mpvit.training.comparison import compare
+from mpvit.training.data.splits import Data
 from mpvit.training.recipe import get_recipe
 from mpvit.training.study import StudyConfig, train_all
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mpvit.training.data.splits import Data
 
 
 def train_candidates(

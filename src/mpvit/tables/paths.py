@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from mpvit.paths.results import BranchAblation, Contribution, EffectiveField, HeadMap, Similarity
 from mpvit.tables import Column, Document, Field, Table, build
 from mpvit.tables.number_text import number_text, percent, share_text
 from mpvit.units import times
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from mpvit.paths.fields import PathField
-    from mpvit.paths.results import BranchAblation, Contribution, EffectiveField, HeadMap, Similarity
     from mpvit.paths.views import AttentionMaps, View
 
     Parts = tuple[list[dict[str, Any]], list[Table], list[str]]

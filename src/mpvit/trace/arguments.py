@@ -1,21 +1,16 @@
 """The arguments and tensors of a call, in the order of the function's parameters, however the code writes the call."""
 
-from __future__ import annotations
-
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torch.overrides import get_testing_overrides
 from torch.utils._pytree import tree_leaves
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mpvit.operations import Shape
+from mpvit.operations import Shape
 
 _SIGNATURES = get_testing_overrides()
 """A function with the same parameters for each function of torch: Python cannot read the signatures of builtin ones."""

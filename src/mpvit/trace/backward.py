@@ -4,15 +4,15 @@ A product belongs to the call whose gradient it computes. autograd numbers its n
 node belongs to the first call that ended after the node was made. What runs again, as in checkpointing, belongs to itself.
 """
 
-from __future__ import annotations
-
 import contextlib
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,11 +21,6 @@ from mpvit.trace import ELEMENTWISE_PRODUCT
 from mpvit.trace.call_log import CallLog, CallSite, autograd_nodes
 from mpvit.trace.dispatched_operators import FUSED, operator_macs
 from mpvit.trace.functions import SUMLESS_PRODUCTS, opened, operator_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
-    from torch import Tensor, nn
 
 
 def backward_macs(model: nn.Module, results: Sequence[Tensor], log: CallLog) -> dict[CallSite, int]:

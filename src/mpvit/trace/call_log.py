@@ -1,19 +1,13 @@
 """The calls of functions in one forward pass, each with the module that makes it."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mpvit.trace import Call, DispatchedOperator
 from mpvit.trace.arguments import shape_of
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mpvit.trace.module_stack import ModuleStack
+from mpvit.trace.module_stack import ModuleStack
 
 CallSite = tuple[str, str]
 """A path of module calls, and the operator that is called there."""

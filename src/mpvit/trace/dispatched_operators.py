@@ -4,22 +4,17 @@ Torch brings the arguments of a dispatched operator into the order of its schema
 that the two readings share nothing but the tensors.
 """
 
-from __future__ import annotations
-
 import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mpvit.trace import ELEMENTWISE_PRODUCT, DispatchedOperator
 from mpvit.trace.arguments import tensors_in
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from mpvit.trace.call_log import CallLog
+from mpvit.trace.call_log import CallLog
 
 
 class OperatorMode(TorchDispatchMode):

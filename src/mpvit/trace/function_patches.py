@@ -5,13 +5,12 @@ it in torch has no effect on these calls. torch's own functions look up others b
 ``upsample`` calls ``interpolate``.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import itertools
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,12 +18,8 @@ from torch.nn import functional
 
 from mpvit.trace import PATCHABLE, PatchedCall
 from mpvit.trace.arguments import by_name, in_order, shapes_in
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from mpvit.trace.call_log import CallLog
-    from mpvit.trace.dispatched_operators import OperatorMode
+from mpvit.trace.call_log import CallLog
+from mpvit.trace.dispatched_operators import OperatorMode
 
 _NAMESPACES: dict[str, Any] = {"functional": functional, "torch": torch, "method": Tensor}
 

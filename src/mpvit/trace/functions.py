@@ -1,10 +1,9 @@
 """Properties of a call of a torch function: its operator, how the code writes it, and whether it computes."""
 
-from __future__ import annotations
-
 import dis
-from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from types import FrameType, FunctionType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +12,6 @@ from torch.nn.attention import SDPBackend
 from torch.utils._pytree import tree_map_only
 
 from mpvit.trace.function_patches import ORIGINAL, REPLACEMENT
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from types import FrameType
 
 _LAYOUT = frozenset({
     "reshape", "reshape_as", "view", "view_as", "flatten", "unflatten", "contiguous", "clone", "detach", "to", "type",

@@ -5,31 +5,24 @@ nothing depends on. Tools that read its graph (fvcore) know no more than this. T
 tracer a size is a tensor, which the meta device refuses.
 """
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from mpvit.operations import Shape
 from mpvit.trace import Call, GraphNode, renamed
 from mpvit.trace.arguments import tensors_in
 from mpvit.trace.functions import opened, operator_of
 from mpvit.trace.module_stack import ModuleStack
 from mpvit.trace.multiply_adds import multiplies
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import FrameType
-
-    from torch import Tensor
-
-    from mpvit.operations import Shape
 
 _AFFINE = {"batch_norm": 1, "instance_norm": 1, "layer_norm": 2, "group_norm": 2}
 """Position of each norm's weight among its arguments."""

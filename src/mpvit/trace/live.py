@@ -1,11 +1,10 @@
 """The trace of any ``nn.Module``: one forward pass on the meta device, which computes nothing and takes no memory."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +25,6 @@ from mpvit.trace.module_stack import ModuleStack
 from mpvit.trace.modules import modules_of
 from mpvit.trace.multiply_adds import multiply_adds
 from mpvit.user_model.isolation import copies, isolated
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 
 def trace_module(

@@ -1,19 +1,15 @@
 """The modules whose forward is running, and the calls of modules, noted by hooks that leave no trace on the network."""
 
-from __future__ import annotations
-
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from torch import nn
 
 from mpvit.trace import ModuleCall
 from mpvit.trace.arguments import shape_of, shapes_in, tensors_in
 from mpvit.trace.modules import has_shapes, names_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import nn
 
 
 class RunningModule(NamedTuple):

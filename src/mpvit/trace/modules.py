@@ -1,16 +1,11 @@
 """The modules of a network for its trace: their names, their parameters, and the settings by which tools count."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import nn
 
 from mpvit.trace import Module
 from mpvit.trace.arguments import shape_of
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
 
 _SETTINGS = ("dim", "mode", "num_heads", "batch_first")
 """The attributes of modules by which tools count."""

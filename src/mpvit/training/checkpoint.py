@@ -1,12 +1,11 @@
 """Checkpoints: everything that a run needs to resume after a step."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import zipfile
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import Any, Self
 
 import msgspec
 import torch
@@ -14,9 +13,6 @@ import torch
 from mpvit.errors import MpvitError, first_line
 from mpvit.files import write_atomically
 from mpvit.training.results import Epoch
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FORMAT = 2
 """Version of the format of a checkpoint."""

@@ -1,29 +1,21 @@
 """Torch datasets: images for training, augmented differently in each epoch, and images for evaluation."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from mpvit.errors import ImageError, MpvitError
 from mpvit.images import preprocess, preprocess_whole
+from mpvit.model.metadata import Preprocessing
 from mpvit.training import seed_of
-from mpvit.training.data.splits import UNLABELLED
+from mpvit.training.data.splits import UNLABELLED, Split
+from mpvit.training.recipe import Recipe
+from mpvit.training.sampler import Sample
 from mpvit.training.transforms import IGNORE_INDEX, TrainTransform
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from PIL.Image import Image
-
-    from mpvit.model.metadata import Preprocessing
-    from mpvit.training.data.splits import Split
-    from mpvit.training.recipe import Recipe
-    from mpvit.training.sampler import Sample
 
 
 class TrainDataset(Dataset[tuple[Tensor, int | Tensor]]):

@@ -1,10 +1,10 @@
 """One process or several: accelerators, batch norm over all processes, and interrupts between two steps."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
@@ -14,16 +14,10 @@ from torch import Tensor, distributed, nn
 
 from mpvit.errors import UsageError
 from mpvit.extras import require
-from mpvit.progress import untracked
+from mpvit.progress import Track, untracked
 from mpvit.training.data.damaged import find_damaged
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from mpvit.progress import Track
-    from mpvit.training.data.splits import Data
-    from mpvit.training.recipe import Recipe
+from mpvit.training.data.splits import Data
+from mpvit.training.recipe import Recipe
 
 
 def make_accelerator(device: str, dtype: str = "float32", accumulate: int = 1, tensorboard: Path | None = None) -> Accelerator:

@@ -1,38 +1,30 @@
 """Evaluating a network on labelled images: each image counts once, with any number of processes."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mpvit.dense.torch_network import fuse_backbone
 from mpvit.errors import MpvitError, UsageError, unknown_name
 from mpvit.export.exported_network import ExportedNetwork
 from mpvit.model.fused import fuse
+from mpvit.model.metadata import Preprocessing, TrainingRecord
 from mpvit.model.network import MPViT
-from mpvit.progress import untracked
+from mpvit.prediction.inference import InferenceConfig
+from mpvit.prediction.loading import Predictor
+from mpvit.progress import Track, untracked
 from mpvit.training.data import open_data
-from mpvit.training.data.splits import with_classes_of
+from mpvit.training.data.splits import Data, Split, with_classes_of
 from mpvit.training.datasets import EvaluationDataset
 from mpvit.training.distributed import without_damaged
 from mpvit.training.meters import ClassificationMeter, SegmentationMeter
+from mpvit.training.metrics import ClassificationMetrics, SegmentationMetrics
 from mpvit.training.results import Evaluation
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from accelerate import Accelerator
-    from torch import Tensor, nn
-
-    from mpvit.model.metadata import Preprocessing, TrainingRecord
-    from mpvit.prediction.inference import InferenceConfig
-    from mpvit.prediction.loading import Predictor
-    from mpvit.progress import Track
-    from mpvit.training.data.splits import Data, Split
-    from mpvit.training.metrics import ClassificationMetrics, SegmentationMetrics
 
 PARTS = ("held-out", "all")
 

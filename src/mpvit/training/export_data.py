@@ -1,28 +1,22 @@
 """Labelled images for an export: those that int8 is calibrated with, and the accuracy in the engine compared to torch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from mpvit.errors import UsageError
 from mpvit.export.convert import open_result
+from mpvit.export.results import ExportResult
+from mpvit.model.network import MPViT
 from mpvit.prediction.inference import InferenceConfig
 from mpvit.prediction.loading import Predictor
-from mpvit.progress import untracked
+from mpvit.progress import Track, untracked
 from mpvit.training.data import open_data
 from mpvit.training.datasets import EvaluationDataset
 from mpvit.training.distributed import make_accelerator, without_damaged
 from mpvit.training.evaluation import evaluate
-
-if TYPE_CHECKING:
-    from mpvit.export.results import ExportResult
-    from mpvit.model.network import MPViT
-    from mpvit.progress import Track
-    from mpvit.training.results import Evaluation
+from mpvit.training.results import Evaluation
 
 _BATCH = 64
 """Batch size of the evaluation."""

@@ -7,14 +7,14 @@ mean is over the same classes in each resample: a class without pixels there cou
 mean would depend on the classes that are missing.
 """
 
-from __future__ import annotations
-
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import default_collate
 
@@ -24,12 +24,6 @@ from mpvit.model.metadata import MeanIoU
 from mpvit.training import seed_of
 from mpvit.training.metrics import ClassificationMetrics, Interval, SegmentationMetrics
 from mpvit.training.transforms import IGNORE_INDEX
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
-    from torch import Tensor
 
 RESAMPLES = 2000
 """Number of resamples of the images for an interval."""

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 from mpvit import dense
-from mpvit.config import ModelConfig  # noqa: TC001 - msgspec reads the annotations of RunConfig
+from mpvit.config import ModelConfig
 from mpvit.errors import MpvitError, UsageError
 from mpvit.files import write_atomically
 from mpvit.model.metadata import Metadata, Preprocessing, TrainingRecord
-from mpvit.model.weights import save_weights
-from mpvit.progress import untracked
+from mpvit.model.weights import ConfiguredModule, save_weights
+from mpvit.network import NamedNetwork
+from mpvit.progress import Track, untracked
 from mpvit.training.data import open_data
+from mpvit.training.data.splits import Data
 from mpvit.training.recipe import Recipe, require_maskable
+from mpvit.training.results import Epoch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
-
     from accelerate import Accelerator
-
-    from mpvit.model.weights import ConfiguredModule
-    from mpvit.network import NamedNetwork
-    from mpvit.progress import Track
-    from mpvit.training.data.splits import Data
-    from mpvit.training.results import Epoch
 
 CONFIG, LOG, CHECKPOINT, WEIGHTS, CURVES = "config.json", "log.jsonl", "last.ckpt", "weights.safetensors", "curves.svg"
 

@@ -3,30 +3,25 @@
 Each network and seed is a run of its own (``training.run``), so that an interrupted study resumes from its runs.
 """
 
-from __future__ import annotations
-
 import os
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
+from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from mpvit.errors import UsageError
+from mpvit.network import NamedNetwork
 from mpvit.training.data import recipe_for
+from mpvit.training.data.splits import Data
 from mpvit.training.recipe import Recipe, override
 from mpvit.training.run import CONFIG, LOG, Run, RunConfig
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
-
-    from mpvit.network import NamedNetwork
-    from mpvit.training.data.splits import Data
-
-    Show = Callable[[str, float], None]
-    Key = tuple[str, int]
-    RunResult = tuple[int, float]
+Show = Callable[[str, float], None]
+Key = tuple[str, int]
+RunResult = tuple[int, float]
 
 MAX_SEEDS, MAX_JOBS = 1000, 256
 

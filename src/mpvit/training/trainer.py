@@ -1,13 +1,13 @@
 """The training loop, on accelerate: one process or several, on the CPU or on GPUs."""
 
-from __future__ import annotations
-
 import math
 import time
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -17,24 +17,18 @@ from mpvit.errors import MpvitError, first_line
 from mpvit.model.network import MPViT
 from mpvit.training import seed_of
 from mpvit.training.checkpoint import Checkpoint
+from mpvit.training.data.splits import Data
 from mpvit.training.datasets import TrainDataset
 from mpvit.training.distributed import deferred_interrupts, with_synced_batch_norm
 from mpvit.training.evaluation import batches, evaluate_split
 from mpvit.training.mixup import MixedBatch, mix
+from mpvit.training.recipe import Recipe
 from mpvit.training.results import Epoch, Step
+from mpvit.training.run import Run, RunConfig
 from mpvit.training.sampler import EpochSampler
 from mpvit.training.transforms import IGNORE_INDEX
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from accelerate import Accelerator
-
-    from mpvit.training.data.splits import Data
-    from mpvit.training.recipe import Recipe
-    from mpvit.training.run import Run, RunConfig
-
-    Report = Callable[[Step | Epoch], None]
+Report = Callable[[Step | Epoch], None]
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of the loss of an auxiliary head (Zhao et al., CVPR 2017, arXiv:1612.01105, section 4.1)."""

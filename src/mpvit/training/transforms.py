@@ -1,9 +1,7 @@
 """Transforms of images and masks for training: random crops, flips, shifts, RandAugment and erasing, then normalisation."""
 
-from __future__ import annotations
-
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +14,13 @@ from kornia.augmentation import (
     RandomResizedCrop,
 )
 from kornia.augmentation.auto import RandAugment
-from PIL.Image import Resampling
+from PIL.Image import Image, Resampling
 from torch import Tensor, nn
 
 from mpvit.images import center_crop, preprocess
+from mpvit.model.metadata import Preprocessing
 from mpvit.training.data.splits import UNLABELLED
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from mpvit.model.metadata import Preprocessing
-    from mpvit.training.recipe import Recipe
+from mpvit.training.recipe import Recipe
 
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge, in pixels."""

@@ -5,10 +5,9 @@ on the CPU itself if the network cannot run on fake tensors, under autocast (fak
 wrong dtype, bfloat16), and for functions with another kernel on the CPU (``_CPU_KERNELS``).
 """
 
-from __future__ import annotations
-
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +28,8 @@ from mpvit.training_memory import (
     transient_bytes,
     with_largest_batch,
 )
+from mpvit.user_model import UserModel
 from mpvit.user_model.making import on_cpu, running, without_parameters
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from mpvit.user_model import UserModel
 
 
 def saved_bytes(model: nn.Module, inputs: Sequence[Tensor], *, autocast: bool = False) -> int:

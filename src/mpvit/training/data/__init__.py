@@ -1,21 +1,14 @@
 """Opening labelled images by a name or a folder; one file opens each kind of data."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mpvit.errors import UsageError
 from mpvit.registry import resolve
-from mpvit.training.data.splits import IMAGES, MASKS
+from mpvit.training.data.splits import IMAGES, MASKS, Data
 from mpvit.training.recipe import Recipe, get_recipe
 from mpvit.variants import SHIPPED, SMALL
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mpvit.training.data.splits import Data
 
 DIGITS, SCALES, DIGITS_ON_TEXTURES = "digits", "scales", "digits-on-textures"
 

@@ -1,19 +1,14 @@
 """A folder of class folders, or ``train`` and ``val`` with class folders in each."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+
+from PIL import Image
 
 from mpvit.errors import UsageError
 from mpvit.images import images_in, read_image
 from mpvit.training.data import NEEDS_SEGMENTER, folder_names, require_classes, split_folders
 from mpvit.training.data.splits import IMAGES, MASKS, Data, ImageSource, Split
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from PIL import Image
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,12 @@
 """Images and masks that cannot be read, found before any of them is used."""
 
-from __future__ import annotations
-
+from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from mpvit.errors import ImageError, UsageError
+from mpvit.progress import Track
 from mpvit.training.data import BUILT_IN
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from mpvit.progress import Track
-    from mpvit.training.data.splits import Data, Split
+from mpvit.training.data.splits import Data, Split
 
 
 def find_damaged(data: Data, workers: int, track: Track) -> list[tuple[str, str]]:

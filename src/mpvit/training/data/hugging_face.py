@@ -1,19 +1,16 @@
 """A dataset of Hugging Face on disk, as ``save_to_disk`` wrote it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from mpvit.errors import ImageError, UsageError, first_line
 from mpvit.extras import require
 from mpvit.images import decode_image, read_image
 from mpvit.training.data import HUGGING_FACE, VALIDATION, require_classes
 from mpvit.training.data.splits import Data, ImageSource, Split
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,18 @@
 """A folder of images and masks: ``images/`` and ``masks/``, each with or without ``train`` and ``val``."""
 
-from __future__ import annotations
-
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from mpvit.errors import ImageError, UsageError, file_reason
 from mpvit.images import image_size, images_in, read_image, read_mask
 from mpvit.training.data import folder_names, split_folders
 from mpvit.training.data.splits import IMAGES, MASKS, UNLABELLED, Data, ImageSource, Split
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
-
-    from numpy.typing import NDArray
 
 CLASSES = "classes.txt"
 

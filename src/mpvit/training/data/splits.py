@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -15,8 +16,6 @@ from mpvit.errors import MpvitError, UsageError
 from mpvit.training import seed_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
-
     from PIL import Image
 
 IMAGES, MASKS = "images", "masks"
