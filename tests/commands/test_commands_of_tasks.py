@@ -85,7 +85,7 @@ def test_the_largest_batch_of_a_segmenter() -> None:
 def test_memory_says_what_is_not_in_it() -> None:
     err = call("memory", "--task", "mask-rcnn", "--variant", "tiny", "--size", "64", *FEW).err
     assert "ends at the raw outputs, so what a loss keeps is not included" in err
-    assert "--proposals 512 --detections 128" in err
+    assert "512 proposals and 128 detections" in err
 
 
 # ── reconcile ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -88,7 +88,7 @@ def _notes(trees: Sequence[LayerTree], depth: int) -> Iterator[str]:
     )
     deepest = max(level for tree in trees for _, _, level in tree.root.walk())
     if depth < deepest:
-        yield f"Shown to depth {depth} of {deepest} ; JSON and CSV have every layer."
+        yield f"Shown to depth {depth} of {deepest}; JSON and CSV have every layer."
     if trees[0].backward:
         yield "Backward MACs: the gradients of trained parameters, and of every activation that depends on them."
     for tree in trees:
