@@ -1,4 +1,4 @@
-"""The application: global options, the commands asked for, and errors as exit codes."""
+"""The Typer application: global options, the commands that are needed, and errors as exit codes."""
 
 import io
 import os
@@ -19,10 +19,10 @@ EPILOG = "Exit codes: 0 done, 1 the work failed, 2 wrong usage, 3 a check does n
 
 
 class _Flags:
-    """A command's flags without the type of a value, which they do not take: Typer shows ``<bool>`` beside each."""
+    """Help without the type of flags: Typer would show ``<bool>`` for each, although flags take no value."""
 
     def get_params(self, ctx: Any) -> Any:  # noqa: ANN401 - classes of Typer that it does not make public
-        """Return what the command takes, ``--help`` included."""
+        """Return the options and arguments of the command, with ``--help``."""
         params = super().get_params(ctx)  # type: ignore[misc]
         for param in params:
             if getattr(param, "is_flag", False) and param.metavar is None:
@@ -46,32 +46,39 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with 
 
 def _forbid_color(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with the flag
     if wanted:
-        os.environ["NO_COLOR"] = "1"  # what Typer's help goes by
+        os.environ["NO_COLOR"] = "1"  # read by Typer's help
 
 
 def configure(
     ctx: typer.Context,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes.", envvar="MPVIT_QUIET")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no notes.", envvar="MPVIT_QUIET")] = False,
     verbose: Annotated[
         bool,
-        typer.Option("--verbose", "-v", help="Tracebacks, and how a network of --model had to be made.", envvar="MPVIT_DEBUG"),
+        typer.Option(
+            "--verbose", "-v", help="Print tracebacks, and how the network of --model was made.", envvar="MPVIT_DEBUG"
+        ),
     ] = False,
     no_color: Annotated[  # noqa: ARG001 - its callback acts
-        bool, typer.Option("--no-color", help="Plain text.", envvar="MPVIT_NO_COLOR", callback=_forbid_color, is_eager=True)
+        bool,
+        typer.Option(
+            "--no-color", help="Print without colors.", envvar="MPVIT_NO_COLOR", callback=_forbid_color, is_eager=True
+        ),
     ] = False,
-    no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bars.", envvar="MPVIT_NO_PROGRESS")] = False,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Show no progress bars.", envvar="MPVIT_NO_PROGRESS")
+    ] = False,
     version: Annotated[  # noqa: ARG001 - its callback acts
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """What a Multi-Path Vision Transformer costs: exact to the integer, in milliseconds, every difference explained."""
+    """Count, explain, measure and train Multi-Path Vision Transformers (MPViT) and other networks."""
     terminal: Terminal = ctx.obj
     terminal.quiet, terminal.verbose = quiet, verbose
     terminal.color, terminal.progress = not os.environ.get("NO_COLOR"), not no_progress
 
 
 def application(commands: Mapping[str, tuple[str, str]]) -> typer.Typer:
-    """Return the application with ``commands``: from a name to its function, "module:function", and its panel of the help."""
+    """Return the application with ``commands``: the function "module:name" and the help panel of each, by name."""
     app = typer.Typer(
         name="mpvit",
         cls=_Group,
@@ -92,13 +99,13 @@ def application(commands: Mapping[str, tuple[str, str]]) -> typer.Typer:
 
 
 def _group(functions: Mapping[str, Callable[..., Any]], text: str) -> typer.Typer:
-    """Return several commands under one word, which ``text`` explains behind its colon."""
-    said = text.partition(": ")[2]
+    """Return a group of commands; its help is the part of ``text`` after the colon."""
+    help_text = text.partition(": ")[2]
     group = typer.Typer(
         cls=_Group,
         no_args_is_help=True,
         rich_markup_mode="rich",
-        help=said[:1].upper() + said[1:],
+        help=help_text[:1].upper() + help_text[1:],
         context_settings={"help_option_names": ["-h", "--help"]},
         epilog=EPILOG,
     )
@@ -110,21 +117,21 @@ def _group(functions: Mapping[str, Callable[..., Any]], text: str) -> typer.Type
 def run(commands: Mapping[str, tuple[str, str]]) -> int:
     """Run the command line on ``sys.argv`` and return its exit code."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started the command
+        if getattr(sys, name) is None:  # closed by the parent process
             setattr(sys, name, io.StringIO())
     terminal = Terminal(verbose=os.environ.get("MPVIT_DEBUG", "") not in ("", "0"))
-    asked = {word: commands[word] for word in sys.argv[1:2] if word in commands}  # the others need not be imported
+    needed = {word: commands[word] for word in sys.argv[1:2] if word in commands}  # only this command is imported
     try:
-        code = application(asked or commands)(obj=terminal, standalone_mode=False)
+        code = application(needed or commands)(obj=terminal, standalone_mode=False)
     except MpvitError as error:
         terminal.error(str(error), error.hint)
         return error.exit_code
     except typer.TyperException as error:
-        if message := error.format_message():  # empty where the bare command has just shown its help
+        if message := error.format_message():  # empty if the help was printed instead
             command = next((f"{word} " for word in sys.argv[1:] if word in commands), "")
             terminal.error(message, f"see mpvit {command}--help")
         return error.exit_code
-    except OSError as error:  # Typer prints --help and --version; all other files are named where they are opened
+    except OSError as error:  # only --help and --version end here: the errors of other files name them
         discard(sys.stdout)
         terminal.error(f"cannot write to standard output: {error.strerror}")
         return 1

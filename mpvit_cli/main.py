@@ -1,4 +1,4 @@
-"""The way in: which commands there are, and Ctrl-C as an exit code from the first import on."""
+"""The entry point: the commands, and Ctrl-C as an exit code even during imports."""
 
 COMMANDS = {
     "flops": ("mpvit_cli.commands.flops:flops", "Count"),
@@ -17,7 +17,7 @@ COMMANDS = {
     "export": ("mpvit_cli.commands.export:export", "Use"),
     "weights": ("mpvit_cli.commands.weights:COMMANDS", "Use"),
 }
-"""Each command's function, or functions by name of a group, imported where asked for, and its panel of the help."""
+"""The function of each command, or the commands of a group, and its panel in the help. Only what is needed is imported."""
 
 
 def main() -> int:

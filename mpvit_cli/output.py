@@ -26,18 +26,18 @@ _ASCII = str.maketrans(
     | dict.fromkeys("█▉▊▋▌", "#")
     | dict.fromkeys("▍▎▏", ".")
 )
-"""What the tables' signs become where the terminal cannot show them."""
+"""ASCII replacements of the signs in tables, for a terminal that cannot show them."""
 
 _UNBOUNDED = 100_000
-"""A width that no table reaches: what is piped is never folded or cut."""
+"""Width of tables that are piped, in characters: they are never folded or cut."""
 
 _USUAL_WIDTH = 80
-"""Of a terminal that does not tell its own."""
+"""Width of a terminal that does not report its own, in characters."""
 
 
 @dataclass(slots=True)
 class Terminal:
-    """How to speak to the person at the other end; the global options set it."""
+    """Standard output and standard error, with the global options that apply to them."""
 
     quiet: bool = False
     verbose: bool = False
@@ -46,7 +46,7 @@ class Terminal:
     said: set[str] = field(default_factory=set)
 
     def show(self, document: Document, form: str | None, path: Path | None = None) -> None:
-        """Print ``document``, or write it to ``path`` whole or not at all; the format defaults to the file's suffix."""
+        """Print ``document``, or write it to ``path`` completely or not at all; the format defaults to that of the suffix."""
         form = form or SUFFIXES.get(path.suffix if path else "", "table")
         if path:
             text = _tables(document, terminal=False, color=False) if form == "table" else render(document, form)
@@ -61,25 +61,25 @@ class Terminal:
                 self.note(note)
 
     def save(self, figure: "Figure", path: Path) -> None:
-        """Write a figure to ``path``, whole or not at all."""
+        """Write a figure to ``path``, completely or not at all."""
         from mpvit.plots import save_figure
 
         save_figure(figure, path)
         self.note(f"wrote {path}")
 
     def note(self, text: str) -> None:
-        """Say something that is not data, once, unless asked to be quiet."""
+        """Print a note to standard error, each only once, unless ``quiet``."""
         if not self.quiet and text not in self.said:
             self.said.add(text)
             _write(sys.stderr, f"{_folded(text) if sys.stderr.isatty() else text}\n")
 
     def detail(self, text: str) -> None:
-        """Say with ``-v`` what few want to know."""
+        """Print a note if ``verbose``."""
         if self.verbose:
             self.note(" ".join(text.split()))
 
     def error(self, message: str, hint: str = "") -> None:
-        """Say what is wrong in one line and the remedy in another; with ``-v``, where it was raised."""
+        """Print an error in one line and its hint in another; if ``verbose``, the traceback too."""
         if self.verbose and sys.exc_info()[0]:
             _write(sys.stderr, traceback.format_exc())
         _write(sys.stderr, f"Error: {' '.join(message.split())}\n")
@@ -87,7 +87,7 @@ class Terminal:
             _write(sys.stderr, f"Hint: {' '.join(hint.split())}\n")
 
     def track(self, items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-        """Yield the items; on a terminal show how far that has come, in a bar that disappears at the end."""
+        """Yield the items; on a terminal show a progress bar that disappears at the end."""
         if self.quiet or not self.progress or not sys.stderr.isatty():
             yield from items
             return
@@ -99,7 +99,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def bar(self) -> Iterator[Callable[[str, float], None]]:
-        """Yield what shows a line of text and the share that is done, with the time left: a bar that disappears at the end."""
+        """Yield a function of a text and the share that is done, which updates a progress bar that disappears at the end."""
         if self.quiet or not self.progress or not sys.stderr.isatty():
             yield lambda _text, _share: None
             return
@@ -112,7 +112,7 @@ class Terminal:
             yield lambda text, share: progress.update(task, description=text, completed=share)
 
     def collect(self, items: Iterable[Item], what: str, total: int, *, into: list[Item]) -> bool:
-        """Gather the items ``into`` a list as they come; tell whether Ctrl-C ended that, which keeps what there was."""
+        """Append the items to ``into``; return whether Ctrl-C interrupted it after the first item. The list keeps the items."""
         try:
             into.extend(self.track(items, what, total))
         except KeyboardInterrupt:
@@ -123,7 +123,7 @@ class Terminal:
 
 
 def _tables(document: Document, *, terminal: bool, color: bool) -> str:
-    """Return the document's tables as text as wide as the window or, off a terminal, as they need."""
+    """Return the tables of a document as text: as wide as the terminal, or as wide as they need without one."""
     from rich.console import Console
 
     from mpvit.render.terminal import render as render_tables
@@ -137,13 +137,13 @@ def _tables(document: Document, *, terminal: bool, color: bool) -> str:
 
 
 def _folded(text: str) -> str:
-    """Return the text in lines that the window holds, broken between words; a longer word, such as a path, stays whole."""
+    """Return the text in lines of the width of the terminal; a longer word, such as a path, is not broken."""
     width = os.get_terminal_size(sys.stderr.fileno()).columns or _USUAL_WIDTH
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _write(stream: TextIO, text: str) -> None:
-    """Write text, in ASCII where the stream has no better; a closed pipe, and notes that cannot be said, end quietly."""
+    """Write text, in ASCII if the stream requires it; a closed pipe and a failing standard error raise nothing."""
     try:
         text.encode(stream.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -158,5 +158,5 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Let what ``stream`` still holds and whatever follows go nowhere, so that flushing it at exit cannot fail again."""
+    """Redirect ``stream`` to the null device, so that flushing it at exit cannot fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

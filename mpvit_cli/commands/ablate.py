@@ -33,7 +33,7 @@ def _axes_help() -> str:
 
 
 class Edits(Options):
-    """What changes."""
+    """The axes that change."""
 
     axis: Annotated[list[str], argument(_axes_help(), metavar="AXIS[=VALUE,...]...", choices=AXES)]
 
@@ -61,7 +61,7 @@ class Ablated(OneNetwork):
 
 
 class RowStudy(StudyOptions):
-    """How the rows are timed or trained."""
+    """Timing or training of the rows."""
 
     train: Annotated[str | None, train_option("each row")] = None
 

@@ -47,7 +47,7 @@ class Timed(TaskNumbers, OneTask, Networks):
 
 
 class Benchmark(Timing):
-    """How the networks run, on which machine, and what is shown."""
+    """Modes of running, the machine, and the parts that are timed."""
 
     dtype: Annotated[str, option("Dtype of weights and inputs; tf32 on CUDA only.", choices=(*DTYPES, TF32))] = "float32"
     mode: Annotated[

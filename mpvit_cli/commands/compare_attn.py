@@ -66,7 +66,7 @@ class OnTask(Options):
 
 
 class Measuring(Machine):
-    """What is measured instead of counted."""
+    """Measurements instead of closed-form costs."""
 
     measure: Annotated[bool, option("Time the kinds on this machine instead of counting.", "--measure")] = False
     backward: BackwardOption = False

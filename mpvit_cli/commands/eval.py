@@ -1,8 +1,7 @@
 """``mpvit eval``: evaluation of a network on images."""
 
-import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mpvit.extras import require
 from mpvit_cli.options import Options, argument, option
@@ -11,6 +10,10 @@ from mpvit_cli.options.inference import ClassNames, Preprocessing, Weights, weig
 from mpvit_cli.options.networks import BatchOption
 from mpvit_cli.options.training import RunMachine
 from mpvit_cli.output import Terminal
+
+if TYPE_CHECKING:
+    from mpvit.prediction.loading import Predictor
+    from mpvit.training.results import Evaluation
 
 
 class Evaluated(Options):
@@ -48,8 +51,8 @@ def evaluate(
 ) -> None:
     """Evaluate a network on labelled images: accuracy with its interval, loss, calibration, results by class, confusion matrix.
 
-    For a segmenter: mIoU and pixel accuracy with intervals, loss, results by class, confusion matrix. Each image counts once,
-    with several processes (torchrun) too. Preprocessing is that of the weights, else the published one.
+    A segmenter gets mIoU and pixel accuracy with intervals. Each image counts once, with several processes (torchrun) too.
+    Preprocessing is that of the weights, else the published one.
 
     Examples:
       mpvit eval digits --weights run/weights.safetensors
@@ -59,41 +62,43 @@ def evaluate(
       mpvit eval imagenet/val --variant tiny --part all --plot confusion.png -o tiny.json
     """
     require("accelerate", "kornia", "torchmetrics")
+    from mpvit.prediction.inference import InferenceConfig
+    from mpvit.training.distributed import make_accelerator
     from mpvit.training.evaluation import evaluate as evaluate_network
     from mpvit.training.evaluation import require_known
 
     require_known(evaluated.part, evaluated.mode)
-
-    import torch
-
-    from mpvit.prediction.inference import InferenceConfig
-    from mpvit.prediction.loading import Predictor, load_segmenter, open_network
-    from mpvit.tables.evaluation import evaluation_document
-    from mpvit.training.distributed import make_accelerator
-
-    machine.set_threads()
-    terminal.quiet |= os.environ.get("RANK", "0") != "0"
+    machine.start(terminal)
     accelerator = make_accelerator(machine.device)
-    network: Predictor[Any]
-    if weights.is_segmenter(preprocessing.crop):
-        network = load_segmenter(weights.file(terminal), names.classes)
-    else:
-        network = open_network(weights.file(terminal), weights.variant, names.classes)
-    how = InferenceConfig.of(network.preprocessing, size=preprocessing.size, crop=preprocessing.crop, batch=evaluated.batch)
+    network = _load(terminal, weights, names, preprocessing)
     found = evaluate_network(
         network,
         evaluated.data,
         accelerator,
-        config=how,
+        config=InferenceConfig.of(network.preprocessing, **preprocessing.settings, batch=evaluated.batch),
         part=evaluated.part,
         mode=evaluated.mode,
         workers=machine.readers,
         track=terminal.track,
     )
-    if not accelerator.is_main_process:
-        return
+    if accelerator.is_main_process:
+        _show(terminal, found, evaluated.mode, str(accelerator.device), answer)
+
+
+def _load(terminal: Terminal, weights: WeightsOrExport, names: ClassNames, preprocessing: Preprocessing) -> "Predictor[Any]":
+    from mpvit.prediction.loading import load_segmenter, open_network
+
+    if weights.is_segmenter(preprocessing.crop):
+        return load_segmenter(weights.file(terminal), names.classes)
+    return open_network(weights.file(terminal), weights.variant, names.classes)
+
+
+def _show(terminal: Terminal, found: "Evaluation", mode: str, device: str, answer: PlottedAnswer) -> None:
+    import torch
+
+    from mpvit.tables.evaluation import evaluation_document
+
     for name, reason in found.damaged:
         terminal.note(f"left out: {name}: {reason}")
-    document = evaluation_document(found, str(accelerator.device), torch.get_num_threads(), evaluated.mode)
-    answer.show(terminal, document)
+    answer.show(terminal, evaluation_document(found, device, torch.get_num_threads(), mode))
     answer.draw(terminal, "mpvit.plots.training:confusion_figure", found)

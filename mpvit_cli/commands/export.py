@@ -32,7 +32,7 @@ class Network(ClassNames, Weights, OneNetwork):
 
 
 class Exported(Options):
-    """What is written, and where."""
+    """The exported file."""
 
     to: Annotated[str | None, option("Engine.", choices=TARGETS, default="by the suffix of -o")] = None
     output: Annotated[

@@ -22,7 +22,7 @@ ANALYTIC = ["analytic"]
 
 
 class Counting(Options):
-    """Who counts, and what."""
+    """The counters, and the parts that they count."""
 
     counter: Annotated[
         list[str] | None,

@@ -14,7 +14,7 @@ from mpvit_cli.output import Terminal
 
 
 class Tree(Options):
-    """How the tree is shown."""
+    """Depth, order and figures of the tree."""
 
     depth: Annotated[int, option("Levels of the tree to show, at least 1.", parser=whole, metavar="N")] = 3
     sort: Annotated[

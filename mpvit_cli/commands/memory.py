@@ -15,7 +15,7 @@ from mpvit_cli.output import Terminal
 
 
 class Training(Options):
-    """How the network is trained."""
+    """Dtype, optimizer and budget of the training step."""
 
     dtype: Annotated[
         str, option("Dtype of the activations; bfloat16 by autocast, parameters stay float32.", choices=DTYPES)

@@ -144,7 +144,7 @@ def paths(terminal: Terminal, view: View, network: ShownNetwork, images: Shown, 
     from mpvit.prediction.inference import InferenceConfig
 
     loaded = network.load(terminal)
-    config = InferenceConfig.of(loaded.preprocessing, size=network.size, crop=network.crop, batch=images.batch)
+    config = InferenceConfig.of(loaded.preprocessing, **network.settings, batch=images.batch)
     count = images.pictures if images.image else images.pictures or IMAGES[view.view]
     found = find_images(loaded, config, images.image, images.data, count)
     for name, reason in found.unreadable:

@@ -67,12 +67,7 @@ def predict(terminal: Terminal, images: Images, predicting: Predicting, answer: 
     from mpvit.images import PUBLISHED_PREPROCESSING, list_images
     from mpvit.prediction import inference, loading
 
-    settings: dict[str, Any] = {
-        "size": predicting.size,
-        "crop": predicting.crop,
-        "top": predicting.top,
-        "batch": predicting.batch,
-    }
+    settings = {**predicting.settings, "top": predicting.top, "batch": predicting.batch}
     inference.InferenceConfig.of(PUBLISHED_PREPROCESSING, **settings)  # wrong settings are refused before any work
     device = parse_device(predicting.device)
     segmenting = predicting.is_segmenter(predicting.crop)

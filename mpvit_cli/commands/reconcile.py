@@ -21,7 +21,7 @@ from mpvit_cli.output import Terminal
 
 
 class Reconciling(Options):
-    """Which tools are explained, on which modules."""
+    """The tools that are explained, and the names of modules."""
 
     tool: Annotated[
         list[str] | None,

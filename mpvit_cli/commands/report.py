@@ -19,7 +19,7 @@ FOLDER = "mpvit-report"
 
 
 class ReportOptions(Networks):
-    """What the report is about, and where it is written."""
+    """The networks and studies in the report, and its folder."""
 
     size: SizeOption = "224"
     measure: Annotated[bool, option("Time the networks on this machine too, for about 30 seconds.", "--measure")] = False

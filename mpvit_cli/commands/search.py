@@ -90,7 +90,7 @@ class SearchSpace(Options):
 
 
 class Ranking(Options):
-    """How the networks are counted and ranked, and which one is saved."""
+    """Ranking of the networks, and the candidate that is saved."""
 
     criterion: Annotated[
         str,
@@ -119,9 +119,13 @@ class Ranking(Options):
             raise UsageError(f"--pick {self.pick}: must be from 1 to --top {kept}")
         return kept
 
+    def study(self, space: Space, limits: Limits, top: int, size: tuple[int, int]) -> SearchStudy:
+        """Return the study of a space, with images of (height, width) pixels."""
+        return SearchStudy(space=space, limits=limits, top=top, size=size, criterion=self.criterion, convention=self.convention)
+
 
 class CandidateStudy(StudyOptions):
-    """How the candidates are timed or trained."""
+    """Timing or training of the candidates."""
 
     train: Annotated[str | None, train_option("each of the --top candidates")] = None
     epochs: Annotated[int | None, epochs_option("a quarter of those of the recipe")] = None
@@ -148,19 +152,13 @@ def search(
 
       mpvit search --train digits --top 3 --max-macs 4M --width 16,24/24,32/32,48/48,64 --paths 1,2 --layers 1 --heads 4
     """
-    kept = ranking.kept(trained=training.train is not None)
+    kept, limit_s = ranking.kept(trained=training.train is not None), constraints.max_latency_s
     config = training.study(answer.output, ranking.size if ranking.given("size") else None, share=_SHARE_OF_EPOCHS)
     data = training.open_data(terminal) if config else None
-    study = SearchStudy(
-        space=space.space(),
-        limits=constraints.limits(),
-        criterion=ranking.criterion,
-        top=kept,
-        size=(config.recipe.size, config.recipe.size) if config else parse_size(ranking.size),
-        convention=ranking.convention,
-        **({"classes": len(data.classes)} if data else {}),
-    )
-    limit_s = constraints.max_latency_s
+    size = (config.recipe.size, config.recipe.size) if config else parse_size(ranking.size)
+    study = ranking.study(space.space(), constraints.limits(), kept, size)
+    if data:
+        study = replace(study, classes=len(data.classes))
     timing = None if limit_s is None else training.options()
     found = _found(terminal, study)
     times, interrupted = _timed(terminal, found, timing) if timing and found.finished else ((), not found.finished)

@@ -1,6 +1,5 @@
 """``mpvit train``: training of a network on images."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -130,8 +129,7 @@ def train(
     from mpvit.training.run import Run, start_run
     from mpvit.training.trainer import RunOptions
 
-    machine.set_threads()
-    terminal.quiet |= os.environ.get("RANK", "0") != "0"
+    machine.start(terminal)
     where = folder.resume or folder.output or DEFAULT_RUN
     log = where if folder.tensorboard else None
     if asked is None:

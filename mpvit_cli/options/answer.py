@@ -1,4 +1,4 @@
-"""How the answer is written, and where."""
+"""Options of the answer: its format, its file and a figure."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -66,7 +66,7 @@ class ClassNames(Options):
 
 
 class Preprocessing(Options):
-    """How an image becomes the input of a network."""
+    """Size and crop of the images."""
 
     crop: Annotated[
         float | None,
@@ -81,3 +81,8 @@ class Preprocessing(Options):
         int | None,
         option("Side of the square input, in pixels.", parser=whole, metavar="PIXELS", default="that of the weights, else 224"),
     ] = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The size and the crop that are given, else None."""
+        return {"size": self.size, "crop": self.crop}

@@ -1,4 +1,4 @@
-"""Where a network runs, in which dtype, and for how long it is timed."""
+"""Options of a measurement: device, dtype, threads and time."""
 
 from typing import Annotated
 

@@ -35,7 +35,7 @@ def epochs_option(default: str) -> Any:  # noqa: ANN401 - what Typer returns
 
 
 class StudyOptions(RecipeOptions, Timing):
-    """How the networks of a study are trained."""
+    """Training of the networks of a study."""
 
     train: Annotated[str | None, train_option("each network")] = None
     seeds: Annotated[int, option("Runs of each network, each with its own seed.", parser=whole, metavar="N")] = 3

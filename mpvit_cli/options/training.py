@@ -1,4 +1,4 @@
-"""How a network is trained, and where it is trained and evaluated."""
+"""Options of training: the recipe, and the machine that trains or evaluates."""
 
 import os
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from mpvit.training.recipe import RECIPES
 from mpvit_cli.options import Options, option
 from mpvit_cli.options.machine import ThreadsOption
 from mpvit_cli.options.values import whole
+from mpvit_cli.output import Terminal
 
 _MAX_WORKERS = 1024
 
@@ -54,14 +55,18 @@ class RunMachine(Options):
         """The number of processes that read images."""
         return default_workers() if self.workers is None else self.workers
 
-    def set_threads(self) -> None:
-        """Set torch's threads; by default one core is left to the processes that read images, unless OMP_NUM_THREADS is set."""
+    def start(self, terminal: Terminal) -> None:
+        """Set torch's threads, and silence all processes but the first.
+
+        By default one core is left to the processes that read images, unless OMP_NUM_THREADS is set.
+        """
         import torch
 
         if self.threads:
             torch.set_num_threads(self.threads)
         elif self.readers and "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(min(torch.get_num_threads(), max(_cores() - 1, 1)))
+        terminal.quiet |= os.environ.get("RANK", "0") != "0"
 
 
 def default_workers() -> int:

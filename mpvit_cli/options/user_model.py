@@ -15,7 +15,7 @@ DEFAULT_INPUT = "1x3x224x224"
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Offer Python files and, behind the colon of one, its classes and functions, without running it."""
+    """Offer Python files and, after the colon, the classes and functions of a file, without running it."""
     file, colon, name = incomplete.partition(":")
     if not colon:
         found = Path().glob(f"{glob.escape(incomplete)}*")
@@ -30,7 +30,7 @@ def complete_model(incomplete: str) -> list[str]:
 
 
 def complete_input(incomplete: str) -> list[str]:
-    """Offer dtypes behind the colon of a shape."""
+    """Offer dtypes after the colon of a shape."""
     shape, colon, dtype = incomplete.partition(":")
     return [f"{shape}:{each}" for each in INPUT_DTYPES if each.startswith(dtype)] if colon else []
 
