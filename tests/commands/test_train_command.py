@@ -305,6 +305,6 @@ def test_ctrl_c_ends_it_between_two_steps() -> None:
                 break
         rest = process.stderr.read()
     assert process.returncode == 130
-    assert "mpvit train --resume long goes on from there" in rest
+    assert "mpvit train --resume long continues there" in rest
     assert "Traceback" not in rest
     assert torch.load("long/last.ckpt", weights_only=True)["step"] >= 2 * 3
