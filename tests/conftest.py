@@ -1,3 +1,4 @@
+import gc
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,12 @@ settings.load_profile("mpvit")
 
 # Hundreds of small networks: threads that wait for each other cost more than they bring.
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage more rarely and leave the imported modules alone: it takes 7 % of the processor time otherwise."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
