@@ -16,7 +16,7 @@ from mpvit.tables.attention import attention_document, task_document
 from mpvit.tables.attention_measured import measured_document, numerics_document
 from mpvit_cli.options import Options, conflict, option
 from mpvit_cli.options.answer import PlottedAnswer
-from mpvit_cli.options.machine import BackwardOption, Machine
+from mpvit_cli.options.machine import BackwardOption, MachineOptions
 from mpvit_cli.options.networks import OneNetwork, TaskOption, without_task
 from mpvit_cli.options.values import ALL, number, parse_bytes, parse_names, parse_range, parse_size, whole
 from mpvit_cli.output import Terminal
@@ -25,7 +25,7 @@ _MEASURED_TOKENS = (64, 65_536)
 _NUMERICS_TOKENS = (64, 4096)
 
 
-class Attention(OneNetwork):
+class AttentionOptions(OneNetwork):
     """The kinds of attention, the sizes that they run at, and the numbers of tokens."""
 
     tokens: Annotated[int, option("Number of tokens, N.", parser=whole, metavar="N")] = 3136
@@ -65,7 +65,7 @@ class OnTask(Options):
     ] = None
 
 
-class Measuring(Machine):
+class Measuring(MachineOptions):
     """Measurements instead of closed-form costs."""
 
     measure: Annotated[bool, option("Time the kinds on this machine instead of counting.", "--measure")] = False
@@ -96,7 +96,7 @@ class Measuring(Machine):
 
 
 def compare_attn(
-    terminal: Terminal, attention: Attention, on_task: OnTask, measuring: Measuring, answer: PlottedAnswer
+    terminal: Terminal, attention: AttentionOptions, on_task: OnTask, measuring: Measuring, answer: PlottedAnswer
 ) -> None:
     """Compare the kinds of attention at N tokens and as N grows, in closed form or measured.
 
@@ -135,7 +135,7 @@ def compare_attn(
 
 
 def _task_document(
-    name: str, network: ModelConfig, attention: Attention, on_task: OnTask, measuring: Measuring, answer: PlottedAnswer
+    name: str, network: ModelConfig, attention: AttentionOptions, on_task: OnTask, measuring: Measuring, answer: PlottedAnswer
 ) -> Document:
     if on_task.task is None:
         raise without_task("--memory" if on_task.size is None else "--size")

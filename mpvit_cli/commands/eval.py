@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from mpvit.extras import require
 from mpvit_cli.options import Options, argument, option
 from mpvit_cli.options.answer import PlottedAnswer
-from mpvit_cli.options.inference import ClassNames, Preprocessing, Weights, weights_option
+from mpvit_cli.options.inference import ClassNames, PreprocessingOptions, Weights, weights_option
 from mpvit_cli.options.networks import BatchOption
 from mpvit_cli.options.training import RunMachine
 from mpvit_cli.output import Terminal
@@ -45,7 +45,7 @@ def evaluate(
     evaluated: Evaluated,
     weights: WeightsOrExport,
     names: ClassNames,
-    preprocessing: Preprocessing,
+    preprocessing: PreprocessingOptions,
     machine: RunMachine,
     answer: PlottedAnswer,
 ) -> None:
@@ -85,7 +85,9 @@ def evaluate(
         _show(terminal, found, evaluated.mode, str(accelerator.device), answer)
 
 
-def _load(terminal: Terminal, weights: WeightsOrExport, names: ClassNames, preprocessing: Preprocessing) -> "Predictor[Any]":
+def _load(
+    terminal: Terminal, weights: WeightsOrExport, names: ClassNames, preprocessing: PreprocessingOptions
+) -> "Predictor[Any]":
     from mpvit.prediction.loading import load_segmenter, open_network
 
     if weights.is_segmenter(preprocessing.crop):

@@ -14,7 +14,7 @@ from mpvit.operations.conventions import CONVENTIONS
 from mpvit.tables.counts import check_document, count_document, parts_document
 from mpvit_cli.options import Options, option
 from mpvit_cli.options.answer import Answer
-from mpvit_cli.options.networks import Subjects, without_task
+from mpvit_cli.options.networks import NetworksAndTasks, without_task
 from mpvit_cli.options.values import ALL, parse_names
 from mpvit_cli.output import Terminal
 
@@ -67,7 +67,7 @@ class Counting(Options):
             )
 
 
-def flops(terminal: Terminal, networks: Subjects, counting: Counting, answer: Answer) -> None:
+def flops(terminal: Terminal, networks: NetworksAndTasks, counting: Counting, answer: Answer) -> None:
     """Count parameters, MACs, FLOPs and activations, and compare them with the published figures.
 
     The default counter is a closed form: exact to the integer, at any size, without running a network.

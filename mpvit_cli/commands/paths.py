@@ -12,7 +12,7 @@ from mpvit.training.data import DIGITS
 from mpvit.variants import SHIPPED, get_config
 from mpvit_cli.options import Options, conflict, option
 from mpvit_cli.options.answer import PlottedAnswer
-from mpvit_cli.options.inference import Preprocessing, Weights, weights_option
+from mpvit_cli.options.inference import PreprocessingOptions, Weights, weights_option
 from mpvit_cli.options.networks import BatchOption, OneNetwork, variant_option
 from mpvit_cli.options.training import parse_training_device
 from mpvit_cli.options.values import ALL, MAX_DIGITS, is_digits, whole
@@ -30,7 +30,7 @@ SHIPPED_NOTE = f"No network is named: this is {DEFAULT}, which ships with the pa
 _IMAGES_PER_VIEW = ", ".join(f"{view} {most or ALL}" for view, most in IMAGES.items())
 
 
-class View(Options):
+class ViewOptions(Options):
     """The view, and the attention maps that it draws."""
 
     view: Annotated[str, option("What is shown of the paths.", choices=VIEWS)] = "fields"
@@ -56,7 +56,7 @@ class View(Options):
         return MapChoice(self.stage, self.path, self.head, _pixel(self.point))
 
 
-class Shown(Options):
+class ViewedImages(Options):
     """The images that the network is shown."""
 
     image: Annotated[list[Path] | None, option("Image file, or a folder of images; repeatable.", metavar="FILE")] = None
@@ -92,7 +92,7 @@ class Shown(Options):
                 )
 
 
-class ShownNetwork(Preprocessing, Weights, OneNetwork):
+class ViewedNetwork(PreprocessingOptions, Weights, OneNetwork):
     """The network, and how an image becomes its input."""
 
     weights: Annotated[Path | None, weights_option(f"those of --variant, else {DEFAULT}")] = None
@@ -119,7 +119,7 @@ class ShownNetwork(Preprocessing, Weights, OneNetwork):
         return loading.load_network(self.file(terminal, DEFAULT), self.variant, None, device)
 
 
-def paths(terminal: Terminal, view: View, network: ShownNetwork, images: Shown, answer: PlottedAnswer) -> None:
+def paths(terminal: Terminal, view: ViewOptions, network: ViewedNetwork, images: ViewedImages, answer: PlottedAnswer) -> None:
     """Show what each path of a trained network contributes, on images that the network was not trained on.
 
     fields: receptive fields, in closed form and by gradients. contribution: the share of each path, and the accuracy without
@@ -156,7 +156,7 @@ def paths(terminal: Terminal, view: View, network: ShownNetwork, images: Shown, 
     answer.draw(terminal, "mpvit.plots.paths:view_figure", shown)
 
 
-def _show_geometry(terminal: Terminal, network: ShownNetwork, answer: PlottedAnswer) -> None:
+def _show_geometry(terminal: Terminal, network: ViewedNetwork, answer: PlottedAnswer) -> None:
     if network.weights:
         loaded = network.load(terminal)
         name, config = loaded.about.model, loaded.model.config

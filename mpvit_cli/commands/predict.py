@@ -13,7 +13,7 @@ from mpvit.tables.predictions import UNTRAINED, prediction_document
 from mpvit.variants import DEFAULT_VARIANT
 from mpvit_cli.options import Options, argument, option
 from mpvit_cli.options.answer import PlottedAnswer
-from mpvit_cli.options.inference import ClassNames, Preprocessing, Weights, weights_option
+from mpvit_cli.options.inference import ClassNames, PreprocessingOptions, Weights, weights_option
 from mpvit_cli.options.machine import DeviceOption
 from mpvit_cli.options.networks import BatchOption, variant_option
 from mpvit_cli.options.values import whole
@@ -31,7 +31,7 @@ class Images(Options):
     images: Annotated[list[Path], argument("Image files, and folders of them.", metavar="IMG")]
 
 
-class Predicting(Preprocessing, ClassNames, Weights):
+class Predicting(PreprocessingOptions, ClassNames, Weights):
     """The network, and how it predicts."""
 
     weights: Annotated[Path | None, weights_option("published, downloaded once", ", or a file of mpvit export")] = None

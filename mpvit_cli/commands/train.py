@@ -43,7 +43,7 @@ class Dataset(Options):
     ] = None
 
 
-class Trained(RecipeOptions, OneNetwork):
+class TrainOptions(RecipeOptions, OneNetwork):
     """The network and the recipe; settings of the recipe are checked with it."""
 
     task: Annotated[
@@ -104,7 +104,7 @@ class RunFolder(Options):
 
 
 def train(
-    terminal: Terminal, dataset: Dataset, trained: Trained, folder: RunFolder, machine: RunMachine, answer: Format
+    terminal: Terminal, dataset: Dataset, trained: TrainOptions, folder: RunFolder, machine: RunMachine, answer: Format
 ) -> None:
     """Train a network on images. The folder of the run keeps the weights, a log, curves and a checkpoint.
 
@@ -146,7 +146,7 @@ def train(
         _show(terminal, run, data, history, machine.device, answer)
 
 
-def _require_nothing_else(run: Path, dataset: Dataset, trained: Trained, folder: RunFolder) -> None:
+def _require_nothing_else(run: Path, dataset: Dataset, trained: TrainOptions, folder: RunFolder) -> None:
     """Raise ``UsageError`` for an option that would change a run that continues."""
     given = {"DATA": dataset.data, "-o": folder.output}
     for name in ("size", "epochs", "batch", "seed", "dtype", "rate", "task", "setting", "recipe", "config"):

@@ -10,7 +10,7 @@ from mpvit_cli.options.networks import variant_option
 from mpvit_cli.output import Terminal
 
 
-class WeightsFile(Options):
+class WeightsFileOptions(Options):
     """A weights file, and the network that it is compared with."""
 
     file: Annotated[
@@ -28,7 +28,7 @@ class Converted(Options):
     output: Annotated[Path | None, option("File of the converted weights.", "--output", "-o", metavar="FILE")] = None
 
 
-def inspect(terminal: Terminal, weights: WeightsFile, answer: Answer) -> None:
+def inspect(terminal: Terminal, weights: WeightsFileOptions, answer: Answer) -> None:
     """Describe a file: layout, network, classes, preprocessing, training data and accuracy.
 
     Examples:
@@ -42,7 +42,7 @@ def inspect(terminal: Terminal, weights: WeightsFile, answer: Answer) -> None:
     answer.show(terminal, weights_document([inspection.inspect(weights.file, weights.variant)]))
 
 
-def verify(terminal: Terminal, weights: WeightsFile, answer: Format) -> None:
+def verify(terminal: Terminal, weights: WeightsFileOptions, answer: Format) -> None:
     """Check that every tensor of a file is there and fits its network; if one does not, name it and exit with 3.
 
     Examples:
@@ -60,7 +60,7 @@ def verify(terminal: Terminal, weights: WeightsFile, answer: Format) -> None:
         raise CheckError(message, hint="mpvit weights inspect describes the file")
 
 
-def convert(terminal: Terminal, weights: WeightsFile, converted: Converted) -> None:
+def convert(terminal: Terminal, weights: WeightsFileOptions, converted: Converted) -> None:
     """Write the same weights in the other layout: safetensors with metadata, or a published checkpoint.
 
     Examples:

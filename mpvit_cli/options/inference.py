@@ -65,7 +65,7 @@ class ClassNames(Options):
     ] = None
 
 
-class Preprocessing(Options):
+class PreprocessingOptions(Options):
     """Size and crop of the images."""
 
     crop: Annotated[

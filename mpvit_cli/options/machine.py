@@ -11,7 +11,7 @@ ThreadsOption = Annotated[int | None, option("CPU threads.", parser=whole, metav
 BackwardOption = Annotated[bool, option("Time the forward and backward pass together.", "--backward")]
 
 
-class Machine(Options):
+class MachineOptions(Options):
     """Device, dtype and threads."""
 
     device: DeviceOption = "cpu"
@@ -19,7 +19,7 @@ class Machine(Options):
     threads: ThreadsOption = None
 
 
-class Timing(Machine):
+class Timing(MachineOptions):
     """A machine, and how long each network is timed on it."""
 
     min_time: Annotated[

@@ -133,7 +133,7 @@ class TaskList(Options):
     ] = None
 
 
-class Subjects(TaskNumbers, TaskList, AttendingNetworks):
+class NetworksAndTasks(TaskNumbers, TaskList, AttendingNetworks):
     """Networks, alone or as the backbones of detectors and segmenters, and the batch of images that they get."""
 
     size: SizeOption = "224"

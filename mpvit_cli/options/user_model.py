@@ -8,7 +8,7 @@ from typing import Annotated
 from mpvit.user_model import UserModel, load_model, parse_arguments
 from mpvit.user_model.inputs import INPUT_DTYPES, parse_inputs
 from mpvit_cli.options import conflict, option, requires
-from mpvit_cli.options.networks import Subjects
+from mpvit_cli.options.networks import NetworksAndTasks
 from mpvit_cli.output import Terminal
 
 DEFAULT_INPUT = "1x3x224x224"
@@ -35,7 +35,7 @@ def complete_input(incomplete: str) -> list[str]:
     return [f"{shape}:{each}" for each in INPUT_DTYPES if each.startswith(dtype)] if colon else []
 
 
-class AnyNetworks(Subjects):
+class AnyNetworks(NetworksAndTasks):
     """The networks by name, or one torch network of the user."""
 
     model: Annotated[
