@@ -32,7 +32,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         done = call("train", "photos", "--config", "net.toml", *SMALL, "--epochs", "12", "--batch", "16", "-o", "run")
     assert done.code == 0, done.err
-    (folder / "said.out").write_text(done.out)
+    (folder / "text.jpg").write_text("hello")
+    shutil.copytree(folder / "run", folder / "broken")
+    (folder / "broken" / "last.ckpt").write_text("abc")
     (folder / "said.err").write_text(done.err)
     return folder
 
@@ -237,6 +239,19 @@ BAD = {
     "eval digits --weights run/weights.safetensors": (2, "digits has 10 classes, the network 2"),
     "weights inspect nowhere": (1, "cannot read weights"),
     "weights verify net.toml": (1, "net.toml"),
+    **{
+        f"{line} text.jpg": (1, "Error: text.jpg is not a weights file: must be")
+        for line in (
+            "weights verify",
+            "weights inspect",
+            "weights convert -o x",
+            "eval photos --weights",
+            "predict photos --weights",
+            "paths --weights",
+            "export -o x.onnx --weights",
+        )
+    },
+    "train --resume broken": (1, "Error: broken/last.ckpt is damaged: it is not a complete checkpoint of a run"),
     "weights convert run/weights.safetensors": (2, "no file to write to"),
     "weights convert run/weights.safetensors -o run/weights.safetensors": (2, "must be another one"),
     "weights convert run/weights.safetensors --to onnx -o x": (2, "unknown layout 'onnx'"),

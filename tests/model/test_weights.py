@@ -297,8 +297,19 @@ def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, kind: str, layout: 
 def test_nothing_but_tensors_is_unpickled(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save({"model": {"stem.0.conv.weight": Harmful()}}, path)
-    with pytest.raises(WeightsError, match="more than tensors"):
+    with pytest.raises(WeightsError, match=r"holds more than tensors: _pytest\.outcomes\.\w+$"):
         load_weights(build_model(SMALL), path)
+
+
+@pytest.mark.parametrize("text", ["hello this is text", "abc", "cos\nsystem\n", "<html>moved</html>"])
+def test_text_is_not_a_weights_file(text: str, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_text(text)
+    with pytest.raises(WeightsError) as caught:
+        read_weights(tmp_path / "photo.jpg")
+    assert str(caught.value).endswith(
+        "is not a weights file: must be a safetensors file, or a checkpoint that torch.save wrote"
+    )
+    assert caught.value.hint.startswith("name another file")
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"model": 3}, {"model": {}}, torch.ones(3), {}])

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from generated_masks import NoiseSource
+from generated_masks import noise
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -97,7 +97,7 @@ def test_predictions_that_are_not_finite_are_an_error() -> None:
 
 
 def test_masks_get_the_class_indices_of_the_network() -> None:
-    source = NoiseSource(1, 3)
+    source = noise(1, 3)
     data = Data("noise", "noise", ("a", "b", "c"), source.split, source.split)
     found = np.asarray(with_classes_of(data.train, data, ("b", "d", "a", "e", "f", "c")).mask(0))
     assert np.array_equal(found, np.select([source.masks[0] == index for index in range(3)], [2, 0, 5], 255))

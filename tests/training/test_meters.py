@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from generated_masks import NoiseSource
+from generated_masks import GeneratedImages, noise
 from torch import Tensor
 
 from mpvit.errors import MpvitError
@@ -17,7 +17,9 @@ from mpvit.training.metrics import SegmentationMetrics
 PREPROCESSING = Preprocessing(32, 1.0)
 
 
-def metrics_of(source: NoiseSource, network: Callable[[Tensor], Tensor], classes: int, batch: int = 3) -> SegmentationMetrics:
+def metrics_of(
+    source: GeneratedImages, network: Callable[[Tensor], Tensor], classes: int, batch: int = 3
+) -> SegmentationMetrics:
     found = evaluate_split(network, source.split, PREPROCESSING, make_accelerator("cpu"), classes, batch)
     assert isinstance(found, SegmentationMetrics)
     return found
@@ -36,7 +38,7 @@ def ones(images: Tensor) -> Tensor:
 def test_the_mean_iou_is_what_two_loops_count() -> None:
     from torchmetrics.classification import MulticlassJaccardIndex
 
-    classes, source = 4, NoiseSource(7, 4)
+    classes, source = 4, noise(7, 4)
     found = metrics_of(source, colours, classes)
     both, union, right, labelled, loss = [0] * classes, [0] * classes, 0, 0, 0.0
     mean, std = np.array(PREPROCESSING.mean), np.array(PREPROCESSING.std)
@@ -67,7 +69,7 @@ def test_the_mean_iou_is_what_two_loops_count() -> None:
 
 
 def test_a_class_without_pixels_is_left_out_of_the_mean() -> None:
-    found = metrics_of(NoiseSource(4, 3), lambda images: torch.cat((images, images[:, :1] - 9), dim=1), 4)
+    found = metrics_of(noise(4, 3), lambda images: torch.cat((images, images[:, :1] - 9), dim=1), 4)
     assert found.ious[3] is None
     assert found.iou_intervals[3] is None
     assert found.overlap.miou == pytest.approx(np.mean([each for each in found.ious if each is not None]))
@@ -75,11 +77,11 @@ def test_a_class_without_pixels_is_left_out_of_the_mean() -> None:
 
 def test_the_interval_is_that_of_a_mean_over_images() -> None:
     """For images of one size without unlabelled pixels, pixel accuracy is a mean over images: ± 1.96 standard errors."""
-    source = NoiseSource(120, 2)
-    source.images = [each[:32, :32] for each in source.images]
+    source = noise(120, 2)
+    source.images[:] = [each[:32, :32] for each in source.images]
     rng = np.random.default_rng(0)
     shares = rng.beta(2, 2, len(source.images))
-    source.masks = [(rng.random((32, 32)) < share).astype(np.uint8) for share in shares]
+    source.masks[:] = [(rng.random((32, 32)) < share).astype(np.uint8) for share in shares]
     found = metrics_of(source, ones, 2, 16)
     right = [each.mean() for each in source.masks]
     error = np.std(right, ddof=1) / len(right) ** 0.5
@@ -90,12 +92,12 @@ def test_the_interval_is_that_of_a_mean_over_images() -> None:
 
 
 def test_images_without_labelled_pixels_have_no_metrics() -> None:
-    source = NoiseSource(2, 2)
-    source.masks = [np.full_like(each, 255) for each in source.masks]
+    source = noise(2, 2)
+    source.masks[:] = [np.full_like(each, 255) for each in source.masks]
     with pytest.raises(MpvitError, match="no pixel of the held-out images has a class"):
         metrics_of(source, colours, 4)
 
 
 def test_predictions_that_are_not_finite_are_refused() -> None:
     with pytest.raises(MpvitError, match="are not finite numbers"):
-        metrics_of(NoiseSource(2, 2), lambda images: colours(images) * float("nan"), 4)
+        metrics_of(noise(2, 2), lambda images: colours(images) * float("nan"), 4)

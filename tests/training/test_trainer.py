@@ -292,12 +292,13 @@ def test_a_run_is_not_started_over_another(tmp_path: Path, data: Data) -> None:
     [
         (lambda path: path.write_bytes(path.read_bytes()[:1000]), "last.ckpt is damaged"),
         (lambda path: path.write_bytes(b""), "last.ckpt is damaged"),
-        (lambda path: path.write_bytes(b"no checkpoint at all"), "last.ckpt is damaged"),
+        (lambda path: path.write_bytes(b"hello"), "last.ckpt is damaged: it is not a complete checkpoint"),
+        (lambda path: path.write_bytes(b"abc"), "last.ckpt is damaged"),
         (lambda path: torch.save({"format": 2}, path), "last.ckpt is damaged"),
         (lambda path: torch.save([1], path), "last.ckpt is damaged"),
         (lambda path: torch.save({"format": 99}, path), "another version"),
     ],
-    ids=["cut", "empty", "text", "lacking", "list", "version"],
+    ids=["cut", "empty", "text", "letters", "lacking", "list", "version"],
 )
 def test_a_damaged_checkpoint_is_one_line(
     damage: Callable[[Path], object], words: str, tmp_path: Path, whole: Finished

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from generated_masks import AlignedSource
+from generated_masks import aligned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_folders import paint
@@ -19,10 +19,9 @@ from mpvit.images import preprocess, read_image
 from mpvit.model.metadata import Preprocessing
 from mpvit.training.data import open_data
 from mpvit.training.data.splits import Data
-from mpvit.training.datasets import EvaluationDataset, TrainDataset
+from mpvit.training.datasets import EpochSampler, EvaluationDataset, Sample, TrainDataset
 from mpvit.training.mixup import mix
 from mpvit.training.recipe import RECIPES, Recipe, override, require_maskable
-from mpvit.training.sampler import EpochSampler, Sample
 from mpvit.training.transforms import IGNORE_INDEX
 
 DEIT = replace(RECIPES["deit"], size=32)
@@ -156,7 +155,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_masks_are_augmented_as_their_images_are(name: str) -> None:
     recipe = replace(SEGMENT, **({"shift": 0.0} | CHANGES[name]))
-    images = TrainDataset(AlignedSource(6).split, recipe, replace(WHOLE, mean=(0, 0, 0), std=(1, 1, 1)))
+    images = TrainDataset(aligned(6).split, recipe, replace(WHOLE, mean=(0, 0, 0), std=(1, 1, 1)))
     different = set()
     for epoch in range(3):
         for index in range(6):
@@ -175,7 +174,7 @@ def test_masks_are_augmented_as_their_images_are(name: str) -> None:
 
 def test_pixels_from_outside_the_image_are_unlabelled() -> None:
     recipe = replace(SEGMENT, shift=0.0, operations=2, magnitude=20)
-    images = TrainDataset(AlignedSource(40).split, recipe, WHOLE)
+    images = TrainDataset(aligned(40).split, recipe, WHOLE)
     masks = torch.stack([images[Sample(0, index)][1] for index in range(40)])  # type: ignore[misc]
     assert set(masks.unique().tolist()) == {IGNORE_INDEX, *range(1, 17)}
     assert 0.01 < (masks == IGNORE_INDEX).float().mean() < 0.5

@@ -6,7 +6,7 @@ Only tensors, containers and ``argparse.Namespace`` are unpickled: the published
 import argparse
 import io
 import json
-import pickle
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +27,11 @@ from mpvit.published import is_published, published_names
 
 MAX_NAMED = 6
 """Maximum number of tensors that an error names for each complaint."""
+
+_TORCH_FILES = (b"PK", b"\x80")
+"""First bytes of the files that ``torch.save`` writes: a zip archive, or a pickle in old versions."""
+
+_COPY_AGAIN = "copy or download the file again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,25 +184,33 @@ def _read_safetensors(path: Path) -> WeightsFile:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         metadata = read_metadata(text)
         config = config_from_dict(json.loads(text["mpvit.config"])) if "mpvit.config" in text else None
-    except (safetensors.SafetensorError, OSError, WeightsError) as error:
-        raise WeightsError(f"{path} is damaged: {first_line(error)}", hint="copy or download the file again") from None
+    except safetensors.SafetensorError:
+        raise WeightsError(f"{path} is damaged: its header or its tensors are incomplete", hint=_COPY_AGAIN) from None
+    except (OSError, WeightsError) as error:
+        raise WeightsError(f"{path} is damaged: {first_line(error)}", hint=_COPY_AGAIN) from None
     except (ValueError, TypeError, MpvitError) as error:
         raise WeightsError(f"{path} carries a configuration that cannot be read: {first_line(error)}") from None
     return WeightsFile(path, tensors, config, metadata)
 
 
 def _read_checkpoint(path: Path) -> WeightsFile:
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start and not start.startswith(_TORCH_FILES):
+        message = f"{path} is not a weights file: must be a safetensors file, or a checkpoint that torch.save wrote"
+        raise WeightsError(message, hint="name another file; if it was one, copy or download the file again")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path} is not a weights file, or holds more than tensors: {first_line(error)}",
-            hint="only tensors, containers and argparse.Namespace are unpickled; anything else could run code",
-        ) from None
     except Exception as error:  # noqa: BLE001 - an unpickler raises any class for damaged bytes
-        raise WeightsError(f"{path} is damaged: {first_line(error)}", hint="copy or download the file again") from None
+        if forbidden := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise WeightsError(
+                f"{path} holds more than tensors: {forbidden[1]}",
+                hint="only tensors, containers and argparse.Namespace are unpickled; anything else could run code",
+            ) from None
+        reason = "torch.load cannot read it" if start else "it is empty"
+        raise WeightsError(f"{path} is damaged: {reason}", hint=_COPY_AGAIN) from None
     tensors = content.get("model", content) if isinstance(content, Mapping) else content
     if not isinstance(tensors, Mapping) or not tensors:
         raise WeightsError(f"{path} holds no tensors under 'model'", hint="a checkpoint is {'model': {name: tensor}}")

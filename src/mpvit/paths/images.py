@@ -88,7 +88,7 @@ def named_images(paths: Sequence[Path], config: InferenceConfig) -> ViewImages:
     for path in paths:
         read_image(path)
     name = str(paths[0]) if len(paths) == 1 else f"{len(paths)} images"
-    return ViewImages(name, Split.of(ImageFiles(None, tuple(paths)), (0,) * len(paths)), config)
+    return ViewImages(name, Split.of(ImageFiles(tuple(map(str, paths)), tuple(paths)), (0,) * len(paths)), config)
 
 
 def held_out_images(location: str, most: int | None, config: InferenceConfig) -> ViewImages:

@@ -1,8 +1,6 @@
 """Checkpoints: everything that a run needs to resume after a step."""
 
 import io
-import pickle
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,18 +8,12 @@ from typing import Any, Self
 import msgspec
 import torch
 
-from mpvit.errors import MpvitError, first_line
+from mpvit.errors import MpvitError, file_reason
 from mpvit.files import write_atomically
 from mpvit.training.results import Epoch
 
 FORMAT = 2
 """Version of the format of a checkpoint."""
-
-_DAMAGES = (
-    *(OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError, EOFError),
-    *(pickle.UnpicklingError, zipfile.BadZipFile, msgspec.MsgspecError),
-)
-"""Errors of reading a file that is not a checkpoint."""
 
 
 @dataclass(slots=True)
@@ -61,8 +53,10 @@ class Checkpoint:
         hint = f"remove {path} to start this run again; the weights of its last epoch are next to it"
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
-            if content.pop("format") != FORMAT:
-                raise MpvitError(f"{path} was written by another version of mpvit", hint=hint)
-            return cls(**content | {"history": msgspec.convert(content["history"], list[Epoch])})
-        except _DAMAGES as error:
-            raise MpvitError(f"{path} is damaged: {first_line(error).partition('. ')[0]}", hint=hint) from None
+            if content.pop("format") == FORMAT:
+                return cls(**content | {"history": msgspec.convert(content["history"], list[Epoch])})
+        except OSError as error:
+            raise MpvitError(f"cannot read {str(path)!r}: {file_reason(error)}") from None
+        except Exception:  # noqa: BLE001 - an unpickler raises any class for damaged bytes
+            raise MpvitError(f"{path} is damaged: it is not a complete checkpoint of a run", hint=hint) from None
+        raise MpvitError(f"{path} was written by another version of mpvit", hint=hint)

@@ -45,8 +45,7 @@ def training_accelerator(recipe: Recipe, device: str, tensorboard: Path | None =
     accelerator = make_accelerator(device, recipe.dtype, recipe.accumulate, tensorboard)
     part, processes = recipe.batch // recipe.accumulate, accelerator.num_processes
     if part % processes:
-        message = f"batch = {part}: must be a multiple of the {processes} processes"
-        raise UsageError(message, hint="each process computes its share of a batch")
+        raise UsageError(f"batch = {part}: must be a multiple of the {processes} processes, which share it evenly")
     return accelerator
 
 
@@ -83,33 +82,24 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         mean = sums[:channels] / count
         variance = sums[channels:-1] / count - mean.square()
         with torch.no_grad():
-            self._update_running(mean, variance * count / (count - 1))
+            for buffer, value in ((self.running_mean, mean), (self.running_var, variance * count / (count - 1))):
+                buffer.lerp_(value, self.momentum)  # type: ignore[union-attr, arg-type]
+            self.get_buffer("num_batches_tracked").add_(1)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
         return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
-    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
-        for name, value in (("running_mean", mean), ("running_var", variance)):
-            getattr(self, name).lerp_(value, self.momentum)
-        self.get_buffer("num_batches_tracked").add_(1)
-
 
 class _AllReduce(torch.autograd.Function):
-    """The sum of a tensor over all processes, and the sum of its gradient."""
+    """The sum of a tensor over all processes; its gradient is the sum of the gradients."""
 
     @staticmethod
     def forward(_: Any, tensor: Tensor) -> Tensor:  # noqa: ANN401 - torch's context
-        return _summed(tensor)
+        total = tensor.clone()
+        distributed.all_reduce(total)
+        return total
 
-    @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
-        return _summed(gradient)
-
-
-def _summed(tensor: Tensor) -> Tensor:
-    total = tensor.clone()
-    distributed.all_reduce(total)
-    return total
+    backward = forward  # type: ignore[assignment]
 
 
 @contextlib.contextmanager

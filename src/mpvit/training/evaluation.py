@@ -13,13 +13,13 @@ from mpvit.dense.torch_network import fuse_backbone
 from mpvit.errors import MpvitError, UsageError, unknown_name
 from mpvit.export.exported_network import ExportedNetwork
 from mpvit.model.fused import fuse
-from mpvit.model.metadata import Preprocessing, TrainingRecord
+from mpvit.model.metadata import Preprocessing
 from mpvit.model.network import MPViT
 from mpvit.prediction.inference import InferenceConfig
 from mpvit.prediction.loading import Predictor
 from mpvit.progress import Track, untracked
 from mpvit.training.data import open_data
-from mpvit.training.data.splits import Data, Split, with_classes_of
+from mpvit.training.data.splits import Split, with_classes_of
 from mpvit.training.datasets import EvaluationDataset
 from mpvit.training.distributed import without_damaged
 from mpvit.training.meters import ClassificationMeter, SegmentationMeter
@@ -58,7 +58,10 @@ def evaluate(
     """
     about = predictor.about
     opened = open_data(data, masked=bool(about.task))
-    part = part or ("held-out" if not opened.share or _trained_on(opened, about.training) else "all")
+    if part is None:
+        trained = about.training  # on data of this name, of which the same share was held out?
+        seen = trained is not None and (trained.data, trained.held_out) == (opened.name, opened.share)
+        part = "held-out" if seen or not opened.share else "all"
     if part == "held-out":
         opened.require_held_out()
     opened = without_damaged(opened, accelerator, workers, track)
@@ -78,11 +81,6 @@ def evaluate(
         damaged=opened.damaged,
         metrics=metrics,
     )
-
-
-def _trained_on(data: Data, training: TrainingRecord | None) -> bool:
-    """Return whether the network was trained on data of this name, of which the same share was held out."""
-    return training is not None and training.data == data.name and training.held_out == data.share
 
 
 def _prepared(predictor: Predictor[Any], mode: str, accelerator: Accelerator) -> nn.Module:

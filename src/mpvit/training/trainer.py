@@ -18,14 +18,13 @@ from mpvit.model.network import MPViT
 from mpvit.training import seed_of
 from mpvit.training.checkpoint import Checkpoint
 from mpvit.training.data.splits import Data
-from mpvit.training.datasets import TrainDataset
+from mpvit.training.datasets import EpochSampler, TrainDataset
 from mpvit.training.distributed import deferred_interrupts, with_synced_batch_norm
 from mpvit.training.evaluation import batches, evaluate_split
-from mpvit.training.mixup import MixedBatch, mix
+from mpvit.training.mixup import mix
 from mpvit.training.recipe import Recipe
 from mpvit.training.results import Epoch, Step
 from mpvit.training.run import Run, RunConfig
-from mpvit.training.sampler import EpochSampler
 from mpvit.training.transforms import IGNORE_INDEX
 
 Report = Callable[[Step | Epoch], None]
@@ -74,10 +73,9 @@ def train(run: Run, data: Data, accelerator: Accelerator, options: RunOptions, r
 
 
 class Trainer:
-    """The state of a run while it trains."""
+    """The state of a run while it trains, at first that before its first step."""
 
     def __init__(self, run: Run, data: Data, accelerator: Accelerator, options: RunOptions, report: Report) -> None:
-        """Prepare the first step of ``run``."""
         self.run, self.data, self.accelerator, self.options, self.report = run, data, accelerator, options, report
         self.recipe = recipe = run.config.recipe
         network = _initialised(run.config)
@@ -113,8 +111,7 @@ class Trainer:
             ) from None
         self.step, self.seen, self.history = checkpoint.step, checkpoint.seen, checkpoint.history
         if self.accelerator.is_main_process:  # sums are added up over the processes, so the others start at 0
-            sums = (checkpoint.loss, checkpoint.correct, checkpoint.answers)
-            self.sums.copy_(torch.tensor(sums, dtype=torch.float64))
+            self.sums.copy_(torch.tensor((checkpoint.loss, checkpoint.correct, checkpoint.answers), dtype=torch.float64))
 
     def train_epoch(self, interrupts: Sequence[int]) -> None:
         """Train on every image once, evaluate the averaged weights, and save the result."""
@@ -159,19 +156,15 @@ class Trainer:
                 accelerator.clip_grad_norm_(self.network.parameters(), recipe.clip)
             self.optimizer.step()
             self.optimizer.zero_grad()
-        self._count(batch, logits.detach(), loss.detach())
+        correct = (logits.argmax(1) == batch.likelier).sum()
+        predictions = (batch.likelier != IGNORE_INDEX).sum()
+        self.sums += torch.stack(((loss.detach() * len(logits)).double(), correct.double(), predictions.double()))
+        self.seen += len(logits) * accelerator.num_processes
         if not accelerator.sync_gradients:
             return False
         self.step += 1
         self.average.update_parameters(accelerator.unwrap_model(self.network))
         return True
-
-    def _count(self, batch: MixedBatch, logits: Tensor, loss: Tensor) -> None:
-        """Add a part of a batch to the sums of the epoch."""
-        correct = (logits.argmax(1) == batch.likelier).sum()
-        predictions = (batch.likelier != IGNORE_INDEX).sum()
-        self.sums += torch.stack(((loss * len(logits)).double(), correct.double(), predictions.double()))
-        self.seen += len(logits) * self.accelerator.num_processes
 
     def _end_epoch(self, images_per_s: float) -> None:
         loss, accuracy = self._means()

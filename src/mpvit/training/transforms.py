@@ -56,7 +56,7 @@ class TrainTransform:
 
     def __call__(self, image: Image, mask: Image | None = None) -> tuple[Tensor, Tensor | None]:
         """Return the augmented image and mask; None for a mask of None."""
-        box = self._random_box(image) if self.crop else None
+        box = self._random_box(image)
         pixels = self._cropped(image, box)  # (1, 3, size, size)
         if mask is None:
             return self.finish(self.augment(pixels))[0], None
@@ -65,11 +65,14 @@ class TrainTransform:
             # kornia fills pixels from outside with 0, so classes are counted from 1 meanwhile
             pixels, shifted = self.augment(pixels, classes + 1)
             classes = shifted - 1
-        return self.finish(pixels)[0], ignoring(classes[0, 0].long())
+        classes = classes[0, 0].long()
+        return self.finish(pixels)[0], classes.masked_fill(classes < 0, IGNORE_INDEX)
 
-    def _random_box(self, image: Image) -> Box:
+    def _random_box(self, image: Image) -> Box | None:
+        """Return the box of a random crop, None for the evaluation crop."""
+        if self.crop is None:
+            return None
         width, height = image.size
-        assert self.crop is not None  # noqa: S101 - the caller has checked
         corners = self.crop.forward_parameters((1, 3, height, width))["src"][0]  # (4, 2): x, y, clockwise from the upper left
         left, upper = corners[0].tolist()
         right, lower = (corners[2] + 1).tolist()
@@ -92,8 +95,3 @@ class TrainTransform:
             crop = mask.resize((size, size), Resampling.NEAREST, box=box)
         values = torch.from_numpy(np.asarray(crop, dtype=np.float32))[None, None]
         return values.masked_fill(values == UNLABELLED, -1)
-
-
-def ignoring(classes: Tensor) -> Tensor:
-    """Return class indices with ``IGNORE_INDEX`` in place of -1."""
-    return classes.masked_fill(classes < 0, IGNORE_INDEX)

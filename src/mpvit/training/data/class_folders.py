@@ -13,17 +13,12 @@ from mpvit.training.data.splits import IMAGES, MASKS, Data, ImageSource, Split
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles(ImageSource):
-    """Image files, named by their paths below ``folder``, or by their whole paths if it is None."""
+    """Image files."""
 
-    folder: Path | None
     paths: tuple[Path, ...]
 
     def read(self, index: int) -> Image.Image:  # noqa: D102 - as in ImageSource
         return read_image(self.paths[index])
-
-    def name(self, index: int) -> str:  # noqa: D102 - as in ImageSource
-        path = self.paths[index]
-        return str(path.relative_to(self.folder) if self.folder else path)
 
 
 def read_class_folders(folder: Path) -> Data:
@@ -41,7 +36,8 @@ def read_class_folders(folder: Path) -> Data:
             here, missing = (train, validation) if name in classes else (validation, train)
             raise UsageError(f"data {str(folder)!r}: class {name!r} is in {here.name}/ and not in {missing.name}/")
         first, train, paths, targets = len(paths), folder, paths + more_paths, targets + more_targets
-    return Data.of(*folder_names(folder), classes, Split.of(ImageFiles(train, tuple(paths)), targets), first)
+    files = ImageFiles(tuple(str(path.relative_to(train)) for path in paths), tuple(paths))
+    return Data.of(*folder_names(folder), classes, Split.of(files, targets), first)
 
 
 def _labelled(folder: Path) -> tuple[list[Path], list[int], tuple[str, ...]]:

@@ -26,9 +26,6 @@ class _Arrays(ImageSource):
     def read(self, index: int) -> Image.Image:
         return Image.fromarray(self.images[index]).convert("RGB")
 
-    def name(self, index: int) -> str:
-        return f"{DIGITS}[{index}]"
-
 
 def read_digits() -> Data:
     """Return scikit-learn's 1797 handwritten digits of 8x8 pixels, white on black, 360 of them held out."""
@@ -38,7 +35,8 @@ def read_digits() -> Data:
 
     digits = load_digits()
     targets = [int(target) for target in digits.target]
-    images = Split.of(_Arrays(np.rint(digits.images * (255 / 16)).astype(np.uint8)), targets)
+    names = tuple(f"{DIGITS}[{index}]" for index in range(len(targets)))
+    images = Split.of(_Arrays(names, np.rint(digits.images * (255 / 16)).astype(np.uint8)), targets)
     splits = train_test_split(np.arange(len(targets)), test_size=_HELD_OUT, stratify=targets, random_state=0, shuffle=True)
     train, held_out = (images.subset(sorted(map(int, split))) for split in splits)
     return Data(DIGITS, DIGITS, tuple(map(str, digits.target_names)), train, held_out)

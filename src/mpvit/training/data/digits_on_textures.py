@@ -54,16 +54,14 @@ class _Generator(ImageSource):
     def read(self, index: int) -> Image.Image:
         return generate(index).image.convert("RGB")
 
-    def name(self, index: int) -> str:
-        return f"{DIGITS_ON_TEXTURES}[{index}]"
-
     def mask(self, index: int) -> Image.Image:
         return generate(index).mask
 
 
 def read_digits_on_textures() -> Data:
     """Return 2000 training images and 400 held-out images with masks."""
-    images = Split.of(_Generator(), (0,) * (TRAIN + HELD_OUT))
+    names = tuple(f"{DIGITS_ON_TEXTURES}[{index}]" for index in range(TRAIN + HELD_OUT))
+    images = Split.of(_Generator(names), (0,) * len(names))
     return Data.of(DIGITS_ON_TEXTURES, DIGITS_ON_TEXTURES, CLASSES, images, TRAIN)
 
 

@@ -23,14 +23,10 @@ class _Rows(ImageSource):
         split, row = self.rows[index]
         image = self.splits[split][row][self.column]
         if image is None:
-            raise ImageError(self.name(index), "the row has no image")
+            raise ImageError(self.names[index], "the row has no image")
         if image["bytes"] is None:
             return read_image(Path(image["path"]))
-        return decode_image(image["bytes"], self.name(index))
-
-    def name(self, index: int) -> str:
-        split, row = self.rows[index]
-        return f"{split}[{row}]"
+        return decode_image(image["bytes"], self.names[index])
 
 
 def read_hugging_face(folder: Path) -> Data:
@@ -52,17 +48,11 @@ def read_hugging_face(folder: Path) -> Data:
         raise UsageError(f"data {HUGGING_FACE}{folder}: must have a column of Image and one of ClassLabel, has {columns}")
     classes = tuple(features[label].names)
     require_classes(str(folder), classes)
-    names = _split_names(splits)
+    names = ["train", *[name for name in VALIDATION if name in splits][:1]] if "train" in splits else [next(iter(splits))]
     raw = {name: splits[name].cast_column(image, datasets.Image(decode=False)) for name in names}
     rows = tuple((name, row) for name in names for row in range(len(splits[name])))
     targets = tuple(int(target) for name in names for target in splits[name][label])
     train = len(splits[names[0]]) if len(names) > 1 else None
     location = f"{HUGGING_FACE}{folder.resolve()}"
-    return Data.of(folder.resolve().name, location, classes, Split.of(_Rows(raw, image, rows), targets), train)
-
-
-def _split_names(splits: dict[str, Any]) -> list[str]:
-    """Return the names of the training split and, if there is one, of the validation split."""
-    if "train" not in splits:
-        return [next(iter(splits))]
-    return ["train", *[name for name in VALIDATION if name in splits][:1]]
+    source = _Rows(tuple(f"{name}[{row}]" for name, row in rows), raw, image, rows)
+    return Data.of(folder.resolve().name, location, classes, Split.of(source, targets), train)

@@ -23,15 +23,11 @@ _NAMES = "one name a line, in the order of the indices"
 @dataclass(frozen=True, slots=True)
 class _MaskedFiles(ImageSource):
     masked = True
-    folder: Path
     paths: tuple[tuple[Path, Path], ...]
     classes: int
 
     def read(self, index: int) -> Image.Image:
         return read_image(self.paths[index][0])
-
-    def name(self, index: int) -> str:
-        return str(self.paths[index][0].relative_to(self.folder))
 
     def mask(self, index: int) -> Image.Image:
         image, path = self.paths[index]
@@ -66,7 +62,7 @@ def read_mask_folder(folder: Path) -> Data:
     splits = [_pairs(folder, part.relative_to(images).as_posix()) for part in split_folders(images)]
     pairs = tuple(pair for split in splits for pair in split)
     classes = _class_names(folder, (mask for _, mask in pairs))
-    source = _MaskedFiles(folder, pairs, len(classes))
+    source = _MaskedFiles(tuple(str(image.relative_to(folder)) for image, _ in pairs), pairs, len(classes))
     train = len(splits[0]) if len(splits) > 1 else None
     return Data.of(*folder_names(folder), classes, Split.of(source, (0,) * len(pairs)), train)
 

@@ -36,14 +36,12 @@ class _Generator(ImageSource):
     def read(self, index: int) -> Image.Image:
         return generate(index).convert("RGB")
 
-    def name(self, index: int) -> str:
-        return f"{SCALES}[{index}]"
-
 
 def read_scales() -> Data:
     """Return 16 000 training images and 2000 held-out images, 64x64, with the classes in turn."""
-    targets = tuple(index % len(CLASSES) for index in range(TRAIN + HELD_OUT))
-    return Data.of(SCALES, SCALES, CLASSES, Split.of(_Generator(), targets), TRAIN)
+    indices = range(TRAIN + HELD_OUT)
+    source = _Generator(tuple(f"{SCALES}[{index}]" for index in indices))
+    return Data.of(SCALES, SCALES, CLASSES, Split.of(source, [index % len(CLASSES) for index in indices]), TRAIN)
 
 
 @lru_cache(TRAIN + HELD_OUT)  # every epoch of every run reads the same images

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from mpvit.errors import MpvitError, UsageError
 from mpvit.training import seed_of
@@ -28,17 +28,15 @@ HELD_OUT_SHARE = 0.2
 """Share of each class that is held out if the data has no validation split of its own."""
 
 
+@dataclass(frozen=True, slots=True)
 class ImageSource:
-    """Images by index, and their masks if it is ``masked``."""
+    """Images by index with their ``names`` for people, and with their masks if the class is ``masked``."""
 
-    masked = False
+    names: tuple[str, ...]
+    masked: ClassVar[bool] = False
 
     def read(self, index: int) -> Image.Image:
         """Return an image as 8-bit RGB; raise ``ImageError``."""
-        raise NotImplementedError
-
-    def name(self, index: int) -> str:
-        """Return the name of an image for people."""
         raise NotImplementedError
 
     def mask(self, index: int) -> Image.Image:
@@ -70,7 +68,6 @@ class Split:
         return cls(source, tuple(range(len(targets))), tuple(targets))
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self.indices)
 
     def read(self, index: int) -> Image.Image:
@@ -86,7 +83,7 @@ class Split:
 
     def name(self, index: int) -> str:
         """Return the name of an image for people."""
-        return self.source.name(self.indices[index])
+        return self.source.names[self.indices[index]]
 
     def subset(self, kept: Iterable[int]) -> Split:
         """Return the images at these positions of the split."""
