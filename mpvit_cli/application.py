@@ -11,7 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from mpvit import __version__
 from mpvit.errors import MpvitError
-from mpvit.registry import resolve
+from mpvit.imports import resolve
 from mpvit_cli.options import command
 from mpvit_cli.output import Terminal, discard
 

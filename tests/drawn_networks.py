@@ -2,7 +2,7 @@
 
 import torch
 
-from mpvit.config import ModelConfig, StageConfig
+from mpvit.architecture.config import ModelConfig, StageConfig
 from mpvit.model.network import MPViT, build_model
 
 SMALL = ModelConfig((StageConfig(2, 1, 4, 2, 1), StageConfig(3, 2, 8, 2, 1)), num_classes=5)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from drawn_networks import drawn
 
-from mpvit.config import ModelConfig, StageConfig
+from mpvit.architecture.config import ModelConfig, StageConfig
 from mpvit.export import SUFFIXES, ExportOptions
 from mpvit.export.convert import export_network, write_files
 from mpvit.model.metadata import Metadata, Preprocessing, TrainingRecord

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
 from mpvit.dense import Task
 from mpvit.network import NamedNetwork
 from mpvit.operations import Block, Operation, Shape, walk

@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mpvit.config import ALTERNATIVES, ModelConfig, StageConfig
+from mpvit.architecture.config import ALTERNATIVES, ModelConfig, StageConfig
 
 
 def alternatives() -> st.SearchStrategy[dict[str, Any]]:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from mpvit.ablation.saved import TrainedAblation
 from mpvit.ablation.study import Ablation, AblationStudy, ablate
+from mpvit.architecture.variants import get_config
 from mpvit.training.comparison import compare
 from mpvit.training.recipe import get_recipe, override
-from mpvit.variants import get_config
 
 BASELINE = (0.50, 0.52, 0.51)
 SHARES = {"1": BASELINE, "2": (0.60, 0.61, 0.63), "3": (0.40, 0.55, 0.58), "4": (0.41, 0.42, 0.40)}

@@ -10,12 +10,12 @@ from mpvit.ablation.axes import AXES
 from mpvit.ablation.knobs import KNOBS
 from mpvit.ablation.results import Row
 from mpvit.ablation.study import BUDGETS, Ablation, AblationStudy, each_row
+from mpvit.architecture.variants import DEFAULT_VARIANT
 from mpvit.dense import get_tasks
 from mpvit.dense.published import CONVENTION
 from mpvit.errors import UsageError
 from mpvit.tables.ablation import ablation_document
 from mpvit.training.data import default_network
-from mpvit.variants import DEFAULT_VARIANT
 from mpvit_cli.options import Options, argument, conflict, option, requires
 from mpvit_cli.options.networks import BatchOption, ConventionOption, OneNetwork, SizeOption, TaskOption
 from mpvit_cli.options.studies import StudyAnswer, StudyOptions, keep, run_study, train_option

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpvit.benchmark.modes import INFERENCE_ONLY, LIBRARIES, MODES, PARTS
-from mpvit.extras import require
+from mpvit.imports import require
 from mpvit.measurement.options import DTYPES, TF32, TimingOptions
 from mpvit.network import NamedNetwork
 from mpvit_cli.options import Options, option

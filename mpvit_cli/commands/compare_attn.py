@@ -4,10 +4,10 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from mpvit.architecture.config import ModelConfig
 from mpvit.attention import KINDS, Sizes
 from mpvit.compare_attention.costs import CROSSING, attention_cost, stage_sizes, stage_tokens, sweep, sweep_tokens
 from mpvit.compare_attention.results import AttentionPoint
-from mpvit.config import ModelConfig
 from mpvit.dense import get_tasks, label
 from mpvit.errors import UsageError
 from mpvit.measurement.options import TimingOptions

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mpvit.extras import require
+from mpvit.imports import require
 from mpvit_cli.options import Options, argument, option
 from mpvit_cli.options.answer import PlottedAnswer
 from mpvit_cli.options.inference import ClassNames, PreprocessingOptions, Weights, weights_option

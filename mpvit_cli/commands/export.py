@@ -6,7 +6,7 @@ from typing import Annotated
 
 from mpvit.errors import UsageError, unknown_name
 from mpvit.export import DTYPES, DYNAMIC, SUFFIXES, TARGETS, ExportOptions, get_target
-from mpvit.extras import require
+from mpvit.imports import require
 from mpvit_cli.options import Options, option
 from mpvit_cli.options.answer import Format
 from mpvit_cli.options.inference import ClassNames, Weights

@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from mpvit.architecture.variants import SHIPPED, get_config
 from mpvit.errors import UsageError, unknown_name
 from mpvit.paths.fields import path_fields
 from mpvit.paths.views import BATCH, IMAGES, MapChoice, path_view
 from mpvit.tables.paths import UNTRAINED, geometry_document, view_document
 from mpvit.training.data import DIGITS
-from mpvit.variants import SHIPPED, get_config
 from mpvit_cli.options import Options, conflict, option
 from mpvit_cli.options.answer import PlottedAnswer
 from mpvit_cli.options.inference import PreprocessingOptions, Weights, weights_option

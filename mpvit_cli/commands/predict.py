@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mpvit.architecture.variants import DEFAULT_VARIANT
 from mpvit.errors import UsageError
 from mpvit.prediction.results import Segmentation
 from mpvit.tables.predictions import UNTRAINED, prediction_document
-from mpvit.variants import DEFAULT_VARIANT
 from mpvit_cli.options import Options, argument, option
 from mpvit_cli.options.answer import PlottedAnswer
 from mpvit_cli.options.inference import ClassNames, PreprocessingOptions, Weights, weights_option

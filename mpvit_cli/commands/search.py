@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpvit.config import save_config
+from mpvit.architecture.config import save_config
 from mpvit.errors import UsageError
 from mpvit.measurement import Measurement
 from mpvit.measurement.options import TimingOptions

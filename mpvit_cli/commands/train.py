@@ -8,7 +8,7 @@ import typer
 
 from mpvit.dense import SEGMENTERS, get_segmenter
 from mpvit.errors import UsageError
-from mpvit.extras import require
+from mpvit.imports import require
 from mpvit.network import NamedNetwork
 from mpvit.training.data import default_network, recipe_for
 from mpvit.training.data.splits import Data

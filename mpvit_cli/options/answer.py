@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from mpvit.errors import UsageError, unknown_name
-from mpvit.registry import resolve
+from mpvit.imports import resolve
 from mpvit.render import FORMATS
 from mpvit.tables import Document
 from mpvit_cli.options import Options, option

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+from mpvit.architecture.config import ModelConfig, load_config
+from mpvit.architecture.variants import DEFAULT_VARIANT, NETWORKS, VARIANTS, get_config
 from mpvit.attention import KINDS
-from mpvit.config import ModelConfig, load_config
 from mpvit.dense import TASKS, Task, get_tasks
 from mpvit.errors import UsageError
 from mpvit.network import NamedNetwork
 from mpvit.operations.conventions import CONVENTIONS
-from mpvit.variants import DEFAULT_VARIANT, NETWORKS, VARIANTS, get_config
 from mpvit_cli.options import Options, conflict, option, requires
 from mpvit_cli.options.values import ALL, parse_names, parse_size, whole
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from mpvit.extras import require
+from mpvit.imports import require
 from mpvit.tables import Document
 from mpvit_cli.options import option, requires
 from mpvit_cli.options.answer import PlottedAnswer

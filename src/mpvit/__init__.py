@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING, Any
 from mpvit.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from mpvit.config import ModelConfig as ModelConfig
-    from mpvit.config import StageConfig as StageConfig
-    from mpvit.config import load_config as load_config
+    from mpvit.architecture.config import ModelConfig as ModelConfig
+    from mpvit.architecture.config import StageConfig as StageConfig
+    from mpvit.architecture.config import load_config as load_config
+    from mpvit.architecture.variants import VARIANTS as VARIANTS
     from mpvit.counting import count as count
     from mpvit.model.backbone import create_backbone as create_backbone
     from mpvit.model.fused import fuse as fuse
     from mpvit.model.network import build_model as build_model
     from mpvit.model.weights import load_weights as load_weights
     from mpvit.model.weights import save_weights as save_weights
-    from mpvit.variants import VARIANTS as VARIANTS
 
 _EXPORTS = {
-    "VARIANTS": "mpvit.variants",
-    "ModelConfig": "mpvit.config",
-    "StageConfig": "mpvit.config",
+    "VARIANTS": "mpvit.architecture.variants",
+    "ModelConfig": "mpvit.architecture.config",
+    "StageConfig": "mpvit.architecture.config",
     "build_model": "mpvit.model.network",
     "count": "mpvit.counting",
     "create_backbone": "mpvit.model.backbone",
     "fuse": "mpvit.model.fused",
-    "load_config": "mpvit.config",
+    "load_config": "mpvit.architecture.config",
     "load_weights": "mpvit.model.weights",
     "save_weights": "mpvit.model.weights",
 }

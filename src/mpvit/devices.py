@@ -1,4 +1,4 @@
-"""Names of torch devices."""
+"""The device that torch runs on, and whether torch runs or records a graph."""
 
 from __future__ import annotations
 
@@ -28,3 +28,10 @@ def parse_device(name: str) -> torch.device:
         found = ", ".join(f"{count} {kind}" for kind, count in available.items() if count)
         raise UsageError(f"device {name!r}: torch finds no such device here, only {found}", hint="cpu always works")
     return device
+
+
+def in_torch_graph() -> bool:
+    """Return whether torch compiles, exports or traces what runs: the graph must then serve every batch and image size."""
+    import torch
+
+    return torch.compiler.is_compiling() or bool(torch.jit.is_tracing())  # type: ignore[attr-defined,no-untyped-call]

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mpvit import closed_form, dense
-from mpvit.config import TRAINED_SIZE, ModelConfig
+from mpvit import dense
+from mpvit.architecture import closed_form
+from mpvit.architecture.config import TRAINED_SIZE, ModelConfig
 from mpvit.dense import Task
 from mpvit.operations import Block, Shape
 from mpvit.operations.tape import Tape

@@ -15,7 +15,7 @@ from mpvit.ablation.axes import AXES
 from mpvit.ablation.knobs import KNOBS, scaled_amounts, with_amounts
 from mpvit.ablation.results import PARTS, NetworkCost, Row
 from mpvit.ablation.study import AblationStudy, ablate
-from mpvit.config import FIRST_STAGE
+from mpvit.architecture.config import FIRST_STAGE
 from mpvit.counting import count
 from mpvit.errors import UsageError
 from mpvit.measurement import INTERRUPTED, Measurement

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
+from mpvit.architecture.closed_form import network
 from mpvit.attention import KINDS, Sizes, get_kind, grid_of
 from mpvit.attention.factorized_crpe import PUBLISHED_WINDOWS, split_heads
-from mpvit.closed_form import network
 from mpvit.counting import count
 from mpvit.errors import UsageError
 from mpvit.operations import walk

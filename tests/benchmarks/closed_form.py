@@ -4,7 +4,7 @@ from functools import partial
 
 from mpvit import VARIANTS
 from mpvit.ablation.study import AblationStudy, ablate
-from mpvit.closed_form import network
+from mpvit.architecture.closed_form import network
 from mpvit.dense import TASKS
 from mpvit.dense import network as task_network
 from mpvit.operations.conventions import Tally, tally

@@ -21,7 +21,10 @@ from recorded import conv, einsum, elementwise
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpvit import extras
+from mpvit import imports
+from mpvit.architecture.closed_form import network
+from mpvit.architecture.config import ModelConfig, StageConfig
+from mpvit.architecture.variants import VARIANTS
 from mpvit.benchmark import ceilings
 from mpvit.benchmark import measure as benchmark
 from mpvit.benchmark.layers import layer_cases
@@ -29,8 +32,6 @@ from mpvit.benchmark.modes import MODES, Mode, build, forward_and_backward
 from mpvit.benchmark.results import LayerTime, NetworkTime
 from mpvit.benchmark.roofline import Ceilings, RooflinePoint, Work, moved_elements, network_work
 from mpvit.benchmark.study import BenchmarkStudy
-from mpvit.closed_form import network
-from mpvit.config import ModelConfig, StageConfig
 from mpvit.counting import count
 from mpvit.measurement import INTERRUPTED, OUT_OF_MEMORY, Measurement, timing
 from mpvit.measurement.timing import Case
@@ -41,7 +42,6 @@ from mpvit.operations.conventions import tally
 from mpvit.plots import save_figure
 from mpvit.plots.roofline import roofline_figure
 from mpvit.tables.benchmark import benchmark_document
-from mpvit.variants import VARIANTS
 from mpvit_cli.main import main
 
 SMALL = ModelConfig((StageConfig(2, 1, 16, 2, 2), StageConfig(2, 1, 32, 2, 2)), num_classes=10)
@@ -394,7 +394,7 @@ def test_a_mode_whose_library_is_missing_is_a_row_of_all_and_an_error_by_name(
 ) -> None:
     known = {"plain": MODES["plain"], mode: MODES[mode]}
     monkeypatch.setattr("mpvit_cli.commands.bench.MODES", known)
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == mode else find_spec(name))
+    monkeypatch.setattr(imports, "find_spec", lambda name: None if name == mode else find_spec(name))
     assert bench("--mode all -o b.json")[0] == 0
     plain, engine = rows(tmp_path / "b.json", "networks")
     assert plain["latency_s"] > 0

@@ -18,7 +18,7 @@ from commandline import call, rows
 from exports import METADATA, SMALL, foreign, network
 from PIL import Image
 
-from mpvit import extras
+from mpvit import imports
 from mpvit.export import SUFFIXES
 
 CONFIG = "num_classes = 2\n[[stages]]\npaths = 1\nlayers = 1\ndim = 8\nheads = 2\nmlp_ratio = 1\n"
@@ -99,7 +99,7 @@ def test_invalid_options_give_one_line_and_a_hint(options: str, folder: Path) ->
 def test_a_missing_library_gives_the_command_that_installs_it(
     suffix: str, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extras, "find_spec", lambda name: None if name == library else find_spec(name))
+    monkeypatch.setattr(imports, "find_spec", lambda name: None if name == library else find_spec(name))
     done = call("export", "--variant", "digits-nano", "-o", f"a{suffix}")
     assert done.code == 1
     assert done.err == (f"Error: {library} is not installed\nHint: pip install 'mpvit[export]' installs it\n")

@@ -12,7 +12,7 @@ import pytest
 from commandline import Outcome, call
 
 from mpvit import VARIANTS
-from mpvit.config import save_config
+from mpvit.architecture.config import save_config
 from mpvit.counting import TASK_CUTS, count_network
 from mpvit.counting.published import check, published_tasks
 from mpvit.dense import TASKS

@@ -12,7 +12,7 @@ from image_folders import damage, photograph
 from PIL import Image
 
 from mpvit import build_model, save_weights
-from mpvit.config import ModelConfig, StageConfig
+from mpvit.architecture.config import ModelConfig, StageConfig
 from mpvit.training.data import open_data
 
 

@@ -12,8 +12,8 @@ import pytest
 from commandline import call, run_on_terminal, shown
 from image_folders import paint
 
+from mpvit.architecture.config import load_config
 from mpvit.benchmark import measure as benchmark
-from mpvit.config import load_config
 from mpvit.counting import count
 from mpvit.search.examine import Batch, examine
 from mpvit.search.space import stages_text

@@ -13,8 +13,8 @@ from mask_folders import SQUARES, draw_squares
 from PIL import Image
 
 from mpvit import build_model, create_backbone, load_weights
+from mpvit.architecture.variants import SHIPPED
 from mpvit.errors import WeightsError
-from mpvit.variants import SHIPPED
 
 QUICK = ("--size", "32", "--batch", "4", "--epochs", "2", "--lr", "0.01", "--set", "average=0.5", "--recipe", "segment-small")
 WEIGHTS = ("--weights", "run/weights.safetensors")

@@ -12,8 +12,8 @@ from commandline import COMMAND, Outcome, call, environment, run, run_on_termina
 from published import PUBLISHED, grouped
 
 from mpvit import __version__
+from mpvit.architecture.variants import NETWORKS
 from mpvit.render import FORMATS
-from mpvit.variants import NETWORKS
 
 MODULE = (sys.executable, "-m", "mpvit_cli")
 COLOR = re.compile(r"\x1b\[(?:\d+;)*(?:[34][0-8]|9[0-7]|10[0-7])(?:;\d+)*m")

@@ -15,7 +15,7 @@ from pages import DOCS, README, ROOT, blocks, named
 from PIL import Image
 
 from mpvit import VARIANTS
-from mpvit.config import load_config, save_config
+from mpvit.architecture.config import load_config, save_config
 from mpvit.export.openvino import unreported
 from mpvit.prediction.pretrained import shipped_weights
 from mpvit.training.data import open_data

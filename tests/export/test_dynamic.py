@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import configs
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
 from mpvit.export import SUFFIXES, ExportOptions
 from mpvit.export.convert import export_network, write_files
 from mpvit.export.exported_network import open_exported

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoBackbone, AutoConfig, AutoModel, AutoModelForImageClassification
 
 from mpvit import ModelConfig, StageConfig, build_model, create_backbone
+from mpvit.architecture.variants import NETWORKS
 from mpvit.attention import KINDS
 from mpvit.errors import MpvitError, UsageError
 from mpvit.integrations.transformers import (
@@ -22,7 +23,6 @@ from mpvit.integrations.transformers import (
     from_weights,
 )
 from mpvit.model.weights import save_weights
-from mpvit.variants import NETWORKS
 
 pytestmark = pytest.mark.slow  # transformers alone takes seconds to import
 

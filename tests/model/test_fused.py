@@ -16,8 +16,8 @@ from strategies import configs, shapes
 from torch import Tensor, nn
 
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
+from mpvit.architecture.config import ALTERNATIVES
 from mpvit.attention import KINDS
-from mpvit.config import ALTERNATIVES
 from mpvit.errors import UsageError
 from mpvit.model import fused, onednn
 from mpvit.model.fused import fuse

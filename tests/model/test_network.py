@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import mpvit
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
-from mpvit.config import ALTERNATIVES, FIRST_STAGE
+from mpvit.architecture.config import ALTERNATIVES, FIRST_STAGE
 from mpvit.errors import UsageError
 from mpvit.model.layers import DropPath
 from mpvit.model.network import MPViT

@@ -15,11 +15,11 @@ from strategies import configs
 from torch import Tensor
 
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model, load_weights, save_weights
-from mpvit.config import ALTERNATIVES
+from mpvit.architecture.config import ALTERNATIVES
+from mpvit.architecture.published import published_names
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.model.network import MPViT
 from mpvit.model.weights import read_weights
-from mpvit.published import published_names
 
 SMALL = ModelConfig((StageConfig(2, 2, 8, 2, 2), StageConfig(1, 1, 12, 4, 2)), num_classes=3)
 

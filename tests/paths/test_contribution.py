@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn import functional
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
 from mpvit.model.network import MPViT
 from mpvit.paths.contribution import ablate_branches, contributions, summands
 from mpvit.paths.hooks import LOCAL, record_outputs, replace_output, stage_branches

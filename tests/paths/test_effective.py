@@ -8,7 +8,7 @@ import torch
 from drawn_networks import SMALL, drawn, images
 from torch import Tensor
 
-from mpvit.config import FIRST_STAGE
+from mpvit.architecture.config import FIRST_STAGE
 from mpvit.errors import MpvitError
 from mpvit.paths.effective import centre, effective_fields, energy, radius
 from mpvit.paths.fields import path_fields

@@ -8,11 +8,11 @@ from hypothesis import given
 from strategies import configs
 from torch import nn
 
-from mpvit.config import ModelConfig, StageConfig
+from mpvit.architecture.config import ModelConfig, StageConfig
+from mpvit.architecture.variants import VARIANTS
 from mpvit.model.network import MPViT, build_model
 from mpvit.paths.fields import PathField, path_fields
 from mpvit.paths.hooks import stage_branches
-from mpvit.variants import VARIANTS
 
 FAR = 10**6
 """A position that no edge of an image is near to."""

@@ -7,7 +7,7 @@ import torch
 from drawn_networks import SMALL, SUMMED, drawn, images
 from torch import Tensor
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
 from mpvit.errors import MpvitError, UsageError
 from mpvit.paths.similarity import aligned, gram, similarities, unbiased_hsic
 

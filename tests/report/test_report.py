@@ -15,11 +15,11 @@ import pytest
 from commandline import Outcome, call, run
 from published import PUBLISHED, grouped
 
+from mpvit.architecture.variants import VARIANTS
 from mpvit.benchmark import measure
 from mpvit.errors import UsageError
 from mpvit.report import collect
 from mpvit.report.saved import from_json, read_report, to_json
-from mpvit.variants import VARIANTS
 
 NUMBER = re.compile(r"\d{1,3}(?: \d{3})+")
 """A whole number of at least four digits, as people write it."""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strategies import configs
 
 from mpvit import VARIANTS, ModelConfig, StageConfig
-from mpvit.config import config_from_dict, config_to_toml, load_config, save_config
+from mpvit.architecture.config import config_from_dict, config_to_toml, load_config, save_config
 from mpvit.counting import count
 from mpvit.errors import MpvitError, UsageError
 from mpvit.measurement import Measurement

@@ -19,8 +19,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpvit import VARIANTS, ModelConfig, build_model
+from mpvit.architecture.config import ALTERNATIVES
 from mpvit.attention import KINDS
-from mpvit.config import ALTERNATIVES
 from mpvit.dense import TASKS, build
 from mpvit.errors import MpvitError
 from mpvit.trace import ELEMENTWISE_PRODUCT, Trace

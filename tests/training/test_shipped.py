@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from commandline import COMMAND, call, run
 
+from mpvit.architecture.variants import SHIPPED
 from mpvit.model.weights import read_weights
 from mpvit.prediction.pretrained import shipped_weights
 from mpvit.training.metrics import wilson
-from mpvit.variants import SHIPPED
 
 LARGEST = {"digits-nano": (150_000, 700_000)}
 """Largest number of parameters, and of bytes of the file."""

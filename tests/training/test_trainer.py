@@ -17,7 +17,7 @@ from mask_folders import FOUR_STAGES, SQUARES, draw_squares
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mpvit.config import ModelConfig, StageConfig, config_from_dict
+from mpvit.architecture.config import ModelConfig, StageConfig, config_from_dict
 from mpvit.dense import SEGMENTERS, build, get_segmenter
 from mpvit.errors import MpvitError, UsageError
 from mpvit.network import NamedNetwork

@@ -15,8 +15,8 @@ from strategies import configs, shapes
 from torch import Tensor, nn
 
 from mpvit import VARIANTS, ModelConfig, build_model
+from mpvit.architecture.config import ALTERNATIVES
 from mpvit.attention import KINDS
-from mpvit.config import ALTERNATIVES
 from mpvit.dense import TASKS, Task, build, get_tasks, input_shapes
 from mpvit.errors import MpvitError, UsageError
 from mpvit.measurement.peak_memory import peak_bytes

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mpvit.ablation.knobs import KNOBS, edit_stages, scaled_amounts, with_amounts
+from mpvit.architecture.config import ALTERNATIVES, FIRST_STAGE, ModelConfig
 from mpvit.attention import KINDS, get_kind
 from mpvit.attention.factorized_crpe import PUBLISHED_WINDOWS
-from mpvit.config import ALTERNATIVES, FIRST_STAGE, ModelConfig
 from mpvit.errors import UsageError, unknown_name
 from mpvit.network import NamedNetwork
 from mpvit.units import parse_ratio, parse_whole, times

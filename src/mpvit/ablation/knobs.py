@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import gcd, lcm
 from typing import TypeVar
 
-from mpvit.config import FIRST_STAGE, ModelConfig, StageConfig
+from mpvit.architecture.config import FIRST_STAGE, ModelConfig, StageConfig
 from mpvit.errors import UsageError, unknown_name
 
 _MAX_STEPS = 1000

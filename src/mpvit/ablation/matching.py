@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from itertools import combinations, product
 
 from mpvit.ablation.knobs import Knob, amount_steps, scaled_amounts, with_amounts
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
 from mpvit.errors import UsageError
 
 TOLERANCE = 0.01

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
 from mpvit.measurement import Interval, Measurement, interval_row
 from mpvit.operations import Cost
 from mpvit.training.comparison import AccuracyComparison

@@ -10,8 +10,8 @@ from mpvit.ablation.axes import get_axis
 from mpvit.ablation.knobs import get_knob
 from mpvit.ablation.matching import TOLERANCE, match_budget
 from mpvit.ablation.results import PARTS, Matched, NetworkCost, Row, by_part
-from mpvit.closed_form import parts, require_lengths
-from mpvit.config import ModelConfig
+from mpvit.architecture.closed_form import parts, require_lengths
+from mpvit.architecture.config import ModelConfig
 from mpvit.counting import check_convention
 from mpvit.dense import Task
 from mpvit.errors import UsageError, unknown_name

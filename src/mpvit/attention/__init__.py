@@ -12,10 +12,10 @@ from math import isqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 from mpvit.errors import UsageError, unknown_name
+from mpvit.imports import resolve
 from mpvit.operations import Block, Shape, occurrences
 from mpvit.operations.tape import Tape
 from mpvit.operations.tensor_spec import TensorSpec, new
-from mpvit.registry import resolve
 from mpvit.units import is_whole
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from mpvit.attention import Kind, Sizes, Tape, Tensors, TensorSpec
+from mpvit.devices import in_torch_graph
 from mpvit.operations.tensor_spec import constant
-from mpvit.torch_graph import in_torch_graph
 
 if TYPE_CHECKING:
     from torch import Tensor

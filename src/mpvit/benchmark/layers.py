@@ -15,8 +15,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from mpvit.architecture.config import FIRST_STAGE
 from mpvit.benchmark.roofline import Work, operations_work
-from mpvit.config import FIRST_STAGE
 from mpvit.measurement.timing import Case
 from mpvit.model.layers import Attention
 from mpvit.model.network import MPViT

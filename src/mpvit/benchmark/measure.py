@@ -16,7 +16,7 @@ from mpvit.benchmark.results import LayerTime, NetworkTime, Result
 from mpvit.benchmark.roofline import Ceilings, RooflinePoint, least_bytes, network_work
 from mpvit.benchmark.study import BenchmarkStudy
 from mpvit.errors import MpvitError
-from mpvit.extras import missing, remedy
+from mpvit.imports import missing, remedy
 from mpvit.measurement import BUDGET, Measurement
 from mpvit.measurement.estimates import paired_ratio
 from mpvit.measurement.machine import shortage

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import log
 
+from mpvit.architecture.config import FIRST_STAGE, ModelConfig
 from mpvit.attention import Sizes, get_kind, grid_of
 from mpvit.compare_attention.results import AttentionCost, StageTokens
-from mpvit.config import FIRST_STAGE, ModelConfig
 from mpvit.errors import UsageError
 from mpvit.operations import strided_length
 from mpvit.operations.conventions import multiply_adds

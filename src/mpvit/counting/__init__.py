@@ -4,8 +4,9 @@ from collections import Counter
 from dataclasses import replace
 from math import prod
 
-from mpvit.closed_form import require_lengths
-from mpvit.config import ModelConfig
+from mpvit.architecture.closed_form import require_lengths
+from mpvit.architecture.config import ModelConfig
+from mpvit.architecture.variants import get_config
 from mpvit.counting import analytic
 from mpvit.counting.published import published_count
 from mpvit.counting.results import TOTAL, Count
@@ -17,7 +18,6 @@ from mpvit.operations import walk
 from mpvit.operations.conventions import CONVENTIONS
 from mpvit.tools import TOOLS, Tool, get_tool
 from mpvit.units import ITEM_BYTES
-from mpvit.variants import get_config
 
 COUNTERS = ("analytic", *TOOLS)
 """Who can count: the closed form, and every tool."""

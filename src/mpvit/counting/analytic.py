@@ -1,6 +1,7 @@
 """The closed form: exact for any configuration, batch and image size, without torch."""
 
-from mpvit import closed_form, dense
+from mpvit import dense
+from mpvit.architecture import closed_form
 from mpvit.counting.results import TOTAL, Count, LayerInfo
 from mpvit.errors import unknown_name
 from mpvit.network import NamedNetwork

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
+from mpvit.architecture.variants import VARIANTS, get_config
 from mpvit.counting import analytic
 from mpvit.counting.results import Count
 from mpvit.dense import TASKS
@@ -12,7 +13,6 @@ from mpvit.errors import CheckError, UsageError
 from mpvit.network import NamedNetwork
 from mpvit.operations import Cost, Shape
 from mpvit.operations.conventions import CONVENTIONS
-from mpvit.variants import VARIANTS, get_config
 
 PUBLISHED_INPUT: Shape = (1, 3, 224, 224)
 """The input of the published counts of classifiers."""

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mpvit.closed_form import parts, record_backbone
-from mpvit.config import MAX_COUNT, ModelConfig
+from mpvit.architecture.closed_form import parts, record_backbone
+from mpvit.architecture.config import MAX_COUNT, ModelConfig
 from mpvit.errors import UsageError, unknown_name
+from mpvit.imports import resolve
 from mpvit.operations import Block, Node, Shape
 from mpvit.operations.tape import Tape
 from mpvit.operations.tensor_spec import TensorSpec
-from mpvit.registry import resolve
 
 if TYPE_CHECKING:
     from torch import nn
@@ -166,7 +166,7 @@ def build(config: ModelConfig, task: Task) -> DenseNetwork:
 def cut(tree: Block, by: str) -> dict[str, Node]:
     """Return named parts of a network's tree that sum to it: by ``part``, ``stage`` or ``path``.
 
-    ``part`` separates the backbone and each part of the head; the others also cut the backbone (``mpvit.closed_form.parts``).
+    ``part`` separates the backbone and each part of the head; the others also cut the backbone (``closed_form.parts``).
     """
     body = tree.block("backbone")
     first: dict[str, Node] = {"backbone": body} if by == "part" else parts(body, by)

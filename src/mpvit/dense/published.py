@@ -6,8 +6,8 @@ paper are multiply-adds.
 
 from dataclasses import dataclass, replace
 
-from mpvit.config import ModelConfig
-from mpvit.variants import get_config
+from mpvit.architecture.config import ModelConfig
+from mpvit.architecture.variants import get_config
 
 CONVENTION = "published-dense"
 """Convention that explains the published figures."""

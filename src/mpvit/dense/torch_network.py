@@ -8,11 +8,11 @@ from typing import Any, overload
 import torch
 from torch import Tensor, nn
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
 from mpvit.dense import Head, Task, build
+from mpvit.imports import resolve
 from mpvit.model.fused import fuse
 from mpvit.model.network import MPViT
-from mpvit.registry import resolve
 
 
 class DenseHead(nn.Module):

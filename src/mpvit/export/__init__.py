@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mpvit.errors import UsageError, unknown_name
 from mpvit.export.shapes import InputOutputShapes
-from mpvit.extras import require
-from mpvit.registry import resolve
+from mpvit.imports import require, resolve
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mpvit.closed_form import network as operations_of
+from mpvit.architecture.closed_form import network as operations_of
 from mpvit.errors import MpvitError, UsageError
 from mpvit.export import ExportOptions, get_target
 from mpvit.export.exported_network import ExportedNetwork, export_metadata

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpvit.config import ModelConfig, config_from_dict
+from mpvit.architecture.config import ModelConfig, config_from_dict
 from mpvit.errors import MpvitError, WeightsError, file_reason, first_line
 from mpvit.export import SUFFIXES, ExportOptions, InferenceSession, get_target
 from mpvit.model.metadata import NO_METADATA, Metadata, read_metadata

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
+from mpvit.architecture.variants import get_config
 from mpvit.errors import UsageError
 from mpvit.model.network import MPViT
 from mpvit.model.stages import pyramid
 from mpvit.model.weights import load_into, read_weights, require_classifier, with_classes_of
-from mpvit.variants import get_config
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mpvit.attention import factorized
+from mpvit.devices import in_torch_graph
 from mpvit.errors import UsageError
 from mpvit.model.cuda_graph import GraphedModule, refuse_gradients
 from mpvit.model.fused_operations import (
@@ -33,7 +34,6 @@ from mpvit.model.fused_operations import (
 from mpvit.model.layers import Attention, ConvNormAct, TransformerLayer
 from mpvit.model.network import MPViT
 from mpvit.model.stages import LocalBranch, Path, Stage, pyramid
-from mpvit.torch_graph import in_torch_graph
 
 CHANNEL_BYTES = 12_800
 """Largest map that a stage processes at once on a CPU, in bytes per channel: one float32 image of 224² in the first stage.

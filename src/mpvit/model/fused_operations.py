@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from mpvit.devices import in_torch_graph
 from mpvit.model import onednn
 from mpvit.model.layers import ConvNormAct, ConvPositionEncoding, ConvRelativePositionEncoding
 from mpvit.model.onednn import Activation
-from mpvit.torch_graph import in_torch_graph
 
 _ACTIVATE: dict[Activation, Callable[[Tensor], Tensor]] = {
     "none": lambda y: y,

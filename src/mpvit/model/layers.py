@@ -7,9 +7,9 @@ Axes: b batch, c channels, h and w the grid, n = h·w tokens, d channels per hea
 from einops import rearrange
 from torch import Tensor, nn
 
+from mpvit.architecture.config import StageConfig
 from mpvit.attention import Sizes, get_kind
 from mpvit.attention.factorized_crpe import Windows, encode
-from mpvit.config import StageConfig
 
 LAYER_NORM_EPS = 1e-6
 

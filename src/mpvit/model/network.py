@@ -5,10 +5,10 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
+from mpvit.architecture.variants import get_config
 from mpvit.model.layers import ConvNormAct, PatchEmbedding
 from mpvit.model.stages import Stage, pyramid
-from mpvit.variants import get_config
 
 
 class MPViT(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from mpvit.config import StageConfig
+from mpvit.architecture.config import StageConfig
 from mpvit.model.layers import ConvNormAct, ConvPositionEncoding, ConvRelativePositionEncoding, PatchEmbedding, TransformerLayer
 
 

@@ -18,12 +18,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from mpvit.config import ALTERNATIVES, ModelConfig, config_from_dict
+from mpvit.architecture.config import ALTERNATIVES, ModelConfig, config_from_dict
+from mpvit.architecture.published import is_published, published_names
 from mpvit.errors import MpvitError, UsageError, WeightsError, file_reason, first_line
 from mpvit.files import write_atomically
 from mpvit.model.metadata import NO_METADATA, Metadata, read_metadata
 from mpvit.model.network import MPViT
-from mpvit.published import is_published, published_names
 
 MAX_NAMED = 6
 """Maximum number of tensors that an error names for each complaint."""

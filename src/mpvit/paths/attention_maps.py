@@ -12,9 +12,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from mpvit.architecture.config import FIRST_STAGE
 from mpvit.attention import Sizes, get_kind
 from mpvit.compare_attention.numerics import MAPS
-from mpvit.config import FIRST_STAGE
 from mpvit.errors import MpvitError, UsageError
 from mpvit.model.layers import Attention, TransformerLayer
 from mpvit.model.network import MPViT

@@ -11,8 +11,8 @@ Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Netw
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from mpvit.closed_form import network
-from mpvit.config import FIRST_STAGE, TRAINED_SIZE, ModelConfig
+from mpvit.architecture.closed_form import network
+from mpvit.architecture.config import FIRST_STAGE, TRAINED_SIZE, ModelConfig
 from mpvit.operations import Node, walk
 
 

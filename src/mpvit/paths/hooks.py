@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from mpvit.config import FIRST_STAGE
+from mpvit.architecture.config import FIRST_STAGE
 from mpvit.errors import MpvitError, first_line
 from mpvit.units import times
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpvit.errors import MpvitError, UsageError
-from mpvit.extras import require
 from mpvit.images import list_images, preprocess, read_image
+from mpvit.imports import require
 from mpvit.model.network import MPViT
 from mpvit.prediction.inference import InferenceConfig, require_rgb
 from mpvit.progress import untracked

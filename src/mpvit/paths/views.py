@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mpvit.extras import require
+from mpvit.imports import require
 from mpvit.progress import Track
 
 if TYPE_CHECKING:

@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
+from mpvit.architecture.published import is_published
+from mpvit.architecture.variants import NETWORKS, get_config
 from mpvit.counting import count
 from mpvit.dense.torch_network import DenseNetwork, empty_network
 from mpvit.errors import MpvitError, UsageError, WeightsError
@@ -16,8 +18,6 @@ from mpvit.model.metadata import TrainingRecord
 from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, load_into, read_weights, save_weights, with_classes_of
 from mpvit.prediction.loading import filled_segmenter, name_of
-from mpvit.published import is_published
-from mpvit.variants import NETWORKS, get_config
 
 LAYOUTS = ("project", "published")
 

@@ -7,7 +7,8 @@ from typing import Generic, TypeVar
 
 import torch
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
+from mpvit.architecture.variants import DEFAULT_VARIANT, NETWORKS, get_config
 from mpvit.dense import build, get_segmenter
 from mpvit.dense.torch_network import DenseNetwork, empty_network
 from mpvit.errors import UsageError, WeightsError
@@ -19,7 +20,6 @@ from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, load_into, read_weights, require_classifier
 from mpvit.prediction.classes import class_names, read_classes
 from mpvit.prediction.results import UNKNOWN, NetworkInfo
-from mpvit.variants import DEFAULT_VARIANT, NETWORKS, get_config
 
 _SEED = 0
 """Random seed of an untrained network."""

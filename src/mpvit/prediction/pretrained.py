@@ -11,11 +11,11 @@ from urllib.error import HTTPError, URLError
 
 import platformdirs
 
+from mpvit.architecture.variants import DEFAULT_VARIANT, SHIPPED, get_variant
 from mpvit.dense.torch_network import empty_network
 from mpvit.errors import WeightsError, file_reason
 from mpvit.model.weights import load_weights
 from mpvit.progress import Track, untracked
-from mpvit.variants import DEFAULT_VARIANT, SHIPPED, get_variant
 
 TIMEOUT_S = 10
 """Longest time without an answer from the published address, in seconds."""

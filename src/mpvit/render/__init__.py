@@ -4,7 +4,7 @@
 """
 
 from mpvit.errors import unknown_name
-from mpvit.registry import resolve
+from mpvit.imports import resolve
 from mpvit.tables import Document
 
 FORMATS = {

@@ -6,11 +6,12 @@ from math import prod
 from pathlib import Path
 
 from mpvit.ablation.study import AblationStudy, ablate
+from mpvit.architecture.config import FIRST_STAGE, ModelConfig
+from mpvit.architecture.variants import get_config
 from mpvit.attention import KINDS
 from mpvit.benchmark.results import NetworkTime
 from mpvit.benchmark.study import BenchmarkStudy
 from mpvit.compare_attention.costs import attention_cost, stage_sizes, stage_tokens, sweep, sweep_tokens
-from mpvit.config import FIRST_STAGE, ModelConfig
 from mpvit.counting import count_network
 from mpvit.counting.published import find, published_tasks
 from mpvit.counting.results import Count
@@ -25,7 +26,6 @@ from mpvit.report.results import PathView, Report, featured
 from mpvit.tools import TOOLS
 from mpvit.trace.closed_form import trace_network
 from mpvit.trace.layer_tree import LayerNode, LayerTree, layer_tree
-from mpvit.variants import get_config
 
 LAYOUT = "published"
 """Layout of the modules on which the tools are explained: that of the checkpoints that people count."""

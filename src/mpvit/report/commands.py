@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from shlex import quote
 
 from mpvit.ablation.saved import TrainedAblation
+from mpvit.architecture.variants import NETWORKS, VARIANTS
 from mpvit.report.results import PathView, Report
 from mpvit.training.recipe import differences
 from mpvit.units import times
-from mpvit.variants import NETWORKS, VARIANTS
 
 
 def command_line(name: str, report: Report, options: Mapping[str, object], *, models: Sequence[str] | None = None) -> str:

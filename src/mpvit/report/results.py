@@ -6,14 +6,14 @@ from typing import Any
 
 from mpvit.ablation.saved import TrainedAblation
 from mpvit.ablation.study import Ablation
+from mpvit.architecture.config import ModelConfig
+from mpvit.architecture.variants import DEFAULT_VARIANT, VARIANTS
 from mpvit.benchmark.results import NetworkTime
 from mpvit.compare_attention.results import AttentionCost, StageTokens
-from mpvit.config import ModelConfig
 from mpvit.counting.results import Count
 from mpvit.reconcile.explain import Explanation
 from mpvit.tables import Table
 from mpvit.trace.layer_tree import LayerTree
-from mpvit.variants import DEFAULT_VARIANT, VARIANTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

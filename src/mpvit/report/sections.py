@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from mpvit.ablation.saved import TrainedAblation
+from mpvit.architecture.config import FIRST_STAGE
 from mpvit.compare_attention.costs import CROSSING
-from mpvit.config import FIRST_STAGE
 from mpvit.counting.published import Findings
 from mpvit.dense.published import CONVENTION
 from mpvit.network import NamedNetwork

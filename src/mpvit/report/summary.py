@@ -7,7 +7,8 @@ from typing import NamedTuple
 from mpvit.ablation.results import Row
 from mpvit.ablation.saved import TrainedAblation
 from mpvit.ablation.study import Ablation
-from mpvit.config import TRAINED_SIZE, ModelConfig
+from mpvit.architecture.config import TRAINED_SIZE, ModelConfig
+from mpvit.architecture.variants import VARIANTS, PublishedAccuracy
 from mpvit.operations import Cost
 from mpvit.paths.fields import path_fields
 from mpvit.report.results import Report
@@ -16,7 +17,6 @@ from mpvit.tables.ablation import QUANTITIES
 from mpvit.tables.accuracy import accuracy_text, conclusions, is_baseline, points_text
 from mpvit.tables.number_text import milliseconds
 from mpvit.units import grouped
-from mpvit.variants import VARIANTS, PublishedAccuracy
 
 _SCALES = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 

@@ -8,8 +8,8 @@ which are the channels of the next stage. The stem depends on the channels of th
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mpvit.closed_form import network, parts
-from mpvit.config import FIRST_STAGE, ModelConfig, StageConfig
+from mpvit.architecture.closed_form import network, parts
+from mpvit.architecture.config import FIRST_STAGE, ModelConfig, StageConfig
 from mpvit.operations import Cost, Node
 from mpvit.operations.conventions import tally
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from heapq import nlargest
 from typing import NamedTuple
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
+from mpvit.architecture.variants import VARIANTS, PublishedAccuracy
 from mpvit.counting import count
 from mpvit.errors import MpvitError, UsageError
 from mpvit.measurement import Measurement
@@ -14,7 +15,6 @@ from mpvit.search.space import shape_text
 from mpvit.search.study import SearchStudy
 from mpvit.training.comparison import AccuracyComparison
 from mpvit.units import grouped
-from mpvit.variants import VARIANTS, PublishedAccuracy
 
 
 class Candidate(NamedTuple):

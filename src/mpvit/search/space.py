@@ -7,7 +7,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from mpvit.config import FIRST_STAGE, ModelConfig, StageConfig
+from mpvit.architecture.config import FIRST_STAGE, ModelConfig, StageConfig
 from mpvit.errors import UsageError
 from mpvit.units import parse_whole
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mpvit.closed_form import require_lengths
+from mpvit.architecture.closed_form import require_lengths
 from mpvit.counting import check_convention
 from mpvit.errors import UsageError
 from mpvit.search.criteria import Key, Limits, get_criterion

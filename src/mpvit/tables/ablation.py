@@ -7,7 +7,7 @@ from operator import attrgetter
 from mpvit.ablation.knobs import Knob, get_knob
 from mpvit.ablation.results import PARTS, NetworkCost, Row
 from mpvit.ablation.study import Ablation, AblationStudy
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
 from mpvit.dense import label
 from mpvit.operations import Cost
 from mpvit.tables import Document, Field, Table, build, known

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from mpvit.config import TRAINED_SIZE, ModelConfig
+from mpvit.architecture.config import TRAINED_SIZE, ModelConfig
 from mpvit.search.criteria import get_criterion
 from mpvit.search.results import Candidate, PublishedVariant, RankedCandidate, SearchResult, TrainedCandidates
 from mpvit.search.space import choices_text, stages_text

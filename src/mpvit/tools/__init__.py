@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from mpvit.errors import unknown_name
-from mpvit.registry import resolve
+from mpvit.imports import resolve
 from mpvit.trace import Trace
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from dataclasses import replace
 from math import prod
 from typing import NamedTuple
 
+from mpvit.architecture.published import published_aliases, published_tree
 from mpvit.network import NamedNetwork
 from mpvit.operations import Block, Node, Operation, Shape
 from mpvit.operations.backward import backward_macs
 from mpvit.operations.conventions import dispatched_macs
-from mpvit.published import published_aliases, published_tree
 from mpvit.trace import (
     ELEMENTWISE_PRODUCT,
     FUSED_ATTENTION,

@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor, distributed, nn
 
 from mpvit.errors import UsageError
-from mpvit.extras import require
+from mpvit.imports import require
 from mpvit.progress import Track, untracked
 from mpvit.training.data.damaged import find_damaged
 from mpvit.training.data.splits import Data

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from mpvit import dense
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
 from mpvit.errors import MpvitError, UsageError
 from mpvit.files import write_atomically
 from mpvit.model.metadata import Metadata, Preprocessing, TrainingRecord

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mpvit.extras import require
+from mpvit.imports import require
 
 require("transformers")  # before what follows imports it
 

@@ -7,8 +7,8 @@ from typing import Any, Self
 from transformers import PreTrainedConfig
 from transformers.backbone_utils import BackboneConfigMixin
 
-from mpvit.config import ModelConfig, config_from_dict
-from mpvit.variants import DEFAULT_VARIANT, get_config
+from mpvit.architecture.config import ModelConfig, config_from_dict
+from mpvit.architecture.variants import DEFAULT_VARIANT, get_config
 
 
 class MPViTConfig(BackboneConfigMixin, PreTrainedConfig):

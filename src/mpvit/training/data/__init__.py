@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mpvit.architecture.variants import SHIPPED, SMALL
 from mpvit.errors import UsageError
-from mpvit.registry import resolve
+from mpvit.imports import resolve
 from mpvit.training.data.splits import IMAGES, MASKS, Data
 from mpvit.training.recipe import Recipe, get_recipe
-from mpvit.variants import SHIPPED, SMALL
 
 DIGITS, SCALES, DIGITS_ON_TEXTURES = "digits", "scales", "digits-on-textures"
 

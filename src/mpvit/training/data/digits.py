@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from mpvit.extras import require
+from mpvit.imports import require
 from mpvit.training.data import DIGITS
 from mpvit.training.data.splits import Data, ImageSource, Split
 

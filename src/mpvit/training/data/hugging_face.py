@@ -7,8 +7,8 @@ from typing import Any
 from PIL import Image
 
 from mpvit.errors import ImageError, UsageError, first_line
-from mpvit.extras import require
 from mpvit.images import decode_image, read_image
+from mpvit.imports import require
 from mpvit.training.data import HUGGING_FACE, VALIDATION, require_classes
 from mpvit.training.data.splits import Data, ImageSource, Split
 

@@ -6,7 +6,7 @@ aliases. Patch embeddings and transformer blocks are in two lists of stages.
 
 import re
 
-from mpvit.config import ModelConfig
+from mpvit.architecture.config import ModelConfig
 from mpvit.operations import Block, Node, Operation
 
 _RENAMES = tuple(
@@ -61,7 +61,7 @@ def published_aliases(module: str, config: ModelConfig) -> tuple[str, ...]:
 
 
 def published_tree(tree: Block) -> Block:
-    """Return a network's tree (``mpvit.closed_form.network``) in the published arrangement of its modules."""
+    """Return a network's tree (``mpvit.architecture.closed_form.network``) in the published arrangement of its modules."""
     children: dict[str, Node] = {"stem": _renamed_node(tree.children["stem"], "stem")}
     for index in tree.block("stages").children:
         path = f"stages.{index}"

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from mpvit import VARIANTS, ModelConfig, StageConfig, load_config
-from mpvit.config import config_from_dict
+from mpvit.architecture.config import config_from_dict
+from mpvit.architecture.variants import get_variant
 from mpvit.errors import UsageError
-from mpvit.variants import get_variant
 
 STAGE: dict[str, Any] = {"paths": 2, "layers": 1, "dim": 64, "heads": 8, "mlp_ratio": 4}
 

@@ -1,6 +1,8 @@
-"""Optional libraries, and the extra that installs each."""
+"""Imports by name, and optional libraries with the extra that installs each."""
 
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 from mpvit.errors import MpvitError
 
@@ -35,3 +37,9 @@ def require(*libraries: str) -> None:
 def remedy(library: str) -> str:
     """Return the command that installs a library."""
     return f"pip install 'mpvit[{NEEDED[library]}]'"
+
+
+def resolve(reference: str) -> Any:  # noqa: ANN401 - the object that a registry names
+    """Import the object that "module:object" names."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mpvit import VARIANTS, ModelConfig, StageConfig, build_model
-from mpvit.closed_form import network, parts
+from mpvit.architecture.closed_form import network, parts
 from mpvit.errors import UsageError
 from mpvit.model.layers import DropPath
 from mpvit.operations import Block, Cost, Node, walk

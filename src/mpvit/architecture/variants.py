@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mpvit.config import ModelConfig, StageConfig
+from mpvit.architecture.config import ModelConfig, StageConfig
 from mpvit.errors import unknown_name
 from mpvit.operations import Cost
 

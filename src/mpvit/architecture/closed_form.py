@@ -7,9 +7,9 @@ image size.
 
 from math import prod
 
+from mpvit.architecture.config import FIRST_STAGE, TRAINED_SIZE, ModelConfig, StageConfig
 from mpvit.attention import Sizes, get_kind
 from mpvit.attention.factorized_crpe import ENCODING, record_encoding
-from mpvit.config import FIRST_STAGE, TRAINED_SIZE, ModelConfig, StageConfig
 from mpvit.errors import UsageError
 from mpvit.operations import Block, Node, strided_length
 from mpvit.operations.recording import Shared
