@@ -10,9 +10,13 @@ import struct
 import subprocess
 import sys
 import termios
+import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
+from types import ModuleType
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -58,27 +62,76 @@ def call(*arguments: str, variables: Variables | None = None) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
-def run(
-    *arguments: str, command: tuple[str, ...] = (COMMAND,), cwd: Path | None = None, variables: Variables | None = None
-) -> Outcome:
-    """Run with both streams piped."""
-    done = subprocess.run(
-        [*command, *arguments], capture_output=True, encoding="utf-8", check=False, cwd=cwd, env=environment(variables)
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+def run(*arguments: str, command: tuple[str, ...] = (), cwd: Path | None = None, variables: Variables | None = None) -> Outcome:
+    """Run with both streams piped: ``mpvit`` in a fork of this process, another ``command`` in a process of its own."""
+    if command:
+        done = subprocess.run(
+            [*command, *arguments], capture_output=True, encoding="utf-8", check=False, cwd=cwd, env=environment(variables)
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+    with TemporaryFile() as out, TemporaryFile() as err:
+        code = wait(fork(*arguments, out=out.fileno(), err=err.fileno(), cwd=cwd, variables=variables))
+        written = [os.pread(stream.fileno(), os.fstat(stream.fileno()).st_size, 0).decode() for stream in (out, err)]
+    return Outcome(code, *written)
 
 
 def run_on_terminal(*arguments: str, columns: int, variables: Variables | None = None) -> Outcome:
-    """Run with all streams on a terminal of ``columns`` columns."""
+    """Run in a fork of this process, with all streams on a terminal of ``columns`` columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))  # rows, columns, no pixels
-    with subprocess.Popen(
-        [COMMAND, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(variables), start_new_session=True
-    ) as process:
-        os.close(theirs)
-        written = _read_to_end(ours)
+    process = fork(*arguments, out=theirs, err=theirs, variables=variables)
+    os.close(theirs)
+    written = _read_to_end(ours)
     os.close(ours)
-    return Outcome(process.returncode, written.decode().replace("\r\n", "\n"))
+    return Outcome(wait(process), written.decode().replace("\r\n", "\n"))
+
+
+def fork(*arguments: str, out: int, err: int, cwd: Path | None = None, variables: Variables | None = None) -> int:
+    """Run in a fork of this process, which saves Python's start, on the given file descriptors; return its process number.
+
+    A descriptor of a terminal becomes its controlling terminal. The streams have the encoding that
+    Python would give them, and are flushed at the end.
+    """
+    _import_command_line()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer versions of Python warn if another thread runs
+        process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        if os.isatty(out):
+            os.login_tty(out)
+        else:
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+        os.closerange(3, 1024)
+        os.environ.clear()
+        os.environ.update(environment(variables))
+        os.chdir(cwd or Path.cwd())
+        sys.argv, sys.modules["__main__"] = ["mpvit", *arguments], ModuleType("__main__")  # the name of the program
+        encoding = os.environ.get("PYTHONIOENCODING", "utf-8")
+        sys.stdin, sys.stdout, sys.stderr = (open(each, mode, encoding=encoding) for each, mode in enumerate("rww"))  # noqa: PTH123, SIM115
+        code = main()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except SystemExit as end:
+        sys.stdout.flush()
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    finally:
+        os._exit(code)
+
+
+@cache
+def _import_command_line() -> None:
+    """Import once what each fork needs."""
+    call("flops", "--variant", "tiny")
+    call("--help")
+
+
+def wait(process: int) -> int:
+    """Wait for a fork's end and return its exit code; a signal as a negative number."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def rows(done: Outcome, code: int = 0) -> list[dict[str, Any]]:

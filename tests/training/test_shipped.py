@@ -43,5 +43,7 @@ def test_training_it_again_gives_the_same_accuracy(tmp_path: Path) -> None:
     low, high = wilson(said.correct, said.images)
     assert low <= row["top1"] <= high
     assert row["top1"] > 0.98
-    evaluated = run("eval", "digits", "--weights", "run/weights.safetensors", "--format", "json", cwd=tmp_path)
+    evaluated = run(
+        "eval", "digits", "--weights", "run/weights.safetensors", "--format", "json", command=(COMMAND,), cwd=tmp_path
+    )
     assert json.loads(evaluated.out)["results"][0]["top1"] == row["top1"]
