@@ -95,7 +95,7 @@ def _count_by_tool(network: NamedNetwork, batch: int, tool: Tool, convention: st
             )
             raise MpvitError(f"{tool.name} failed: {room}", hint="the analytic counter needs no memory and no other tool")
     model, inputs = network.on_meta(batch)
-    found = tool.count(model, inputs, activations=True)
+    found = tool.count(model, inputs)
     functions = Counter(operation.kind for operation in operations if tool.modules_only and not operation.module)
     return Count.of(
         network,

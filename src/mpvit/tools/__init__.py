@@ -5,7 +5,7 @@ loaded.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -46,7 +46,7 @@ class ToolCount:
     Attributes:
         macs: multiply-adds.
         params: parameters; None for a tool that does not count them.
-        activations: output elements as the tool counts them; None unless they were asked for and the tool counts them.
+        activations: output elements as the tool counts them; None for a tool that does not count them.
         by_module: multiply-adds of each module without those below it, by its first name, before the tool adds up shared
             modules and takes averages.
         by_kind: multiply-adds of each kind of operation; empty for a tool that does not tell them.
@@ -75,7 +75,6 @@ class Tool:
         run: (network, inputs) -> its count; both are copies on the CPU, and the tool is silenced.
         prints: (multiply-adds) -> the text that the tool prints for them.
         convention: the convention that it counts by; empty for one of its own.
-        run_activations: (network, inputs) -> activations, in a run of its own; None for a tool that does not count them.
         modules_only: whether it counts modules only, no functions.
         keeps_outputs: whether it needs memory for the outputs of all operations at once.
         reads_graph: whether the rule reads the graph of torch's tracer, if the trace has it.
@@ -91,13 +90,12 @@ class Tool:
     run: "Callable[[nn.Module, Sequence[Tensor]], ToolCount]"
     prints: Callable[[int], str]
     convention: str = ""
-    run_activations: "Callable[[nn.Module, Sequence[Tensor]], int] | None" = None
     modules_only: bool = False
     keeps_outputs: bool = False
     reads_graph: bool = False
     reads_dispatched_on_cpu: bool = False
 
-    def count(self, network: "nn.Module", inputs: "Sequence[Tensor]", *, activations: bool = False) -> ToolCount:
+    def count(self, network: "nn.Module", inputs: "Sequence[Tensor]") -> ToolCount:
         """Run the tool on copies of ``network`` and ``inputs``; raise ``MpvitError`` if it fails.
 
         Leaves no trace on the network, the random state, torch, logging or the terminal.
@@ -105,10 +103,7 @@ class Tool:
         from mpvit.user_model.isolation import copies, isolated
 
         with isolated(self.name):
-            found = self.run(*copies(network, inputs, "cpu"))
-            if activations and self.run_activations:
-                found = replace(found, activations=self.run_activations(*copies(network, inputs, "cpu")))
-            return found
+            return self.run(*copies(network, inputs, "cpu"))
 
     @property
     def installed_version(self) -> str | None:

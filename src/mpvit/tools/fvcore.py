@@ -8,7 +8,7 @@ same for this project's networks.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpvit.tools import Term, Tool, ToolCount
 from mpvit.tools.terms import no_terms, not_counted
@@ -152,29 +152,36 @@ _KINDS = {"einsum": "matmul", "adaptive_avg_pool2d": "pool"}
 def _run(network: "nn.Module", tensors: "Sequence[Tensor]") -> ToolCount:
     import torch
     from fvcore.nn import FlopCountAnalysis, parameter_count
+    from fvcore.nn.activation_count import _DEFAULT_SUPPORTED_OPS as OUTPUTS
+    from fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS as FLOPS
 
     from mpvit.tools.by_module import without_below
 
+    activations = 0
+
+    def also_counting_outputs(operator: str) -> Callable[[Any, Any], Any]:
+        def handle(inputs: Any, outputs: Any) -> Any:  # noqa: ANN401 - values of the JIT graph
+            nonlocal activations
+            counted = OUTPUTS[operator](inputs, outputs)  # a number, or a counter with one
+            activations += sum(counted.values()) if isinstance(counted, Counter) else counted
+            return FLOPS[operator](inputs, outputs)
+
+        return handle
+
     with torch.no_grad():
         flops = FlopCountAnalysis(network, tuple(tensors))
+        flops.set_op_handle(**{operator: also_counting_outputs(operator) for operator in OUTPUTS})
         by_kind: Counter[str] = Counter()
         for operator, macs in flops.by_operator().items():
             by_kind[_KINDS.get(operator, operator)] += int(macs)
         return ToolCount(
             macs=int(flops.total()),
             params=parameter_count(network)[""],
+            activations=int(activations),
             by_module=without_below(flops.by_module(), dict(network.named_modules())),
             by_kind=dict(by_kind),
             not_counted=dict(flops.unsupported_ops()),
         )
-
-
-def _run_activations(network: "nn.Module", tensors: "Sequence[Tensor]") -> int:
-    import torch
-    from fvcore.nn import ActivationCountAnalysis
-
-    with torch.no_grad():
-        return int(ActivationCountAnalysis(network, tuple(tensors)).total())
 
 
 TOOL = Tool(
@@ -187,7 +194,6 @@ TOOL = Tool(
     run=_run,
     prints=str,
     convention="fvcore",
-    run_activations=_run_activations,
     keeps_outputs=True,
     reads_graph=True,
 )
