@@ -3,6 +3,7 @@
 import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice, pairwise, product
 from pathlib import Path
 from typing import NamedTuple
@@ -71,11 +72,16 @@ def stages_of(space: Space, index: int) -> list[StageConfig]:
 
 
 def everything(study: SearchStudy) -> list[Counted]:
-    """Each network of the study's space, built and counted one by one."""
+    """Each network of the study's space, counted one by one."""
+    return _everything(study.space, study.size, study.convention)
+
+
+@lru_cache(maxsize=8)
+def _everything(space: Space, size: tuple[int, int], convention: str) -> list[Counted]:
     found = []
-    for stages in product(*(stages_of(study.space, index) for index in range(4))):
+    for stages in product(*(stages_of(space, index) for index in range(4))):
         if all(stage.dim <= following.dim for stage, following in pairwise(stages)):
-            counted = count(ModelConfig(stages), study.size, convention=study.convention)
+            counted = count(ModelConfig(stages), size, convention=convention)
             assert counted.macs
             assert counted.params
             found.append(Counted(ModelConfig(stages), counted.macs, counted.params))
