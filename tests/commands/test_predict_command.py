@@ -18,6 +18,7 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image
 
 from mpvit import VARIANTS, build_model, load_weights, save_weights
+from mpvit.architecture.variants import SHIPPED
 from mpvit_cli.main import main
 
 PHOTO = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
@@ -56,9 +57,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def tiny(checkpoint: Path) -> tuple[object, ...]:
-    return ("--weights", checkpoint, "--variant", "tiny", "--size", 32)
+NANO = ("--variant", "digits-nano")
+"""A network with ten classes, which takes milliseconds."""
 
 
 def error_lines(answer: Answer) -> tuple[str, str]:
@@ -106,14 +106,14 @@ def test_a_real_photograph_with_golden_weights(run: Run, checkpoint: Path) -> No
 
 
 def test_a_real_photograph_untrained_says_that_it_means_nothing(run: Run) -> None:
-    answer = run("predict", PHOTO, "--random-init", "--variant", "tiny", "--format", "json")
+    answer = run("predict", PHOTO, "--random-init", *NANO, "--format", "json")
     assert (answer.code, answer.err) == (0, f"{UNTRAINED}\n")
     content = json.loads(answer.out)
     assert content["notes"] == [UNTRAINED]
     assert [(row["trained"], row["weights"]) for row in content["results"]] == [(False, None)] * 5
-    table = run("predict", PHOTO, "--random-init", "--variant", "tiny")
+    table = run("predict", PHOTO, "--random-init", *NANO)
     assert (table.code, table.err) == (0, f"{UNTRAINED}\n")
-    assert "tiny, random weights" in table.out
+    assert "digits-nano, random weights" in table.out
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ def album(tmp_path: Path) -> Path:
     return tmp_path / "album"
 
 
-def test_bad_images_are_named_and_the_others_are_printed(run: Run, tiny: tuple[object, ...], album: Path) -> None:
-    answer = run("predict", "missing.jpg", "album", *tiny, "--top", 2, "--batch", 2, "--format", "csv")
+def test_bad_images_are_named_and_the_others_are_printed(run: Run, album: Path) -> None:
+    answer = run("predict", "missing.jpg", "album", *NANO, "--top", 2, "--batch", 2, "--format", "csv")
     assert answer.code == 1
     rows = list(csv.DictReader(io.StringIO(answer.out)))
     names = [str(Path("album") / name) for name in ("a.png", "b.jpg", "d.gif", "more/e.webp")]
@@ -141,12 +141,12 @@ def test_bad_images_are_named_and_the_others_are_printed(run: Run, tiny: tuple[o
     assert album.is_dir()
 
 
-def test_the_table_for_a_person(run: Run, tiny: tuple[object, ...], album: Path) -> None:
+def test_the_table_for_a_person(run: Run, album: Path) -> None:
     names = album / "names.txt"
-    names.write_text("\n".join(f"[bold]thing {index}" for index in range(1000)))
-    answer = run("predict", album / "a.png", album / "b.jpg", *tiny, "--top", 2, "--classes", names)
+    names.write_text("\n".join(f"[bold]thing {index}" for index in range(10)))
+    answer = run("predict", album / "a.png", album / "b.jpg", *NANO, "--top", 2, "--classes", names)
     title, header, _, first, second, broken = answer.out.splitlines()
-    assert title.startswith("tiny, weights ")
+    assert title.startswith("digits-nano, weights ")
     assert header.split() == ["Image", "Rank", "Index", "Class", "Probability"]
     assert first.split()[:2] == [str(album / "a.png"), "1"]
     index = first.split()[2]
@@ -156,15 +156,17 @@ def test_the_table_for_a_person(run: Run, tiny: tuple[object, ...], album: Path)
     assert "image file is truncated" in broken
 
 
-@pytest.mark.parametrize(("suffix", "start"), [("json", "{"), ("csv", "image,"), ("md", "tiny, "), ("tex", "% tiny, ")])
-def test_the_answer_in_a_file(suffix: str, start: str, run: Run, tiny: tuple[object, ...], tmp_path: Path) -> None:
-    answer = run("predict", PHOTO, *tiny, "-o", f"answer.{suffix}")
+@pytest.mark.parametrize(
+    ("suffix", "start"), [("json", "{"), ("csv", "image,"), ("md", "digits-nano, "), ("tex", "% digits-nano, ")]
+)
+def test_the_answer_in_a_file(suffix: str, start: str, run: Run, tmp_path: Path) -> None:
+    answer = run("predict", PHOTO, *NANO, "-o", f"answer.{suffix}")
     assert answer == (0, "", f"wrote answer.{suffix}\n")
     assert (tmp_path / f"answer.{suffix}").read_text().startswith(start)
 
 
 def test_a_safetensors_file_needs_no_variant(run: Run, tmp_path: Path) -> None:
-    config = replace(VARIANTS["tiny"].config, num_classes=2)
+    config = replace(SHIPPED["digits-nano"], num_classes=2)
     save_weights(build_model(config), tmp_path / "own.safetensors", classes=["ant", "bee"])
     answer = run("predict", PHOTO, "--weights", "own.safetensors", "--size", 32, "--format", "json")
     assert answer.code == 0
@@ -232,9 +234,9 @@ def test_wrong_usage_is_one_line(case: str, run: Run) -> None:
     [(b"Dear reader,\n", "it is not an image"), (b"\xff", "it is not an image"), (b"", "the file is empty")],
     ids=["text", "one byte", "empty"],
 )
-def test_a_file_that_is_no_image_is_one_line(content: bytes, complaint: str, run: Run, tiny: tuple[object, ...]) -> None:
+def test_a_file_that_is_no_image_is_one_line(content: bytes, complaint: str, run: Run) -> None:
     Path("x.jpg").write_bytes(content)
-    answer = run("predict", "x.jpg", *tiny, "--format", "json")
+    answer = run("predict", "x.jpg", *NANO, "--format", "json")
     assert answer.code == 1
     assert answer.err.startswith(f"Error: cannot predict 'x.jpg': {complaint}")
     assert len(answer.err.splitlines()) == 1
@@ -243,10 +245,11 @@ def test_a_file_that_is_no_image_is_one_line(content: bytes, complaint: str, run
     assert (row["rank"], row["class_index"], row["class_name"], row["probability"]) == (None, None, None, None)
 
 
-def test_weights_that_do_not_fit_are_one_line(run: Run, checkpoint: Path) -> None:
-    content = checkpoint.read_bytes()
+def test_weights_that_do_not_fit_are_one_line(run: Run) -> None:
+    save_weights(build_model(SHIPPED["digits-nano"]), "whole.pth", layout="published")
+    content = Path("whole.pth").read_bytes()
     Path("cut.pth").write_bytes(content[: len(content) // 2])
-    tensors = published_tensors("tiny")
+    tensors = torch.load("whole.pth")["model"]
     torch.save({"model": tensors | {"stem.0.conv.weight": torch.ones(1, 2)}}, "misshapen.pth")
     Path("text.pth").write_text("no weights")
     for file, complaint in (
@@ -254,15 +257,15 @@ def test_weights_that_do_not_fit_are_one_line(run: Run, checkpoint: Path) -> Non
         ("misshapen.pth", "misshapen.pth does not fit the network: 1 misshapen (stem.0.conv.weight: [1, 2], must be"),
         ("text.pth", "text.pth is not a weights file"),
     ):
-        answer = run("predict", PHOTO, "--weights", file, "--variant", "tiny")
+        answer = run("predict", PHOTO, "--weights", file, *NANO)
         assert error_lines(answer)[0].startswith(complaint)
         assert answer.code == 1
 
 
-def test_a_bad_file_of_classes_is_one_line(run: Run, tiny: tuple[object, ...]) -> None:
+def test_a_bad_file_of_classes_is_one_line(run: Run) -> None:
     Path("names.txt").write_text("cat\ndog\n")
-    answer = run("predict", PHOTO, *tiny, "--classes", "names.txt")
-    assert error_lines(answer)[0] == "class names 'names.txt': 2 lines, the network has 1000 classes"
+    answer = run("predict", PHOTO, *NANO, "--classes", "names.txt")
+    assert error_lines(answer)[0] == "class names 'names.txt': 2 lines, the network has 10 classes"
     assert answer.code == 2
 
 
@@ -270,8 +273,8 @@ def test_a_bad_file_of_classes_is_one_line(run: Run, tiny: tuple[object, ...]) -
     ("path", "reason"),
     [("/dev/full", "No space left on device"), ("nowhere/x.json", "No such file or directory"), (".", "it is a folder")],
 )
-def test_an_answer_that_cannot_be_written_is_one_line(path: str, reason: str, run: Run, tiny: tuple[object, ...]) -> None:
-    answer = run("predict", PHOTO, *tiny, "-o", path)
+def test_an_answer_that_cannot_be_written_is_one_line(path: str, reason: str, run: Run) -> None:
+    answer = run("predict", PHOTO, *NANO, "-o", path)
     assert error_lines(answer)[0] == f"cannot write {path!r}: {reason}"
     assert answer.code == 1
 
@@ -305,11 +308,11 @@ def test_help_and_completion_import_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
-def test_a_large_photograph_in_a_fresh_process_says_nothing_on_stderr(tmp_path: Path, checkpoint: Path) -> None:
+def test_a_large_photograph_in_a_fresh_process_says_nothing_on_stderr(tmp_path: Path) -> None:
     """Pillow would print a warning from its limit on, here 100 pixels instead of 89 million."""
     Image.new("L", (12, 12), 128).save(tmp_path / "large.png")
     code = "from PIL import Image; Image.MAX_IMAGE_PIXELS = 100; import sys; from mpvit_cli.main import main; sys.exit(main())"
-    words = ("predict", str(tmp_path / "large.png"), "--weights", str(checkpoint), "--variant", "tiny", "--top", "1")
+    words = ("predict", str(tmp_path / "large.png"), *NANO, "--top", "1")
     done = fresh("-c", code, *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 4

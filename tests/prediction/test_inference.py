@@ -11,7 +11,8 @@ from matplotlib.cbook import get_sample_data
 from numpy.typing import NDArray
 from PIL import Image
 
-from mpvit import VARIANTS, ModelConfig, StageConfig, build_model, load_weights, save_weights
+from mpvit import ModelConfig, StageConfig, build_model, load_weights, save_weights
+from mpvit.architecture.variants import SHIPPED
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.model.network import MPViT
 from mpvit.prediction.classes import imagenet_classes, read_classes
@@ -218,12 +219,12 @@ def test_a_predictor_has_name_weights_and_device(network: Predictor[MPViT], chec
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of tiny with three classes."""
+    """Weights of digits-nano with three classes."""
     folder = tmp_path_factory.mktemp("tuned")
-    return small(folder, replace(VARIANTS["tiny"].config, num_classes=3), ["ant", "bee", "cat"])
+    return small(folder, replace(SHIPPED["digits-nano"], num_classes=3), ["ant", "bee", "cat"])
 
 
-@pytest.mark.parametrize("variant", [None, "tiny"])
+@pytest.mark.parametrize("variant", [None, "digits-nano"])
 def test_a_safetensors_file_has_its_configuration_and_classes(variant: str | None, tuned: Path) -> None:
     network = load_network(tuned, variant)
     assert network.classes == ("ant", "bee", "cat")

@@ -10,10 +10,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-import torch
-from golden import published_tensors
 
 from mpvit import VARIANTS, build_model, save_weights
+from mpvit.architecture.variants import SHIPPED
 from mpvit.errors import UsageError, WeightsError
 from mpvit.prediction.pretrained import find_weights
 
@@ -63,14 +62,15 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[Address]:
 
 
 def publish(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(VARIANTS, "tiny", replace(VARIANTS["tiny"], weights_url=url))
+    """Let the published network be a small one, and its address ``url``."""
+    monkeypatch.setitem(VARIANTS, "tiny", replace(VARIANTS["tiny"], weights_url=url, config=SHIPPED["digits-nano"]))
     monkeypatch.setenv("no_proxy", "*")
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("published") / "mpvit_tiny.pth"
-    torch.save({"model": published_tensors("tiny")}, path)
+    save_weights(build_model(SHIPPED["digits-nano"]), path, layout="published")
     return path.read_bytes()
 
 
@@ -126,7 +126,8 @@ def test_half_a_file_is_not_kept(address: Address, published: bytes, tmp_path: P
 
 
 def test_the_weights_of_another_variant_are_not_kept(address: Address, tmp_path: Path) -> None:
-    save_weights(build_model("xsmall"), tmp_path / "other.pth", layout="published")
+    config = replace(SHIPPED["digits-nano"], num_classes=3)
+    save_weights(build_model(config), tmp_path / "other.pth", layout="published")
     address.content = (tmp_path / "other.pth").read_bytes()
     assert_refused(tmp_path / "cache", address.url, "does not fit the network")
 

@@ -1,17 +1,16 @@
 """Several processes give the result of one, batch norm and metrics included; a run that is killed at any moment resumes."""
 
 import json
-import os
 import random
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import commandline
+import forked
 import pytest
 import torch
-from commandline import COMMAND, environment
+from commandline import Outcome
 from image_folders import SMALL, SMALL_NETWORK, paint
 from mask_folders import SQUARES, draw_squares
 from safetensors.torch import load_file
@@ -36,15 +35,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def one(folder: Path) -> Path:
     """A run in one process."""
-    done = mpvit(folder, *train("--epochs", "3", "-o", "one"))
-    assert done.returncode == 0, done.stderr
+    mpvit(folder, *train("--epochs", "3", "-o", "one"))
     return folder / "one"
 
 
-def mpvit(folder: Path, *words: str, command: tuple[str, ...] = (COMMAND,)) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*command, *words], cwd=folder, env=environment({"OMP_NUM_THREADS": "1"}), capture_output=True, text=True, check=False
-    )
+def mpvit(folder: Path, *words: str, processes: int = 1) -> Outcome:
+    """What the first process wrote; each of them must end well."""
+    done = forked.run(folder, *words, processes=processes)
+    assert [each.code for each in done] == [0] * processes, done[0].err
+    return done[0]
 
 
 def train(*words: str) -> tuple[str, ...]:
@@ -57,10 +56,12 @@ def weights(run: Path) -> dict[str, Tensor]:
 
 
 def test_two_processes_train_as_one_does(folder: Path, one: Path) -> None:
-    two = mpvit(folder, *train("--epochs", "3", "-o", "two"), command=TORCHRUN)
-    assert two.returncode == 0, two.stderr
-    assert two.stdout.count("held-out images") == 1
-    assert "Warning" not in two.stderr.replace("OMP_NUM_THREADS", "")
+    two = commandline.run(
+        *train("--epochs", "3", "-o", "two"), command=TORCHRUN, cwd=folder, variables={"OMP_NUM_THREADS": "1"}
+    )
+    assert two.code == 0, two.err
+    assert two.out.count("held-out images") == 1
+    assert "Warning" not in two.err.replace("OMP_NUM_THREADS", "")
     first, second = (
         [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (one, folder / "two")
     )
@@ -79,11 +80,7 @@ def test_two_processes_train_as_one_does(folder: Path, one: Path) -> None:
 def test_two_processes_evaluate_each_image_once(folder: Path) -> None:
     """43 images are no multiple of the batch of 8, with one process or two."""
     words = ("eval", "fruit", "--part", "all", "--weights", "one/weights.safetensors", "--batch", "8", "--format", "json")
-    rows = []
-    for command in ((COMMAND,), TORCHRUN):
-        done = mpvit(folder, *words, command=command)
-        assert done.returncode == 0, done.stderr
-        rows.append(json.loads(done.stdout)["results"][0])
+    rows = [json.loads(mpvit(folder, *words, "--threads", "1", processes=n).out)["results"][0] for n in (1, 2)]
     assert rows[0]["images"] == rows[1]["images"] == 43
     for name in ("top1", "confusion"):
         assert rows[0][name] == rows[1][name]
@@ -92,43 +89,32 @@ def test_two_processes_evaluate_each_image_once(folder: Path) -> None:
 
 
 def test_a_batch_that_two_processes_cannot_share_is_one_line(folder: Path) -> None:
-    done = mpvit(folder, *train("--epochs", "1", "-o", "odd", "--batch", "9"), command=TORCHRUN)
-    assert done.returncode == 1
-    assert "Error: batch = 9: must be a multiple of the 2 processes" in done.stderr
+    for done in forked.run(folder, *train("--epochs", "1", "-o", "odd", "--batch", "9"), processes=2):
+        assert done.code == 2
+        assert "Error: batch = 9: must be a multiple of the 2 processes" in done.err
     assert not (folder / "odd").exists()
 
 
 def test_a_run_killed_at_twenty_random_moments_ends_in_the_same_bits(folder: Path) -> None:
-    words = train("--epochs", "40", "--save-every", "2")
-    assert mpvit(folder, *words, "-o", "whole").returncode == 0
+    words = train("--epochs", "24", "--save-every", "2")
+    again = ("train", "--resume", "killed", "--workers", "0", "--threads", "1")
+    mpvit(folder, *words, "-o", "whole")
     moments = random.Random(0)  # noqa: S311 - moments
     reached = [0]
     for kill in range(20):
         begun = (folder / "killed" / "config.json").exists()
-        line = [COMMAND, "train", "--resume", "killed", "--workers", "0", "--threads", "1", "--save-every", "2"]
-        with subprocess.Popen(
-            line if begun else [COMMAND, *words, "-o", "killed"],
-            cwd=folder,
-            env=environment({"OMP_NUM_THREADS": "1"}),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stderr is not None
-            if kill % 4:  # the others are killed while they start
-                for said in process.stderr:
-                    if said.startswith("epoch"):
-                        break
-                time.sleep(moments.uniform(0, 0.3))
-            else:
-                time.sleep(moments.uniform(0, 4))
-            os.kill(process.pid, signal.SIGKILL)
+        line = (*again, "--save-every", "2") if begun else (*words, "-o", "killed")
+        running = forked.start(folder, *line)
+        if kill % 4:  # the others are killed while they start
+            running.wait_for("epoch")
+        time.sleep(moments.uniform(0, 0.2))
+        running.process.kill()
+        running.process.join()
         if (folder / "killed" / "last.ckpt").exists():
             reached.append(int(torch.load(folder / "killed" / "last.ckpt", weights_only=True)["step"]))
     assert reached == sorted(reached)
     assert reached[-1] > 0
-    done = mpvit(folder, "train", "--resume", "killed", "--workers", "0", "--threads", "1")
-    assert done.returncode == 0, done.stderr
+    mpvit(folder, *again)
     assert (folder / "killed" / "weights.safetensors").read_bytes() == (folder / "whole" / "weights.safetensors").read_bytes()
     assert not list((folder / "killed").glob(".*"))  # what a killed process was writing
 
@@ -137,26 +123,11 @@ def test_two_processes_train_a_segmenter_as_one_does(tmp_path: Path) -> None:
     """Five images are held out, an odd number; the shares of the processes have different numbers of unlabelled pixels."""
     draw_squares(tmp_path / "squares", {"train": 16, "val": 5})
     (tmp_path / "four.toml").write_text(SQUARES)
-    how = (
-        "--config",
-        "four.toml",
-        "--recipe",
-        "segment-small",
-        "--size",
-        "32",
-        "--workers",
-        "0",
-        "--threads",
-        "1",
-        "--batch",
-        "4",
-        "--epochs",
-        "2",
-    )
+    here = ("--size", "32", "--workers", "0", "--threads", "1", "--batch", "4", "--epochs", "2")
+    how = ("--config", "four.toml", "--recipe", "segment-small", *here)
     words = ("train", "--task", "segformer", "squares", *how)
-    one = mpvit(tmp_path, *words, "-o", "one")
-    two = mpvit(tmp_path, *words, "-o", "two", command=TORCHRUN)
-    assert (one.returncode, two.returncode) == (0, 0), two.stderr
+    for name, processes in (("one", 1), ("two", 2)):
+        mpvit(tmp_path, *words, "-o", name, processes=processes)
     first, second = (
         [json.loads(line) for line in (tmp_path / run / "log.jsonl").read_text().splitlines()] for run in ("one", "two")
     )

@@ -1,5 +1,6 @@
 """Inspecting and converting weights files: what a file holds, and whether it fits its network."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,14 @@ def inspect(path: Path, variant: str | None = None) -> Inspection:
 
 def _fitting(content: WeightsFile, variant: str | None) -> tuple[str | None, str, MPViT | DenseNetwork | None]:
     """Return the name of the network that a file fits, why it does not fit the first candidate, and the filled network."""
+    stem = content.tensors.get("stem.0.conv.weight")
+    candidates: Mapping[str, ModelConfig] = NETWORKS
     if variant and not content.metadata.task:
         candidates = {variant: get_config(variant)}
-    else:
-        candidates = {name_of(content.config): content.config} if content.config else NETWORKS
+    elif content.config:
+        candidates = {name_of(content.config): content.config}
+    elif isinstance(stem, Tensor) and stem.ndim:  # has half the channels of the first stage
+        candidates = {name: config for name, config in NETWORKS.items() if config.stages[0].dim == 2 * len(stem)} or NETWORKS
     misfit = ""
     for name, config in candidates.items():
         try:

@@ -126,6 +126,12 @@ class Run:
             hint = "the run cannot resume without it: start another"
             raise MpvitError(f"{path} is damaged: {error}", hint=hint) from None
 
+    def remove_unfinished_files(self) -> None:
+        """Remove what a process that was killed left half-written."""
+        for name in (CONFIG, LOG, CHECKPOINT, WEIGHTS, CURVES):
+            for part in self.folder.glob(f".{name}.*"):
+                part.unlink(missing_ok=True)
+
     def open_data(self) -> Data:
         """Return the data of the run; raise ``MpvitError`` if its images are not those that the run started with."""
         data = open_data(self.config.data, masked=bool(self.config.task)).without(self.config.damaged)

@@ -60,6 +60,8 @@ def train(run: Run, data: Data, accelerator: Accelerator, options: RunOptions, r
     ``report`` is called with the progress within an epoch and with the result of each epoch. Raises ``MpvitError`` if the loss
     is not finite, in which case the checkpoint is the last good one, and ``Interrupted``.
     """
+    if accelerator.is_main_process:
+        run.remove_unfinished_files()
     trainer = Trainer(run, data, accelerator, options, report)
     accelerator.init_trackers("tensorboard")
     if checkpoint := Checkpoint.load(run.checkpoint):
