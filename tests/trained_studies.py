@@ -6,7 +6,7 @@ from pathlib import Path
 from mpvit.ablation.saved import TrainedAblation
 from mpvit.ablation.study import Ablation, AblationStudy, ablate
 from mpvit.architecture.variants import get_config
-from mpvit.training.comparison import compare
+from mpvit.training.metrics import compare
 from mpvit.training.recipe import get_recipe, override
 
 BASELINE = (0.50, 0.52, 0.51)

@@ -76,8 +76,7 @@ class StudyOptions(RecipeOptions, Timing):
         """Return the dataset without the images that cannot be read."""
         import torch
 
-        from mpvit.training.data import open_data
-        from mpvit.training.data.damaged import find_damaged
+        from mpvit.training.data import find_damaged, open_data
 
         if self.threads:
             torch.set_num_threads(self.threads)

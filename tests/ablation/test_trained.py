@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from image_folders import SMALL_NETWORK, paint
 from scipy.stats import ttest_1samp
 
-from mpvit.training.comparison import compare
+from mpvit.training.metrics import compare
 from mpvit.training.study import study_recipe
 
 SHARES = st.lists(st.integers(0, 100).map(lambda number: number / 100), min_size=2, max_size=6)

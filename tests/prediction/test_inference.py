@@ -15,9 +15,8 @@ from mpvit import ModelConfig, StageConfig, build_model, load_weights, save_weig
 from mpvit.architecture.variants import SHIPPED
 from mpvit.errors import MpvitError, UsageError, WeightsError
 from mpvit.model.network import MPViT
-from mpvit.prediction.classes import imagenet_classes, read_classes
 from mpvit.prediction.inference import InferenceConfig, _probabilities, predict
-from mpvit.prediction.loading import Predictor, load_network, random_network
+from mpvit.prediction.loading import Predictor, imagenet_classes, load_network, random_network, read_classes
 
 PHOTO = Path(get_sample_data("grace_hopper.jpg", asfileobj=False))
 SMALL = ModelConfig((StageConfig(2, 1, 8, 2, 2),), num_classes=3)

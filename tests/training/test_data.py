@@ -13,8 +13,7 @@ from PIL import Image
 
 from mpvit.errors import ImageError, MpvitError, UsageError
 from mpvit.progress import untracked
-from mpvit.training.data import default_network, digits_on_textures, open_data, recipe_for
-from mpvit.training.data.damaged import find_damaged
+from mpvit.training.data import default_network, digits_on_textures, find_damaged, open_data, recipe_for
 from mpvit.training.data.splits import Data, Split
 
 

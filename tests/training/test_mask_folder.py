@@ -10,8 +10,7 @@ from PIL import Image
 
 from mpvit.errors import ImageError, UsageError
 from mpvit.progress import untracked
-from mpvit.training.data import open_data
-from mpvit.training.data.damaged import find_damaged
+from mpvit.training.data import find_damaged, open_data
 
 
 def test_a_folder_of_images_and_masks(tmp_path: Path) -> None:

@@ -21,14 +21,13 @@ from mpvit.dense import SEGMENTERS, build, get_segmenter
 from mpvit.errors import MpvitError, UsageError
 from mpvit.network import NamedNetwork
 from mpvit.training import trainer
-from mpvit.training.checkpoint import Checkpoint
 from mpvit.training.data import open_data
 from mpvit.training.data.splits import Data
 from mpvit.training.distributed import training_accelerator
 from mpvit.training.mixup import mix
 from mpvit.training.recipe import RECIPES, Recipe, override
 from mpvit.training.results import Epoch, Step
-from mpvit.training.run import Run, RunConfig
+from mpvit.training.run import Checkpoint, Run, RunConfig
 from mpvit.training.trainer import Interrupted, RunOptions, Trainer, train
 
 CONFIG = ModelConfig((StageConfig(2, 2, 8, 2, 1),), num_classes=2, drop_path=0.2)

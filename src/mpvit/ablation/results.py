@@ -7,7 +7,7 @@ from typing import Any
 from mpvit.architecture.config import ModelConfig
 from mpvit.measurement import Interval, Measurement, interval_row
 from mpvit.operations import Cost
-from mpvit.training.comparison import AccuracyComparison
+from mpvit.training.metrics import AccuracyComparison
 from mpvit.units import FLOPS_PER_MAC
 
 PARTS = ("stem", "paths", "local", "fusion", "head")

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from mpvit.ablation.results import Row
 from mpvit.network import NamedNetwork
-from mpvit.training.comparison import compare
 from mpvit.training.data.splits import Data
+from mpvit.training.metrics import compare
 from mpvit.training.study import StudyConfig, train_all
 
 

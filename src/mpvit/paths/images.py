@@ -18,9 +18,8 @@ from mpvit.imports import require
 from mpvit.model.network import MPViT
 from mpvit.prediction.inference import InferenceConfig, require_rgb
 from mpvit.progress import untracked
-from mpvit.training.data import DIGITS, open_data
+from mpvit.training.data import DIGITS, find_damaged, open_data
 from mpvit.training.data.class_folders import ImageFiles
-from mpvit.training.data.damaged import find_damaged
 from mpvit.training.data.splits import Data, Split, with_classes_of
 
 if TYPE_CHECKING:

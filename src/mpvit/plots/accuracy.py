@@ -9,7 +9,7 @@ from mpvit.ablation.study import Ablation
 from mpvit.plots import LEGEND, MEDIUM, SMALL, color, marker, style_axes
 from mpvit.tables.ablation import matched_text
 from mpvit.tables.accuracy import is_baseline
-from mpvit.training.comparison import AccuracyComparison
+from mpvit.training.metrics import AccuracyComparison
 from mpvit.units import times
 
 _MEGA = 1e6

@@ -43,7 +43,6 @@ class InferenceConfig(Preprocessing):
         return cls(**(asdict(preprocessing) | given), top=top, batch=batch)
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         for name, default in (("top", 5), ("size", 224), ("batch", 8)):
             if (value := getattr(self, name)) < 1:
                 raise UsageError(f"{name} = {value}: must be at least 1", hint=f"the default is {default}")

@@ -1,4 +1,4 @@
-"""Loading a network for prediction: from weights of a classifier or a segmenter, from an exported file, or untrained."""
+"""Loading a network for prediction, with its class names: from weights, from an exported file, or untrained."""
 
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -11,14 +11,13 @@ from mpvit.architecture.config import ModelConfig
 from mpvit.architecture.variants import DEFAULT_VARIANT, NETWORKS, get_config
 from mpvit.dense import build, get_segmenter
 from mpvit.dense.torch_network import DenseNetwork, empty_network
-from mpvit.errors import UsageError, WeightsError
+from mpvit.errors import UsageError, WeightsError, file_reason
 from mpvit.export import SUFFIXES
 from mpvit.export.exported_network import ExportedNetwork, open_exported
 from mpvit.images import PUBLISHED_PREPROCESSING
 from mpvit.model.metadata import NO_METADATA, Metadata, Preprocessing
 from mpvit.model.network import MPViT
 from mpvit.model.weights import WeightsFile, load_into, read_weights, require_classifier
-from mpvit.prediction.classes import class_names, read_classes
 from mpvit.prediction.results import UNKNOWN, NetworkInfo
 
 _SEED = 0
@@ -192,3 +191,36 @@ def config_of(own: ModelConfig | None, variant: str | None, path: Path) -> Model
             hint="leave the variant away: this file needs none",
         )
     return own
+
+
+IMAGENET_CLASSES = 1000
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the names of the 1000 ImageNet-1K classes by index; a few names occur twice."""
+    text = (files("mpvit") / "data" / "imagenet1k_classes.txt").read_text(encoding="utf-8")
+    return tuple(text.splitlines())
+
+
+def read_classes(path: Path, number: int) -> tuple[str, ...]:
+    """Return the ``number`` class names in a text file, one a line by index; raise ``UsageError`` if there are not so many."""
+    hint = "one name a line, in index order"
+    try:
+        text = path.read_text(encoding="utf-8-sig").rstrip()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read class names {str(path)!r}: {file_reason(error)}", hint=hint) from None
+    names = tuple(line.strip() for line in text.split("\n")) if text else ()
+    if len(names) != number:
+        raise UsageError(f"class names {str(path)!r}: {len(names)} lines, the network has {number} classes", hint=hint)
+    return names
+
+
+def class_names(number: int, metadata: Metadata, path: Path | None, weights: Path | None = None) -> tuple[str, ...]:
+    """Return the names in the text file ``path``, else in the metadata of ``weights``, else the default names."""
+    if path:
+        return read_classes(path, number)
+    if metadata.classes is not None:
+        if len(metadata.classes) != number:
+            raise WeightsError(f"{weights} names {len(metadata.classes)} classes, its network has {number}")
+        return metadata.classes
+    return imagenet_classes() if number == IMAGENET_CLASSES else tuple(f"class {index}" for index in range(number))

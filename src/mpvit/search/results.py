@@ -13,7 +13,7 @@ from mpvit.measurement import Measurement
 from mpvit.search.examine import Batch, Point, pareto_front, point_key
 from mpvit.search.space import shape_text
 from mpvit.search.study import SearchStudy
-from mpvit.training.comparison import AccuracyComparison
+from mpvit.training.metrics import AccuracyComparison
 from mpvit.units import grouped
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from mpvit.network import NamedNetwork
 from mpvit.search.results import SearchResult, TrainedCandidates
 from mpvit.search.space import shape_text
-from mpvit.training.comparison import compare
 from mpvit.training.data.splits import Data
+from mpvit.training.metrics import compare
 from mpvit.training.recipe import get_recipe
 from mpvit.training.study import StudyConfig, train_all
 

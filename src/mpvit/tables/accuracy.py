@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mpvit.ablation.results import Row
 from mpvit.ablation.study import Ablation
-from mpvit.training.comparison import AccuracyComparison
+from mpvit.training.metrics import AccuracyComparison
 
 
 def accuracy_text(accuracy: AccuracyComparison, digits: int = 2) -> str:

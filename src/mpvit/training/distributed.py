@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 from mpvit.errors import UsageError
 from mpvit.imports import require
 from mpvit.progress import Track, untracked
-from mpvit.training.data.damaged import find_damaged
+from mpvit.training.data import find_damaged
 from mpvit.training.data.splits import Data
 from mpvit.training.recipe import Recipe
 

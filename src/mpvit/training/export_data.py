@@ -36,7 +36,6 @@ class ExportData:
     track: Track = untracked
 
     def __post_init__(self) -> None:
-        """Check the size."""
         if self.size[0] != self.size[1]:
             raise UsageError(f"size = {self.size[0]}×{self.size[1]} with data: must be square, images are cropped to a square")
 

@@ -46,7 +46,6 @@ class ClassificationMeter:
     collate = None
 
     def __init__(self, classes: int) -> None:
-        """Start without images."""
         from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassConfusionMatrix
 
         self.confusion = MulticlassConfusionMatrix(classes, sync_on_compute=False)
@@ -83,7 +82,6 @@ class SegmentationMeter:
     """Collects the confusion matrix of each image of a segmenter."""
 
     def __init__(self, classes: int) -> None:
-        """Start without images."""
         from torchmetrics.functional.classification import multiclass_confusion_matrix
 
         self.confusion_matrix = partial(
@@ -106,20 +104,14 @@ class SegmentationMeter:
 
     def predict(self, network: Callable[[Tensor], Tensor], batch: list[SizeGroup]) -> tuple[Tensor, Tensor]:
         """Return the confusion matrix of each image, (b, classes, classes), and the sum of its cross-entropy, (b,)."""
-        pairs = [
-            self._confusion_and_loss(logits, mask)
-            for images, masks in batch
-            for logits, mask in zip(network(images).float(), masks, strict=True)
-        ]
-        confusions, losses = zip(*pairs, strict=True)
-        return torch.stack(confusions), torch.stack(losses)
-
-    def _confusion_and_loss(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return both for the logits, (classes, h, w), and the mask, (height, width), of one image."""
-        logits = to_size(logits[None], mask.shape)
-        require_finite(logits)
-        confusion = self.confusion_matrix(logits[0].argmax(0), mask)
-        return confusion, functional.cross_entropy(logits, mask[None], ignore_index=IGNORE_INDEX, reduction="sum").double()
+        confusions, losses = [], []
+        for images, masks in batch:
+            for small, mask in zip(network(images).float(), masks, strict=True):
+                logits = to_size(small[None], mask.shape)
+                require_finite(logits)
+                confusions.append(self.confusion_matrix(logits[0].argmax(0), mask))
+                losses.append(functional.cross_entropy(logits, mask[None], ignore_index=IGNORE_INDEX, reduction="sum"))
+        return torch.stack(confusions), torch.stack(losses).double()
 
     def update(self, confusions: Tensor, losses: Tensor) -> None:
         """Add the result of ``predict`` for a batch."""

@@ -69,7 +69,6 @@ class Recipe:
     seed: int = field(default=0, metadata=_range(0, 2**31))
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         for each in fields(self):
             low, high = each.metadata.get("range", (None, None))
             value = getattr(self, each.name)
@@ -141,8 +140,8 @@ def require_maskable(recipe: Recipe) -> None:
     """Raise ``UsageError`` for augmentations that leave no mask that fits the image, and for a crop in evaluation."""
     for name in ("mixup", "cutmix", "erasing"):
         if value := getattr(recipe, name):
-            message = f"{name} = {value}: must be 0 for a segmenter, no mask would fit such an image"
-            raise UsageError(message, hint="it is 0 in the recipe segment")
+            rule = "must be 0 for a segmenter, no mask would fit such an image"
+            raise UsageError(f"{name} = {value}: {rule}", hint="it is 0 in the recipe segment")
     if recipe.crop != 1:
         raise UsageError(f"crop = {recipe.crop}: must be 1 for a segmenter, which is evaluated on whole images")
 

@@ -1,19 +1,21 @@
-"""A training run: the folder with its configuration, its checkpoint, its weights and its log."""
+"""A training run: the folder with its configuration, its weights and its log, and the checkpoint that it resumes from."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+import torch
 
 from mpvit import dense
 from mpvit.architecture.config import ModelConfig
-from mpvit.errors import MpvitError, UsageError
+from mpvit.errors import MpvitError, UsageError, file_reason
 from mpvit.files import write_atomically
 from mpvit.model.metadata import Metadata, Preprocessing, TrainingRecord
 from mpvit.model.weights import ConfiguredModule, save_weights
@@ -67,14 +69,13 @@ class RunConfig:
         cls, data: Data, network: NamedNetwork, recipe_name: str, recipe: Recipe, versions: Mapping[str, str] | None = None
     ) -> Self:
         """Return the configuration for a network, which gets the classes of ``data``."""
-        classes = 0 if network.task else len(data.classes)
         return cls(
             data=data.location,
             fingerprint=data.fingerprint,
             damaged=data.damaged,
             classes=data.classes,
             model=network.name,
-            network=replace(network.config, num_classes=classes),
+            network=replace(network.config, num_classes=0 if network.task else len(data.classes)),
             recipe_name=recipe_name,
             recipe=recipe,
             versions=dict(versions or {}),
@@ -96,7 +97,6 @@ class Run:
     """The files of a run. Each is complete at any moment; the checkpoint is the one that a run resumes from."""
 
     def __init__(self, folder: Path, config: RunConfig) -> None:
-        """Read and write nothing yet."""
         self.folder, self.config = folder, config
         self.checkpoint, self.weights = folder / CHECKPOINT, folder / WEIGHTS
 
@@ -108,8 +108,7 @@ class Run:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            message = f"cannot make the folder {str(folder)!r}: {error.strerror}"
-            raise UsageError(message, hint="use another folder") from None
+            raise UsageError(f"cannot make the folder {str(folder)!r}: {error.strerror}", hint="use another folder") from None
         write_atomically(folder / CONFIG, msgspec.json.format(msgspec.json.encode(config), indent=2) + b"\n")
         return cls(folder, config)
 
@@ -120,11 +119,11 @@ class Run:
         try:
             return cls(folder, msgspec.json.decode(path.read_bytes(), type=RunConfig))
         except OSError as error:
-            message = f"no run in {str(folder)!r}: {path.name}: {error.strerror}"
-            raise UsageError(message, hint="use the folder of a run") from None
+            raise UsageError(
+                f"no run in {str(folder)!r}: {path.name}: {error.strerror}", hint="use the folder of a run"
+            ) from None
         except msgspec.MsgspecError as error:
-            hint = "the run cannot resume without it: start another"
-            raise MpvitError(f"{path} is damaged: {error}", hint=hint) from None
+            raise MpvitError(f"{path} is damaged: {error}", hint="the run cannot resume without it: start another") from None
 
     def remove_unfinished_files(self) -> None:
         """Remove what a process that was killed left half-written."""
@@ -160,6 +159,56 @@ class Run:
         write_atomically(self.folder / LOG, lines.encode())
 
 
+FORMAT = 2
+"""Version of the format of a checkpoint."""
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """State of a run after a step.
+
+    Attributes:
+        step: steps of the optimizer so far.
+        network, average, optimizer: state dicts of the network, of its moving average and of the optimizer.
+        loss, correct, answers, seen: sums over the current epoch, if it is not complete: of the loss, of correct predictions,
+            of predictions (of images, or of labelled pixels), and of images.
+        history: results of the completed epochs.
+    """
+
+    step: int
+    network: dict[str, Any]
+    average: dict[str, Any]
+    optimizer: dict[str, Any]
+    loss: float
+    correct: int
+    answers: int
+    seen: int
+    history: list[Epoch]
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint, whole or not at all."""
+        content = {name: getattr(self, name) for name in self.__slots__}
+        buffer = io.BytesIO()
+        torch.save({"format": FORMAT, **content, "history": [asdict(epoch) for epoch in self.history]}, buffer)
+        write_atomically(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Self | None:
+        """Return the checkpoint in a file, None if there is no file; raise ``MpvitError`` if it is damaged."""
+        if not path.exists():
+            return None
+        hint = f"remove {path} to start this run again; the weights of its last epoch are next to it"
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content.pop("format") == FORMAT:
+                return cls(**content | {"history": msgspec.convert(content["history"], list[Epoch])})
+        except OSError as error:
+            raise MpvitError(f"cannot read {str(path)!r}: {file_reason(error)}") from None
+        except Exception:  # noqa: BLE001 - an unpickler raises any class for damaged bytes
+            raise MpvitError(f"{path} is damaged: it is not a complete checkpoint of a run", hint=hint) from None
+        raise MpvitError(f"{path} was written by another version of mpvit", hint=hint)
+
+
 def start_run(
     folder: Path,
     data: str,
@@ -185,8 +234,7 @@ def start_run(
     opened.require_held_out()
     opened = without_damaged(opened, accelerator, workers, track)
     opened.require_held_out()
-    versions = {library: version(library) for library in _LIBRARIES}
-    config = RunConfig.of(opened, network, recipe_name, recipe, versions)
+    config = RunConfig.of(opened, network, recipe_name, recipe, {library: version(library) for library in _LIBRARIES})
     run = Run.create(folder, config) if accelerator.is_main_process else Run(folder, config)
     accelerator.wait_for_everyone()
     return run, opened

@@ -28,7 +28,7 @@ MAX_SEEDS, MAX_JOBS = 1000, 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyConfig:
-    """How the networks of a study are trained. Raises ``UsageError`` for numbers out of range.
+    """Settings of a study; raises ``UsageError`` for numbers out of range.
 
     Attributes:
         recipe_name: name of the recipe that ``recipe`` is derived from.
@@ -48,7 +48,6 @@ class StudyConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         for name, most in (("seeds", MAX_SEEDS), ("jobs", MAX_JOBS)):
             if not 1 <= getattr(self, name) <= most:
                 raise UsageError(f"{name} = {getattr(self, name)}: must be from 1 to {most}")
@@ -72,9 +71,11 @@ def train_all(networks: Mapping[str, NamedNetwork], data: Data, study: StudyConf
     ``show`` is called with a line of text and the share that is done. Raises ``UsageError`` if the folder holds another study,
     and ``KeyboardInterrupt``.
     """
-    configs = {
-        (key, seed): _config(network, seed, data, study) for key, network in networks.items() for seed in study.each_seed
-    }
+    configs: dict[Key, RunConfig] = {}
+    for key, network in networks.items():
+        for seed in study.each_seed:
+            recipe = replace(study.recipe, seed=seed, size=_side(network.size))
+            configs[key, seed] = RunConfig.of(data, network, study.recipe_name, recipe)
     _require_same_study(study.folder, next(iter(configs.values())))
     results = (_train_here if study.jobs == 1 else _train_in_processes)(configs, study, show)
     trained = {}
@@ -83,11 +84,6 @@ def train_all(networks: Mapping[str, NamedNetwork], data: Data, study: StudyConf
         accuracies = tuple(correct / len(data.held_out) for correct, _ in runs)
         trained[key] = TrainedNetwork(accuracies, sum(seconds for _, seconds in runs))
     return trained
-
-
-def _config(network: NamedNetwork, seed: int, data: Data, study: StudyConfig) -> RunConfig:
-    recipe = replace(study.recipe, seed=seed, size=_side(network.size))
-    return RunConfig.of(data, network, study.recipe_name, recipe)
 
 
 def study_recipe(

@@ -16,7 +16,6 @@ from mpvit.dense import build
 from mpvit.errors import MpvitError, first_line
 from mpvit.model.network import MPViT
 from mpvit.training import seed_of
-from mpvit.training.checkpoint import Checkpoint
 from mpvit.training.data.splits import Data
 from mpvit.training.datasets import EpochSampler, TrainDataset
 from mpvit.training.distributed import deferred_interrupts, with_synced_batch_norm
@@ -24,7 +23,7 @@ from mpvit.training.evaluation import batches, evaluate_split
 from mpvit.training.mixup import mix
 from mpvit.training.recipe import Recipe
 from mpvit.training.results import Epoch, Step
-from mpvit.training.run import Run, RunConfig
+from mpvit.training.run import Checkpoint, Run, RunConfig
 from mpvit.training.transforms import IGNORE_INDEX
 
 Report = Callable[[Step | Epoch], None]

@@ -32,12 +32,12 @@ IGNORE_INDEX = -100
 class TrainTransform:
     """Maps an image to (3, size, size), and its mask to (size, size), with the random augmentations of a recipe.
 
-    Random numbers come from torch's default generator. The mask is cropped, flipped and shifted like its image; it has
-    ``IGNORE_INDEX`` where it has no class, and where pixels come in from outside the image.
+    ``preprocessing`` gives the evaluation crop, mean and std. Random numbers come from torch's default generator. The mask is
+    cropped, flipped and shifted like its image; it has ``IGNORE_INDEX`` where it has no class, and where pixels come in from
+    outside the image.
     """
 
     def __init__(self, recipe: Recipe, preprocessing: Preprocessing, *, masked: bool) -> None:
-        """Build the augmentations of ``recipe``; ``preprocessing`` gives the evaluation crop, mean and std."""
         self.recipe, self.preprocessing = recipe, preprocessing
         size = (recipe.size, recipe.size)
         self.crop = RandomResizedCrop(size, scale=(recipe.resized_crop, 1.0)) if recipe.resized_crop else None

@@ -1,13 +1,15 @@
-"""Opening labelled images by a name or a folder; one file opens each kind of data."""
+"""Opening labelled images by a name or a folder, and finding those that cannot be read; one file opens each kind of data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from mpvit.architecture.variants import SHIPPED, SMALL
-from mpvit.errors import UsageError
+from mpvit.errors import ImageError, UsageError
 from mpvit.imports import resolve
-from mpvit.training.data.splits import IMAGES, MASKS, Data
+from mpvit.progress import Track
+from mpvit.training.data.splits import IMAGES, MASKS, Data, Split
 from mpvit.training.recipe import Recipe, get_recipe
 
 DIGITS, SCALES, DIGITS_ON_TEXTURES = "digits", "scales", "digits-on-textures"
@@ -61,6 +63,44 @@ def open_data(text: str, *, masked: bool = False) -> Data:
         segmented = f"a folder with {IMAGES}/ and {MASKS}/, or {DIGITS_ON_TEXTURES}, which needs no files"
         raise UsageError(f"data {text!r}: is not a folder", hint=f"name {segmented if masked else classified}")
     return (mask_folder.read_mask_folder if masked else class_folders.read_class_folders)(Path(text))
+
+
+def find_damaged(data: Data, workers: int, track: Track) -> list[tuple[str, str]]:
+    """Read every image and mask once, in ``workers`` processes; return the names of those that cannot be read, with the reason.
+
+    Raises ``UsageError`` for the first mask that does not fit its image.
+    """
+    if data.location in BUILT_IN:
+        return []
+    from torch.utils.data import DataLoader
+
+    images = data.all
+    reasons: Iterable[str | UsageError] = DataLoader(
+        range(len(images)),  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=partial(_complaint, images),
+    )
+    found = []
+    for index, reason in enumerate(track(reasons, "Reading", len(images))):
+        if isinstance(reason, UsageError):
+            raise reason
+        if reason:
+            found.append((images.name(index), reason))
+    return found
+
+
+def _complaint(images: Split, index: int) -> str | UsageError:
+    """Return why an image or its mask cannot be read, empty if it can; or the error of a mask that does not fit."""
+    try:
+        images.read(index)
+        if images.source.masked:
+            images.mask(index)
+    except ImageError as error:
+        return error.reason
+    except UsageError as error:
+        return error
+    return ""
 
 
 def split_folders(folder: Path) -> list[Path]:
