@@ -72,7 +72,7 @@ def error_lines(answer: Answer) -> tuple[str, str]:
 
 
 def probabilities(checkpoint: Path) -> list[float]:
-    """What the golden network gives the photograph, by the published preprocessing written out."""
+    """Return the golden network's probabilities for the photograph, with the published preprocessing written out."""
     model = build_model("tiny").eval()
     load_weights(model, checkpoint)
     with Image.open(PHOTO) as photo:
@@ -105,7 +105,7 @@ def test_a_real_photograph_with_golden_weights(run: Run, checkpoint: Path) -> No
     assert best[1] == 457
 
 
-def test_a_real_photograph_untrained_says_that_it_means_nothing(run: Run) -> None:
+def test_an_untrained_network_comes_with_a_note_that_it_means_nothing(run: Run) -> None:
     answer = run("predict", PHOTO, "--random-init", *NANO, "--format", "json")
     assert (answer.code, answer.err) == (0, f"{UNTRAINED}\n")
     content = json.loads(answer.out)
@@ -183,7 +183,7 @@ def test_the_weights_in_the_cache_are_used(run: Run, checkpoint: Path, tmp_path:
     assert "mpvit_tiny.pth" in answer.out
 
 
-def test_without_weights_it_says_what_to_get_and_where_to_put_it(
+def test_without_weights_the_error_names_the_file_and_its_place(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -279,7 +279,7 @@ def test_an_answer_that_cannot_be_written_is_one_line(path: str, reason: str, ru
     assert answer.code == 1
 
 
-def test_help_says_units_defaults_and_two_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_has_units_defaults_and_two_examples(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     answer = run("predict", "--help")
     assert answer.code == 0

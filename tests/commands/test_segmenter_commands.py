@@ -1,4 +1,4 @@
-"""A segmenter as a person trains it, evaluates it, looks at what it sees and at its file."""
+"""Training, evaluation and prediction of a segmenter on the command line, and its weights file."""
 
 import csv
 import io
@@ -22,10 +22,10 @@ WEIGHTS = ("--weights", "run/weights.safetensors")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures and masks, one picture damaged, and a run on them."""
+    """A folder with images and masks, one image damaged, and a run on them."""
     folder = tmp_path_factory.mktemp("segmenter")
     draw_squares(folder / "squares", {"train": 9, "val": 6})
-    (folder / "squares" / "images" / "train" / "003.jpg").write_bytes(b"no picture")
+    (folder / "squares" / "images" / "train" / "003.jpg").write_bytes(b"no image")
     (folder / "four.toml").write_text(SQUARES)
     words = ("--task", "segformer", "squares", "--config", "four.toml", *QUICK, "--workers", "0", "--threads", "1", "-o", "run")
     with pytest.MonkeyPatch.context() as patch:
@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it to spoil."""
+    """A copy of it that a test may change."""
     folder = tmp_path / "here"
     shutil.copytree(trained, folder)
     monkeypatch.chdir(folder)
@@ -53,7 +53,7 @@ def error_of(done: Outcome) -> str:
     return error
 
 
-def test_training_says_the_mean_iou(trained: Path) -> None:
+def test_training_reports_the_mean_iou(trained: Path) -> None:
     said = (trained / "said.err").read_text()
     assert "left out: images/train/003.jpg: it is not an image" in said
     assert said.count("mIoU") >= 2
@@ -64,12 +64,12 @@ def test_training_says_the_mean_iou(trained: Path) -> None:
     last = json.loads((trained / "run" / "log.jsonl").read_text().splitlines()[-1])
     assert last["overlap"]["miou"] == row["miou"]
     assert row["pixel_accuracy"] == last["held_out_correct"] / last["overlap"]["pixels"]
-    assert last["overlap"]["pixels"] == 6 * 31 * 32  # a line of each mask is not judged
+    assert last["overlap"]["pixels"] == 6 * 31 * 32  # the first row of each mask has no class
     assert (trained / "run" / "curves.svg").exists()
 
 
 @pytest.mark.usefixtures("here")
-def test_eval_says_what_training_ended_with() -> None:
+def test_eval_gives_the_last_result_of_training() -> None:
     last = json.loads(Path("run/log.jsonl").read_text().splitlines()[-1])
     (row,) = rows(call("eval", "squares", *WEIGHTS, "--workers", "0", "--format", "json"))
     assert (row["task"], row["part"], row["images"]) == ("segformer", "held-out", 6)
@@ -85,7 +85,7 @@ def test_eval_says_what_training_ended_with() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_classes_go_by_their_names() -> None:
+def test_classes_are_matched_by_name() -> None:
     """The same masks with their indices the other way round, and the names too, are the same data."""
     (before,) = rows(call("eval", "squares", *WEIGHTS, "--workers", "0", "--format", "json"))
     for path in Path("squares/masks").rglob("*.png"):
@@ -96,7 +96,7 @@ def test_classes_go_by_their_names() -> None:
     assert after["confusion"] == before["confusion"]
 
 
-def test_predict_says_the_share_of_each_class_draws_it_and_writes_masks(here: Path) -> None:
+def test_predict_gives_the_share_of_each_class_and_draws_and_writes_masks(here: Path) -> None:
     with Image.open("squares/images/val/000.jpg") as image:
         image.resize((80, 50)).save("wide.png")
     words = ("predict", "squares/images/val", "wide.png", *WEIGHTS, "--plot", "seen.png", "--masks", "masks")
@@ -118,12 +118,12 @@ def test_predict_says_the_share_of_each_class_draws_it_and_writes_masks(here: Pa
     values = np.stack([np.asarray(Image.open(f"masks/00{i}.png")) for i in range(6)])
     right = np.stack([np.asarray(Image.open(f"squares/masks/val/00{i}.png")) for i in range(6)])
     (row,) = rows(call("eval", "squares", *WEIGHTS, "--workers", "0", "--format", "json"))
-    judged = right != 255
-    assert row["pixel_accuracy"] == pytest.approx((values == right)[judged].mean())
+    labelled = right != 255
+    assert row["pixel_accuracy"] == pytest.approx((values == right)[labelled].mean())
 
 
 @pytest.mark.usefixtures("here")
-def test_a_picture_that_cannot_be_read_is_reported_and_the_others_go_on() -> None:
+def test_an_image_that_cannot_be_read_is_reported_and_the_others_go_on() -> None:
     done = call("predict", "squares/images/train", *WEIGHTS, "--format", "csv")
     assert done.code == 1
     found = list(csv.DictReader(io.StringIO(done.out)))
@@ -133,7 +133,7 @@ def test_a_picture_that_cannot_be_read_is_reported_and_the_others_go_on() -> Non
 
 
 @pytest.mark.usefixtures("here")
-def test_the_card_says_what_it_is() -> None:
+def test_inspect_describes_a_segmenter() -> None:
     text = call("weights", "inspect", "run/weights.safetensors").out
     assert "task            segformer" in text
     assert "2: ground, square" in text
@@ -150,7 +150,7 @@ def test_the_card_says_what_it_is() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_python_says_that_it_is_no_classifier() -> None:
+def test_functions_for_classifiers_refuse_a_segmenter() -> None:
     for take in (
         lambda: load_weights(build_model(SHIPPED["digits-nano"]), "run/weights.safetensors"),
         lambda: create_backbone("tiny", weights="run/weights.safetensors"),
@@ -160,7 +160,7 @@ def test_python_says_that_it_is_no_classifier() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_resume_of_a_run_that_is_over_says_the_same() -> None:
+def test_resuming_a_complete_run_changes_nothing() -> None:
     before = Path("run/weights.safetensors").read_bytes()
     (row,) = rows(call("train", "--resume", "run", "--workers", "0", "--threads", "1", "--format", "json"))
     (first,) = json.loads(Path("said.json").read_text())["results"]

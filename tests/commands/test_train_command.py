@@ -1,4 +1,4 @@
-"""``mpvit train``, ``mpvit eval`` and ``mpvit weights`` as a person types them."""
+"""``mpvit train``, ``mpvit eval`` and ``mpvit weights`` on the command line."""
 
 import csv
 import io
@@ -41,7 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it to spoil."""
+    """A copy of it that a test may change."""
     folder = tmp_path / "here"
     shutil.copytree(trained, folder)
     monkeypatch.chdir(folder)
@@ -73,7 +73,7 @@ def test_ten_damaged_files_are_named_and_left_out(trained: Path) -> None:
     ]
 
 
-def test_eval_says_what_training_ended_with(here: Path) -> None:
+def test_eval_gives_the_last_result_of_training(here: Path) -> None:
     last = json.loads((here / "run" / "log.jsonl").read_text().splitlines()[-1])
     (row,) = rows(call("eval", "photos", "--weights", "run/weights.safetensors", "--workers", "0", "--format", "json"))
     assert (row["part"], row["images"], row["damaged"]) == ("held-out", last["held_out_images"], 10)
@@ -104,7 +104,7 @@ def test_predict_takes_a_trained_file_as_it_is() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_resume_of_a_run_that_is_over_says_the_same() -> None:
+def test_resuming_a_complete_run_changes_nothing() -> None:
     before = load_file("run/weights.safetensors")
     done = call("train", "--resume", "run", "--workers", "0", "--threads", "1", "--format", "json")
     (row,) = rows(done)
@@ -113,7 +113,7 @@ def test_resume_of_a_run_that_is_over_says_the_same() -> None:
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
-def test_digits_and_the_network_that_comes_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_digits_with_the_shipped_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (row,) = rows(call("eval", "digits", "--variant", "digits-nano", "--format", "json"))
     assert row["images"] == 360
@@ -126,7 +126,7 @@ def test_digits_and_the_network_that_comes_along(tmp_path: Path, monkeypatch: py
     assert right >= 19
 
 
-def test_without_weights_and_network_the_first_word_is_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_weights_and_internet_the_hint_starts_with_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "digit.png")
     monkeypatch.setattr("urllib.request.urlopen", _unreachable)
     done = call("predict", str(tmp_path / "digit.png"), "--cache", str(tmp_path / "cache"))
@@ -166,7 +166,7 @@ def test_weights_go_to_the_published_layout_and_back(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.usefixtures("here")
-def test_the_card_of_trained_weights_is_shown() -> None:
+def test_inspect_describes_trained_weights() -> None:
     text = call("weights", "inspect", "run/weights.safetensors").out
     assert "2: china, flower" in text
     assert "photos, 3 epochs, recipe small" in text
@@ -179,7 +179,7 @@ def test_the_card_of_trained_weights_is_shown() -> None:
     }
 
 
-# ── what a person sees ──────────────────────────────────────────────────────────────────────────────────────────────
+# ── output ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.slow

@@ -68,14 +68,19 @@ def prepared(path: Path, size: int, short: int) -> torch.Tensor:
     return ((pixels - mean) / std)[None].float()
 
 
-@pytest.mark.parametrize(("size", "crop", "short"), [(224, 0.875, 256), (64, 0.5, 128)])
-def test_a_photograph_gets_the_networks_probabilities(
-    size: int, crop: float, short: int, network: Predictor[MPViT], checkpoint: Path
-) -> None:
+@pytest.fixture(scope="module")
+def reference(checkpoint: Path) -> MPViT:
     model = build_model("tiny").eval()
     load_weights(model, checkpoint)
+    return model
+
+
+@pytest.mark.parametrize(("size", "crop", "short"), [(224, 0.875, 256), (64, 0.5, 128)])
+def test_a_photograph_gets_the_networks_probabilities(
+    size: int, crop: float, short: int, network: Predictor[MPViT], reference: MPViT
+) -> None:
     with torch.no_grad():
-        expected = softmax(model(prepared(PHOTO, size, short))[0].double().numpy())
+        expected = softmax(reference(prepared(PHOTO, size, short))[0].double().numpy())
     (found,) = predict(network.model, network.classes, [PHOTO], InferenceConfig(top=1000, crop=crop, size=size))
     assert found.image == str(PHOTO)
     assert [score.index for score in found.classes[:5]] == np.argsort(-expected)[:5].tolist()

@@ -40,7 +40,7 @@ def one(folder: Path) -> Path:
 
 
 def mpvit(folder: Path, *words: str, processes: int = 1) -> Outcome:
-    """What the first process wrote; each of them must end well."""
+    """Run in one or more processes, each of which must succeed; return the output of the first."""
     done = forked.run(folder, *words, processes=processes)
     assert [each.code for each in done] == [0] * processes, done[0].err
     return done[0]

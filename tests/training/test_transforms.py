@@ -125,7 +125,7 @@ def test_cutmix_is_a_rectangle_of_the_neighbour_with_the_area_of_its_share() -> 
 
 
 def test_halves_of_a_batch_are_mixed_as_the_whole_is() -> None:
-    """As two processes mix them."""
+    """Two processes mix halves of a batch."""
     for step in range(10):
         whole = mix(BATCH[:4], TARGETS[:4], Recipe(), step)
         halves = [mix(BATCH[part], TARGETS[part], Recipe(), step) for part in (slice(0, 2), slice(2, 4))]

@@ -4,7 +4,7 @@ import http.client
 import math
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -66,18 +66,13 @@ def _download(url: str, path: Path, variant: str, track: Track) -> None:
         part = Path(folder) / path.name
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer, part.open("wb") as file:  # noqa: S310 - from VARIANTS
             total = math.ceil(int(answer.headers.get("Content-Length", 0)) / _CHUNK)
-            for piece in track(_pieces(answer), f"Downloading {path.name}", total):
+            for piece in track(iter(partial(answer.read, _CHUNK), b""), f"Downloading {path.name}", total):
                 file.write(piece)
         try:
             load_weights(empty_network(get_variant(variant).config, "cpu"), part)
         except WeightsError as error:
             raise WeightsError(str(error).replace(str(part), "its answer")) from None
         part.replace(path)
-
-
-def _pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:
-    while piece := answer.read(_CHUNK):
-        yield piece
 
 
 def _reason(error: Exception) -> str:

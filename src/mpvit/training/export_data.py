@@ -41,7 +41,7 @@ class ExportData:
 
     @property
     def config(self) -> InferenceConfig:
-        """How the images are preprocessed and batched."""
+        """Preprocessing and batch size of the images."""
         return InferenceConfig.of(self.predictor.preprocessing, size=self.size[0], batch=_BATCH)
 
     def calibration(self, most: int) -> Tensor:

@@ -36,7 +36,7 @@ _LIBRARIES = ("mpvit", "torch", "accelerate", "kornia", "torchmetrics", "numpy",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """What a run trains, on which data and how; the content of ``config.json``.
+    """Network, data and recipe of a run: the content of ``config.json``.
 
     Attributes:
         data: argument of ``open_data``.
