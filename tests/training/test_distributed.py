@@ -80,7 +80,9 @@ def test_two_processes_train_as_one_does(folder: Path, one: Path) -> None:
 def test_two_processes_evaluate_each_image_once(folder: Path) -> None:
     """43 images are no multiple of the batch of 8, with one process or two."""
     words = ("eval", "fruit", "--part", "all", "--weights", "one/weights.safetensors", "--batch", "8", "--format", "json")
-    rows = [json.loads(mpvit(folder, *words, "--threads", "1", processes=n).out)["results"][0] for n in (1, 2)]
+    rows = [
+        json.loads(mpvit(folder, *words, "--workers", "0", "--threads", "1", processes=n).out)["results"][0] for n in (1, 2)
+    ]
     assert rows[0]["images"] == rows[1]["images"] == 43
     for name in ("top1", "confusion"):
         assert rows[0][name] == rows[1][name]

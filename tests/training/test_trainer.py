@@ -148,7 +148,7 @@ def test_a_segmenter_that_was_killed_ends_in_the_same_bytes(tmp_path: Path) -> N
     (tmp_path / "four.toml").write_text(SQUARES)
     here = ("--workers", "0", "--threads", "1", "--save-every", "2")
     how = ("--config", "four.toml", "--recipe", "segment-small", "--size", "32", "--batch", "4", "--epochs", "8", *here)
-    first = ("train", "--task", "semantic-fpn", "squares", *how)
+    first = ("train", "--task", "segformer", "squares", *how)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert forked.run(tmp_path, *first, "-o", "whole")[0].code == 0
     running = forked.start(tmp_path, *first, "-o", "killed")
