@@ -26,16 +26,18 @@ PAGES = [README, *DOCS]
 unreported("openvino")  # before a page imports it, which would tell Intel
 
 LONG = re.compile(
-    r"--counter analytic,torch|--live|mpvit report|mpvit train digits|--weights run/|--train digits|"
-    r"mpvit export --variant tiny|small\.onnx|--fused"
+    r"--counter analytic,torch|--live|mpvit report|--train digits|mpvit export --variant tiny|small\.onnx|--fused"
 )
 """Commands of more than some seconds, which only `make slow` runs."""
 
 NOT_RUN = re.compile(
     r"mpvit bench|--measure|--numerics|--max-latency|imagenet|train photos|photos\.xml|train scales|train --task|segmenter/|"
-    r"mpvit predict (cat|photo)(?!.*--random-init)"
+    r"mpvit train digits|--weights run/|mpvit predict (cat|photo)(?!.*--random-init)"
 )
-"""Commands that measure this machine, download, or want what is not here: only their options are read."""
+"""Commands that measure this machine, download, or need what is not here: only their options are read.
+
+``tests/training/test_shipped.py`` runs those that train digits.
+"""
 
 
 class Reader(NamedTuple):
