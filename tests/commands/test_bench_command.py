@@ -448,7 +448,17 @@ def test_engines_are_timed_beside_torch(bench: Callable[[str], tuple[int, str, s
 @pytest.mark.slow
 def test_every_mode_runs(config: Path, tmp_path: Path) -> None:
     """In a process of its own, as torch's compiler leaves some behind."""
-    done = run("bench", "--config", str(config), *shlex.split(QUICK), "--mode", "all", "-o", str(tmp_path / "b.json"))
+    done = run(
+        "bench",
+        "--config",
+        str(config),
+        *shlex.split(QUICK),
+        "--mode",
+        "all",
+        "-o",
+        str(tmp_path / "b.json"),
+        command=(COMMAND,),
+    )
     assert done.code == 0, done.err
     found = rows(tmp_path / "b.json", "networks")
     assert [row["mode"] for row in found] == list(MODES)

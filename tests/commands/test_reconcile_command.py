@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commandline import call, run, run_on_terminal
+from commandline import COMMAND, call, run, run_on_terminal
 
 from mpvit.errors import MpvitError
 from mpvit.tools import ToolCount, get_tool
@@ -171,7 +171,8 @@ def test_an_interrupted_run_keeps_what_it_had(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.slow
 def test_a_fresh_process_prints_data_alone_to_stdout() -> None:
-    outcome = run("reconcile", "--variant", "tiny", "--size", "32", "--live", "--tool", "thop,torchinfo", "--format", "csv")
+    arguments = ("reconcile", "--variant", "tiny", "--size", "32", "--live", "--tool", "thop,torchinfo", "--format", "csv")
+    outcome = run(*arguments, command=(COMMAND,))
     assert outcome.code == 0
     assert outcome.out.splitlines()[0].startswith("model,")
     assert len(outcome.out.splitlines()) == 3

@@ -80,7 +80,7 @@ shapes = st.tuples(st.integers(1, 2), st.integers(1, 50), st.integers(1, 50))
 
 
 @pytest.mark.slow
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(configs(fewest_stages=4, most_stages=4), shapes, st.integers(1, 30), st.sampled_from(list(TASKS)))
 def test_both_tools_count_the_same_for_random_networks(
     config: ModelConfig, shape: tuple[int, int, int], classes: int, traced: str

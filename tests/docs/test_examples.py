@@ -25,9 +25,7 @@ PAGES = [README, *DOCS]
 
 unreported("openvino")  # before a page imports it, which would tell Intel
 
-LONG = re.compile(
-    r"--counter analytic,torch|--live|mpvit report|--train digits|mpvit export --variant tiny|small\.onnx|--fused"
-)
+LONG = re.compile(r"--counter analytic,torch|--live|mpvit report|--train digits|--dynamic|small\.onnx|--fused")
 """Commands of more than some seconds, which only `make slow` runs."""
 
 NOT_RUN = re.compile(
