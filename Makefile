@@ -19,7 +19,7 @@ report: $(READY)  ## count all four variants, print the table, and write it, wha
 	  out/flops.md,\ out/flops.json 'the table above' \
 	  out/attention.md,\ out/attention.json 'what attention costs as the tokens grow'
 
-test: $(READY)  ## the normal tests: under three minutes on two cores
+test: $(READY)  ## the normal tests: some three minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(READY)  ## hundreds of random configurations, and a whole installation of the wheel
